@@ -1,0 +1,1 @@
+//! Every way in and out as a list, and tcpserv and tcpcli.

@@ -1,0 +1,1 @@
+//! Builds and checks the flat tables that decide() reads.

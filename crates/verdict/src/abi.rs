@@ -1,0 +1,152 @@
+//! What crosses between the kernel programs and user space, besides the image: every type once, its size asserted.
+//!
+//! Change anything here and [`ABI`] must change with it: a test compares the digest of this file with the one recorded
+//! beside it, and programs and maps of different numbers never mix.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
+pub const ABI: u32 = 1;
+
+/// The one value of map `CONTROL`, mapped into user space. Each field is read once by a program and written by one
+/// aligned store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Control {
+    /// Counts the swaps. The image in force is the one in slot `generation & 1`.
+    pub generation: u32,
+    /// `REPORT_*`
+    pub report: u32,
+}
+
+/// Report allowed flows too.
+pub const REPORT_ALLOWED: u32 = 1 << 0;
+
+/// Whose a socket is: stamped when the socket is created, before its process holds the descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Owner {
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// Process id (thread group), in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// User id, in the initial user namespace.
+    pub uid: u32,
+    /// Group id, likewise.
+    pub gid: u32,
+    /// Name of the thread as `/proc/PID/comm` shows it, zero padded; anyone can change it.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Owner>() == 40, "Owner has no padding");
+
+/// Key of map `LISTENERS`: a claimed local endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct ListenerKey {
+    /// Network namespace cookie.
+    pub netns: u64,
+    /// Canonical address, upper half; all zero for "any address of either family".
+    pub address_hi: u64,
+    /// Canonical address, lower half.
+    pub address_lo: u64,
+    /// Local port, host byte order.
+    pub port: u16,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Zero.
+    pub padding: [u8; 5],
+}
+
+const _: () = assert!(size_of::<ListenerKey>() == 32, "ListenerKey has no hidden padding");
+
+/// Value of map `LISTENERS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Listener {
+    /// Cookie of the socket that claimed the endpoint last.
+    pub socket: u64,
+    /// Who claimed it.
+    pub owner: Owner,
+}
+
+const _: () = assert!(size_of::<Listener>() == 48, "Listener has no padding");
+
+/// Which hook reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Hook {
+    /// cgroup/connect4 and connect6
+    Connect = 1,
+    /// cgroup/sendmsg4 and sendmsg6
+    Send = 2,
+    /// cgroup/bind4 and bind6
+    Bind = 3,
+    /// sk_lookup
+    Lookup = 4,
+    /// cgroup/sock_create
+    Create = 5,
+    /// tp_btf/inet_sock_set_state
+    Tripwire = 6,
+}
+
+/// One record of the ring buffer `EVENTS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Event {
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub time_ns: u64,
+    /// Cookie of the socket; 0 where the hook has none.
+    pub socket: u64,
+    /// Network namespace cookie; 0 where unknown.
+    pub netns: u64,
+    /// Canonical local address, upper half.
+    pub local_hi: u64,
+    /// Canonical local address, lower half.
+    pub local_lo: u64,
+    /// Canonical remote address, upper half.
+    pub remote_hi: u64,
+    /// Canonical remote address, lower half.
+    pub remote_lo: u64,
+    /// Whose socket it is; all zero where unknown.
+    pub owner: Owner,
+    /// The verdict's [`Cell`](crate::Cell).
+    pub cell: u32,
+    /// Generation of the image that judged.
+    pub generation: u32,
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Remote port, host byte order.
+    pub remote_port: u16,
+    /// [`Hook`]
+    pub hook: u8,
+    /// [`Direction`](crate::Direction)
+    pub direction: u8,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Zero.
+    pub padding: u8,
+}
+
+const _: () = assert!(size_of::<Event>() == 112, "Event has no hidden padding");
+
+/// The one value of the per-CPU map `LOSSES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Losses {
+    /// Events not sent because the token bucket was empty.
+    pub limited: u64,
+    /// Events not sent because the ring buffer was full.
+    pub overrun: u64,
+    /// Tokens left, in nanoseconds of refill time.
+    pub credit_ns: u64,
+    /// When the bucket was last looked at, CLOCK_BOOTTIME nanoseconds.
+    pub looked_ns: u64,
+}
+
+/// Cost of one event in the token bucket: 1 ms / 10, so each CPU may report 10,000 events a second...
+pub const EVENT_COST_NS: u64 = 100_000;
+/// ...after a burst of this many.
+pub const EVENT_BURST: u64 = 4_096;

@@ -1,0 +1,168 @@
+//! The verdict: five look-ups, each bounded, none of them a scan.
+
+use crate::{
+    Address, Cell, Decision, Direction, Flow, Line, Protocol, Tables,
+    layout::{self, DIRECTORY, LINK, facet, node},
+    limits::TRIE_DEPTH_MAX,
+};
+
+/// Judges `flow` by the image in `tables`.
+///
+/// Pure: the same flow and image always give the same answer, in the kernel and on the host. Takes the same few steps
+/// however many rules there are. A damaged image gives [`Decision::MALFORMED`], which denies.
+#[inline(always)]
+pub fn decide<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Decision {
+    match cell(flow, tables) {
+        Some(cell) => cell.unpack(),
+        None => Decision::MALFORMED,
+    }
+}
+
+/// Whether the local service port of an inbound `flow` is denied whoever the peer is; its remote end is not looked at.
+/// This is what claiming a port can be judged by before any peer exists. A damaged image answers `true`.
+#[inline(always)]
+pub fn closed<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> bool {
+    closed_bit(flow, tables).unwrap_or(true)
+}
+
+#[inline(always)]
+fn cell<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Option<Cell> {
+    let directory = tables.line(DIRECTORY)?;
+    let remote = address_class(flow.remote.address, directory, tables)?;
+    let row = row(flow, directory, tables)?;
+    let remotes = directory.word(layout::REMOTE_CLASSES);
+    let base = directory.word(layout::MATRIX) << 4;
+    let index = row.wrapping_mul(remotes).wrapping_add(remote).wrapping_add(base);
+    Some(Cell(tables.word(index)?))
+}
+
+#[inline(always)]
+fn closed_bit<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Option<bool> {
+    let directory = tables.line(DIRECTORY)?;
+    let row = row(flow, directory, tables)?;
+    let word = tables.word((directory.word(layout::CLOSED) << 4).wrapping_add(row >> 5))?;
+    Some(word >> (row & 31) & 1 == 1)
+}
+
+/// The row of the matrix: near class and port class, everything but the peer.
+#[inline(always)]
+fn row<T: Tables + ?Sized>(flow: &Flow, directory: &Line, tables: &T) -> Option<u32> {
+    let near = near_class(flow, directory, tables)?;
+    let port = port_class(flow.direction, flow.protocol, flow.service_port(), directory, tables)?;
+    Some(near.wrapping_mul(directory.word(layout::PORT_CLASSES)).wrapping_add(port))
+}
+
+#[inline(always)]
+fn port_class<T: Tables + ?Sized>(
+    direction: Direction,
+    protocol: Protocol,
+    port: u16,
+    directory: &Line,
+    tables: &T,
+) -> Option<u32> {
+    let Some(table) = layout::port_table(direction, protocol) else {
+        let base = directory.word(layout::PROTOCOLS) + 8 * direction as u32;
+        return half_word(base, u32::from(protocol.0), tables);
+    };
+    let found = directory.word(layout::PORTS + table);
+    if found & LINK == 0 {
+        return Some(found);
+    }
+    half_word(found ^ LINK, u32::from(port), tables)
+}
+
+/// Half-word `index` of the table that starts at `line`.
+#[inline(always)]
+fn half_word<T: Tables + ?Sized>(line: u32, index: u32, tables: &T) -> Option<u32> {
+    let word = tables.word((line << 4).wrapping_add(index >> 1))?;
+    Some(word >> ((index & 1) << 4) & 0xffff)
+}
+
+/// The class of an address by its longest prefix.
+#[inline(always)]
+pub(crate) fn address_class<T: Tables + ?Sized>(address: Address, directory: &Line, tables: &T) -> Option<u32> {
+    #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of the address are wanted")]
+    let (root, alone, slot) = if address.is_v4() {
+        (directory.word(layout::ROOT4), layout::CLASS4, (address.lo >> 16) as u32 & 0xffff)
+    } else {
+        (directory.word(layout::ROOT6), layout::CLASS6, (address.hi >> 48) as u32)
+    };
+    if root == 0 {
+        return Some(directory.word(alone));
+    }
+    let mut entry = tables.word((root << 4).wrapping_add(slot))?;
+    for _ in 0..TRIE_DEPTH_MAX {
+        if entry & LINK == 0 {
+            return Some(entry);
+        }
+        entry = step(address, tables.line(entry ^ LINK)?, tables)?;
+    }
+    if entry & LINK == 0 { Some(entry) } else { None }
+}
+
+/// One step down the trie: the entry that `node` has for the 8 bits of `address` behind the node's prefix.
+#[inline(always)]
+fn step<T: Tables + ?Sized>(address: Address, node: &Line, tables: &T) -> Option<u32> {
+    let bits = node.word(node::BITS) & 127;
+    // A prefix of at least 64 bits covers the upper half whole; the shifts below stay within 0..=63.
+    let (mask_hi, mask_lo, value) = if bits < 64 {
+        (!(u64::MAX >> bits), 0, address.hi >> ((56u32.wrapping_sub(bits)) & 63))
+    } else {
+        (u64::MAX, !(u64::MAX >> (bits - 64)), address.lo >> ((120u32.wrapping_sub(bits)) & 63))
+    };
+    let prefix_hi = u64::from(node.word(node::PREFIX)) << 32 | u64::from(node.word(node::PREFIX + 1));
+    let prefix_lo = u64::from(node.word(node::PREFIX + 2)) << 32 | u64::from(node.word(node::PREFIX + 3));
+    if (address.hi & mask_hi) ^ prefix_hi | (address.lo & mask_lo) ^ prefix_lo != 0 {
+        return Some(node.word(node::MISS));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "masked to eight bits")]
+    let value = (value & 255) as u32;
+    let quarter = value >> 6;
+    let runs = node.double(quarter) & (u64::MAX >> (63 - (value & 63)));
+    let rank = (node.word(node::RANKS) >> (quarter << 3) & 255).wrapping_add(runs.count_ones());
+    tables.word(node.word(node::ENTRIES).wrapping_add(rank).wrapping_sub(1))
+}
+
+/// The class of this end: who the process is and at which local address, as far as any rule asks.
+#[inline(always)]
+fn near_class<T: Tables + ?Sized>(flow: &Flow, directory: &Line, tables: &T) -> Option<u32> {
+    let facets = directory.word(layout::FACETS);
+    if facets == 0 {
+        return Some(0);
+    }
+    let line = tables.line(facets)?;
+    let join = tables.line(facets + 1)?;
+    let locals = join.word(facet::LOCAL);
+    let mut near = match flow.direction {
+        Direction::In if locals != 0 => {
+            let class = address_class(flow.local.address, directory, tables)?;
+            half_word(locals, class, tables)?
+        }
+        Direction::In | Direction::Out => 0,
+    };
+    let subject = &flow.subject;
+    near = joined(near, facet::USER, u64::from(subject.uid), line, tables)?;
+    near = joined(near, facet::GROUP, u64::from(subject.gid), line, tables)?;
+    near = joined(near, facet::EXE, subject.exe, line, tables)?;
+    near = joined(near, facet::UNIT, subject.cgroup, line, tables)?;
+    half_word(join.word(facet::JOINED), near, tables)
+}
+
+/// `near * classes of the facet + class of the key`.
+#[inline(always)]
+fn joined<T: Tables + ?Sized>(near: u32, facet: u32, key: u64, line: &Line, tables: &T) -> Option<u32> {
+    let at = facet << 2;
+    let buckets = line.word(at);
+    if buckets == 0 {
+        return Some(near);
+    }
+    let bucket = layout::bucket(key, line.word(at + 2), line.word(at + 1));
+    let slots = tables.line(buckets.wrapping_add(bucket))?;
+    let mut class = 0;
+    for slot in 0..layout::BUCKET_SLOTS {
+        if slots.double(slot) == key {
+            class |= slots.word(10 + (slot >> 1)) >> ((slot & 1) << 4) & 0xffff;
+        }
+    }
+    Some(near.wrapping_mul(line.word(at + 3)).wrapping_add(class))
+}

@@ -1,0 +1,47 @@
+//! Where the compiled tables are read from: an array of 64-byte lines, in the kernel or on the host.
+
+/// One cache line of an image: sixteen 32-bit words in the byte order of the machine that enforces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C, align(64))]
+pub struct Line(pub [u32; 16]);
+
+const _: () = assert!(size_of::<Line>() == 64, "a line is one cache line");
+
+impl Line {
+    /// Word `index & 15`. The mask lets the BPF verifier and the compiler see that no index can fault.
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "masked to the array's length")]
+    pub const fn word(&self, index: u32) -> u32 {
+        self.0[(index & 15) as usize]
+    }
+
+    /// Words `2 * (index & 7)` (low half) and the next one (high half) as one number.
+    #[inline(always)]
+    pub const fn double(&self, index: u32) -> u64 {
+        let at = (index & 7) << 1;
+        self.word(at) as u64 | (self.word(at | 1) as u64) << 32
+    }
+}
+
+/// An image that can be read. Indices count from the image's first line.
+///
+/// A line out of range is `None`; [`decide`](crate::decide) then answers [`Decision::MALFORMED`](crate::Decision), so a
+/// damaged image can deny too much but can never fault.
+pub trait Tables {
+    /// The line at `index`.
+    fn line(&self, index: u32) -> Option<&Line>;
+
+    /// The word at `index`, counted in words.
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u32> {
+        let line = self.line(index >> 4)?;
+        Some(line.word(index))
+    }
+}
+
+impl Tables for [Line] {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.get(index as usize)
+    }
+}
