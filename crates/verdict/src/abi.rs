@@ -43,7 +43,9 @@ pub struct Owner {
 const _: () = assert!(size_of::<Owner>() == 40, "Owner has no padding");
 
 /// Key of map `LISTENERS`: a claimed local endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
 #[repr(C)]
 pub struct ListenerKey {
     /// Network namespace cookie.

@@ -44,7 +44,10 @@ impl Address {
     }
 
     /// From the address as one number.
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the number are what is wanted")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of the number are what is wanted"
+    )]
     pub const fn from_bits(bits: u128) -> Self {
         Self { hi: (bits >> 64) as u64, lo: bits as u64 }
     }
@@ -102,7 +105,11 @@ mod tests {
     fn a_mapped_address_is_its_ipv4_address() {
         assert_eq!(Address::v6([0, 0, 0xffff, 0xc0a8_3865]), Address::v4(0xc0a8_3865));
         assert_eq!(Address::v4(0xc0a8_3865).as_v4(), Some(0xc0a8_3865));
-        assert_eq!(Address::v6([0, 0, 0, 0xc0a8_3865]).as_v4(), None, "IPv4-compatible is not IPv4-mapped");
+        assert_eq!(
+            Address::v6([0, 0, 0, 0xc0a8_3865]).as_v4(),
+            None,
+            "IPv4-compatible is not IPv4-mapped"
+        );
     }
 
     #[test]

@@ -80,7 +80,11 @@ fn half_word<T: Tables + ?Sized>(line: u32, index: u32, tables: &T) -> Option<u3
 
 /// The class of an address by its longest prefix.
 #[inline(always)]
-pub(crate) fn address_class<T: Tables + ?Sized>(address: Address, directory: &Line, tables: &T) -> Option<u32> {
+pub(crate) fn address_class<T: Tables + ?Sized>(
+    address: Address,
+    directory: &Line,
+    tables: &T,
+) -> Option<u32> {
     #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of the address are wanted")]
     let (root, alone, slot) = if address.is_v4() {
         (directory.word(layout::ROOT4), layout::CLASS4, (address.lo >> 16) as u32 & 0xffff)
@@ -110,12 +114,13 @@ fn step<T: Tables + ?Sized>(address: Address, node: &Line, tables: &T) -> Option
     } else {
         (u64::MAX, !(u64::MAX >> (bits - 64)), address.lo >> ((120u32.wrapping_sub(bits)) & 63))
     };
-    let prefix_hi = u64::from(node.word(node::PREFIX)) << 32 | u64::from(node.word(node::PREFIX + 1));
-    let prefix_lo = u64::from(node.word(node::PREFIX + 2)) << 32 | u64::from(node.word(node::PREFIX + 3));
+    let prefix_hi =
+        u64::from(node.word(node::PREFIX)) << 32 | u64::from(node.word(node::PREFIX + 1));
+    let prefix_lo =
+        u64::from(node.word(node::PREFIX + 2)) << 32 | u64::from(node.word(node::PREFIX + 3));
     if (address.hi & mask_hi) ^ prefix_hi | (address.lo & mask_lo) ^ prefix_lo != 0 {
         return Some(node.word(node::MISS));
     }
-    #[expect(clippy::cast_possible_truncation, reason = "masked to eight bits")]
     let value = (value & 255) as u32;
     let quarter = value >> 6;
     let runs = node.double(quarter) & (u64::MAX >> (63 - (value & 63)));
@@ -150,7 +155,13 @@ fn near_class<T: Tables + ?Sized>(flow: &Flow, directory: &Line, tables: &T) -> 
 
 /// `near * classes of the facet + class of the key`.
 #[inline(always)]
-fn joined<T: Tables + ?Sized>(near: u32, facet: u32, key: u64, line: &Line, tables: &T) -> Option<u32> {
+fn joined<T: Tables + ?Sized>(
+    near: u32,
+    facet: u32,
+    key: u64,
+    line: &Line,
+    tables: &T,
+) -> Option<u32> {
     let at = facet << 2;
     let buckets = line.word(at);
     if buckets == 0 {

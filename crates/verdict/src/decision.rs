@@ -74,7 +74,6 @@ impl Cell {
     pub const fn unpack(self) -> Decision {
         const fn half(bits: u32) -> Judgement {
             let verdict = if bits & 1 == 0 { Verdict::Allow } else { Verdict::Deny };
-            #[expect(clippy::cast_possible_truncation, reason = "masked to fifteen bits")]
             let rule = (bits >> 1 & 0x7fff) as u16;
             Judgement { verdict, rule: RuleNumber(rule) }
         }

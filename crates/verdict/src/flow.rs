@@ -33,7 +33,6 @@ impl Protocol {
     /// The protocol that goes over the wire for a socket of protocol `number` as the kernel reports it: `IPPROTO_MPTCP`
     /// (262) and `IPPROTO_SMC` (256) do not fit in an IP header and are TCP there (include/uapi/linux/in.h).
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to eight bits")]
     pub const fn canonical(number: u32) -> Self {
         match number {
             256 | 262 => Self::TCP,

@@ -139,7 +139,6 @@ pub const BUCKET_SLOTS: u32 = 5;
 /// The bucket of `key` among `1 << log2` ones: multiplicative hashing (Knuth, TAOCP 6.4) of the key mixed with a seed
 /// that the builder chose so that no bucket overflows.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "at most 32 bits remain after the shift")]
 pub const fn bucket(key: u64, seed: u32, log2: u32) -> u32 {
     let mixed = (key ^ (key >> 29)).wrapping_add(seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);

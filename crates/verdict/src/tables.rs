@@ -1,7 +1,17 @@
 //! Where the compiled tables are read from: an array of 64-byte lines, in the kernel or on the host.
 
 /// One cache line of an image: sixteen 32-bit words in the byte order of the machine that enforces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+)]
 #[repr(C, align(64))]
 pub struct Line(pub [u32; 16]);
 

@@ -1,0 +1,159 @@
+//! Sets of addresses as ranges, with the algebra that selectors need.
+
+use verdict::Address;
+
+/// A set of canonical addresses: sorted, disjoint, non-adjacent inclusive ranges over the 128-bit number of an
+/// [`Address`]. Equal sets are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressSet(Vec<(u128, u128)>);
+
+impl AddressSet {
+    /// The empty set.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Every address of both families.
+    pub fn all() -> Self {
+        Self(vec![(0, u128::MAX)])
+    }
+
+    /// From inclusive ranges in any order; a reversed range is empty.
+    pub fn from_ranges(ranges: impl IntoIterator<Item = (Address, Address)>) -> Self {
+        let mut ranges: Vec<(u128, u128)> = ranges
+            .into_iter()
+            .map(|(first, last)| (first.bits(), last.bits()))
+            .filter(|(a, b)| a <= b)
+            .collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some(previous) if first <= previous.1.saturating_add(1) => {
+                    previous.1 = previous.1.max(last)
+                }
+                Some(_) | None => merged.push((first, last)),
+            }
+        }
+        Self(merged)
+    }
+
+    /// From prefixes: an address and how many of its leading bits count, 0 to 128. An IPv4 prefix of `n` bits is one of
+    /// `96 + n` here. Bits beyond the length are ignored; a length over 128 counts as 128.
+    pub fn from_prefixes(prefixes: impl IntoIterator<Item = (Address, u8)>) -> Self {
+        Self::from_ranges(prefixes.into_iter().map(|(address, bits)| {
+            let host = u128::MAX.checked_shr(u32::from(bits.min(128))).unwrap_or(0);
+            let first = address.bits() & !host;
+            (Address::from_bits(first), Address::from_bits(first | host))
+        }))
+    }
+
+    /// One address.
+    pub fn from_address(address: Address) -> Self {
+        Self(vec![(address.bits(), address.bits())])
+    }
+
+    /// The ranges, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = (Address, Address)> + '_ {
+        self.0.iter().map(|&(first, last)| (Address::from_bits(first), Address::from_bits(last)))
+    }
+
+    pub(crate) fn bit_ranges(&self) -> &[(u128, u128)] {
+        &self.0
+    }
+
+    /// Whether no address is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `address` is in the set.
+    pub fn contains(&self, address: Address) -> bool {
+        let bits = address.bits();
+        let after = self.0.partition_point(|&(first, _)| first <= bits);
+        after > 0 && self.0.get(after - 1).is_some_and(|&(_, last)| bits <= last)
+    }
+
+    /// Addresses in either set.
+    pub fn union(&self, other: &Self) -> Self {
+        Self::from_ranges(self.ranges().chain(other.ranges()))
+    }
+
+    /// Addresses in both sets.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut common = Vec::new();
+        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
+        while let (Some(&&a), Some(&&b)) = (left.peek(), right.peek()) {
+            let (first, last) = (a.0.max(b.0), a.1.min(b.1));
+            if first <= last {
+                common.push((first, last));
+            }
+            if a.1 < b.1 {
+                left.next()
+            } else {
+                right.next()
+            };
+        }
+        Self(common)
+    }
+
+    /// Addresses not in the set.
+    pub fn complement(&self) -> Self {
+        let mut gaps = Vec::with_capacity(self.0.len() + 1);
+        let mut next = Some(0);
+        for &(first, last) in &self.0 {
+            if let Some(start) = next.filter(|&start| start < first) {
+                gaps.push((start, first - 1));
+            }
+            next = last.checked_add(1);
+        }
+        if let Some(start) = next {
+            gaps.push((start, u128::MAX));
+        }
+        Self(gaps)
+    }
+
+    /// Addresses of this set that are not in `other`.
+    pub fn difference(&self, other: &Self) -> Self {
+        self.intersection(&other.complement())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sets() -> impl Strategy<Value = AddressSet> {
+        let ends = prop_oneof![0u128..40, Just(u128::MAX), Just(u128::MAX - 1)];
+        prop::collection::vec((ends.clone(), ends), 0..6).prop_map(|ranges| {
+            AddressSet::from_ranges(
+                ranges.into_iter().map(|(a, b)| (Address::from_bits(a), Address::from_bits(b))),
+            )
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_algebra_is_membership(a in sets(), b in sets(), at in prop_oneof![0u128..45, Just(u128::MAX)]) {
+            let at = Address::from_bits(at);
+            prop_assert_eq!(a.union(&b).contains(at), a.contains(at) || b.contains(at));
+            prop_assert_eq!(a.intersection(&b).contains(at), a.contains(at) && b.contains(at));
+            prop_assert_eq!(a.complement().contains(at), !a.contains(at));
+            prop_assert_eq!(a.difference(&b).contains(at), a.contains(at) && !b.contains(at));
+            prop_assert_eq!(a.complement().complement(), a);
+        }
+    }
+
+    #[test]
+    fn prefixes_cover_their_addresses() {
+        let ten = AddressSet::from_prefixes([(Address::v4(0x0a01_0203), 96 + 8)]);
+        assert!(ten.contains(Address::v4(0x0aff_ffff)) && !ten.contains(Address::v4(0x0b00_0000)));
+        assert_eq!(AddressSet::from_prefixes([(Address::UNSPECIFIED_V6, 0)]), AddressSet::all());
+        assert_eq!(
+            AddressSet::from_prefixes([(Address::LOOPBACK_V6, 128)]),
+            AddressSet::from_address(Address::LOOPBACK_V6)
+        );
+    }
+}

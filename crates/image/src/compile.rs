@@ -1,0 +1,378 @@
+//! Rules to image: classes first, then the tables that lead to them, then one cell for each combination.
+
+use std::collections::BTreeMap;
+
+use verdict::{
+    Direction, Line, Protocol, Verdict,
+    layout::{self, DIRECTORY, LINK, facet, identity, node},
+    limits::{CELLS_MAX, LINES_MAX, REMOTE_CLASSES_MAX, RULES_MAX},
+};
+
+use crate::{
+    Budget, Image, Invalid, Rule, RuleSet, Service, SubjectTest,
+    classes::{Classes, sweep},
+    facets::{Facets, NearTables, NearTest, near_tables},
+    matrix::{Ranking, RuleBits},
+    ports::{PortTables, port_tables},
+    trie::{Root, Runs, Trie},
+};
+
+/// Why there is no image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The rules have no meaning.
+    #[error("these rules have no meaning")]
+    Invalid(#[from] Invalid),
+    /// The rules do not fit.
+    #[error("these rules do not fit into an image")]
+    Budget(#[from] Budget),
+}
+
+/// Compiles the rules of one host. Pure and deterministic: equal rules give equal bytes.
+///
+/// # Errors
+/// [`Invalid`] where the rules have no meaning, [`Budget`] where they do not fit; nothing is built then.
+pub fn compile(rules: &RuleSet) -> Result<Image, CompileError> {
+    rules.validate()?;
+    let culprit = rules.rules.get(RULES_MAX as usize).map(|rule| rule.id.as_str());
+    Budget::spend("rules", rules.rules.len(), RULES_MAX, culprit)?;
+    let classed = Classed::new(rules)?;
+    Ok(classed.build(rules)?)
+}
+
+/// The rules with every dimension cut into classes.
+struct Classed {
+    runs: Runs,
+    /// For each remote class, the sets that hold its addresses.
+    members: Vec<Vec<u32>>,
+    ports: PortTables,
+    near: NearTables,
+    /// For each rule: which list of services and which near test it has.
+    list_of: Vec<u32>,
+    test_of: Vec<u32>,
+}
+
+impl Classed {
+    fn new(rules: &RuleSet) -> Result<Self, Budget> {
+        let (lists, list_of) = distinct(&rules.rules, |rule| rule.services.as_slice());
+        let (tests, test_of) = distinct(&rules.rules, |rule| (rule.local, rule.subject.clone()));
+        let (runs, members) = remote_classes(rules)?;
+        let tests: Vec<NearTest> = tests;
+        Ok(Self {
+            ports: port_tables(&lists)?,
+            near: near_tables(&tests, &members)?,
+            runs,
+            members,
+            list_of,
+            test_of,
+        })
+    }
+
+    fn build(&self, rules: &RuleSet) -> Result<Image, Budget> {
+        let rows = self.near.classes.len() * self.ports.classes.len();
+        Budget::spend("verdict cells", rows.saturating_mul(self.members.len()), CELLS_MAX, None)?;
+        let (cells, closed) = self.cells(rules);
+        let mut tables = Assembly::new();
+        self.place_addresses(&mut tables)?;
+        self.place_ports(&mut tables)?;
+        if let Some(facets) = &self.near.tables {
+            place_facets(facets, &mut tables)?;
+        }
+        tables.place(layout::MATRIX, 0, &cells)?;
+        tables.place(layout::CLOSED, 0, &closed)?;
+        let flags: Vec<u32> = rules.rules.iter().map(|rule| rule.flags).collect();
+        tables.place(layout::RULES, 0, &flags)?;
+        tables.direct(layout::PORT_CLASSES, number(self.ports.classes.len()));
+        tables.direct(layout::REMOTE_CLASSES, number(self.members.len()));
+        tables.direct(layout::FLAGS, self.needs(rules, &closed));
+        let lines = number(tables.lines.len());
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the version")]
+        let version = [rules.version as u32, (rules.version >> 32) as u32];
+        Ok(Image::seal(
+            tables.lines,
+            [
+                (identity::MAGIC, layout::MAGIC),
+                (identity::FORMAT, layout::FORMAT),
+                (identity::LINES, lines),
+                (identity::RULES, number(rules.rules.len())),
+                (identity::NEARS, number(self.near.classes.len())),
+                (identity::VERSION_LO, version[0]),
+                (identity::VERSION_HI, version[1]),
+            ],
+        ))
+    }
+
+    /// The verdict matrix, and for each row whether it is denied throughout.
+    fn cells(&self, rules: &RuleSet) -> (Vec<u32>, Vec<u32>) {
+        let ranking = Ranking::new(&rules.rules);
+        let field = |list: &[u32], number: usize| list.get(number).copied();
+        let nears: Vec<RuleBits> = self
+            .near
+            .classes
+            .signatures()
+            .iter()
+            .map(|holding| {
+                ranking.bits(|rule| {
+                    field(&self.test_of, rule)
+                        .is_some_and(|test| holding.binary_search(&test).is_ok())
+                })
+            })
+            .collect();
+        let ports: Vec<RuleBits> = self
+            .ports
+            .classes
+            .signatures()
+            .iter()
+            .map(|(direction, lists)| {
+                ranking.bits(|rule| {
+                    rules.rules.get(rule).is_some_and(|found| found.direction == *direction)
+                        && field(&self.list_of, rule)
+                            .is_some_and(|list| lists.binary_search(&list).is_ok())
+                })
+            })
+            .collect();
+        let remotes: Vec<RuleBits> = self
+            .members
+            .iter()
+            .map(|sets| {
+                ranking.bits(|rule| {
+                    rules.rules.get(rule).is_some_and(|found| {
+                        found.remote.is_none_or(|set| sets.binary_search(&set).is_ok())
+                    })
+                })
+            })
+            .collect();
+        let rows = nears.len() * ports.len();
+        let mut cells = Vec::with_capacity(rows * remotes.len());
+        let mut closed = vec![0u32; rows.div_ceil(32)];
+        for (row, (near, port)) in
+            nears.iter().flat_map(|near| ports.iter().map(move |port| (near, port))).enumerate()
+        {
+            let held = near.and(port);
+            let mut denied = true;
+            for remote in &remotes {
+                let cell = ranking.cell(&held, remote);
+                denied &= cell.unpack().denies();
+                cells.push(cell.0);
+            }
+            if denied && let Some(word) = closed.get_mut(row >> 5) {
+                *word |= 1 << (row & 31);
+            }
+        }
+        (cells, closed)
+    }
+
+    fn place_addresses(&self, tables: &mut Assembly) -> Result<(), Budget> {
+        let mut trie = Trie::default();
+        let mut roots = [
+            (layout::ROOT4, layout::CLASS4, trie.root4(&self.runs)),
+            (layout::ROOT6, layout::CLASS6, trie.root6(&self.runs)),
+        ];
+        let first_node = tables.end();
+        let first_entry = (first_node + number(trie.nodes.len())) << 4;
+        let relink = |entry: &mut u32| {
+            if *entry & LINK != 0 {
+                *entry += first_node;
+            }
+        };
+        for line in &mut trie.nodes {
+            if let Some(entries) = line.get_mut(node::ENTRIES as usize) {
+                *entries += first_entry;
+            }
+        }
+        trie.entries.iter_mut().for_each(relink);
+        tables.append(trie.nodes.as_flattened())?;
+        tables.append(&trie.entries)?;
+        for (root, alone, found) in &mut roots {
+            match found {
+                Root::Alone(class) => tables.direct(*alone, *class),
+                Root::Table(entries) => {
+                    entries.iter_mut().for_each(relink);
+                    tables.place(*root, 0, entries)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn place_ports(&self, tables: &mut Assembly) -> Result<(), Budget> {
+        for (word, starts) in (layout::PORTS..).zip(&self.ports.ports) {
+            match starts.as_slice() {
+                &[(_, class)] => tables.direct(word, class),
+                starts => {
+                    let mut classes = Vec::with_capacity(1 << 16);
+                    let ends = starts
+                        .iter()
+                        .skip(1)
+                        .map(|&(start, _)| usize::from(start))
+                        .chain([1 << 16]);
+                    for (&(_, class), end) in starts.iter().zip(ends) {
+                        classes.resize(end, class);
+                    }
+                    tables.place(word, LINK, &halves(&classes))?;
+                }
+            }
+        }
+        tables.place(layout::PROTOCOLS, 0, &halves(&self.ports.protocols.concat()))
+    }
+
+    /// Which hooks this image needs.
+    fn needs(&self, rules: &RuleSet, closed: &[u32]) -> u32 {
+        let denies = |direction: Direction| {
+            rules
+                .rules
+                .iter()
+                .filter(move |rule| rule.verdict == Verdict::Deny && rule.direction == direction)
+        };
+        let datagram =
+            |service: &Service| !matches!(service.protocol, Some(Protocol::TCP | Protocol::SCTP));
+        let mut flags = 0;
+        if rules.rules.iter().any(|rule| rule.subject != SubjectTest::default()) {
+            flags |= layout::FLAG_SUBJECTS;
+        }
+        if denies(Direction::Out).any(|rule| rule.services.iter().any(datagram)) {
+            flags |= layout::FLAG_DATAGRAMS;
+        }
+        if denies(Direction::In).next().is_some() {
+            flags |= layout::FLAG_INBOUND;
+        }
+        let ports = self.ports.classes.signatures();
+        let closed_rows = (0usize..self.near.classes.len() * ports.len())
+            .filter(|row| closed.get(row >> 5).is_some_and(|word| word >> (row & 31) & 1 == 1))
+            .map(|row| row % ports.len());
+        for port in closed_rows {
+            match ports.get(port) {
+                Some((Direction::In, _)) => flags |= layout::FLAG_CLOSED,
+                Some((Direction::Out, lists)) if !lists.is_empty() => {
+                    flags |= layout::FLAG_PROTOCOLS
+                }
+                Some((Direction::Out, _)) | None => {}
+            }
+        }
+        flags
+    }
+}
+
+/// The distinct values of a field in order of first appearance, and the index of each rule's.
+fn distinct<'a, T: Ord + Clone>(
+    rules: &'a [Rule],
+    field: impl Fn(&'a Rule) -> T,
+) -> (Vec<T>, Vec<u32>) {
+    let mut numbers: BTreeMap<T, u32> = BTreeMap::new();
+    let mut values = Vec::new();
+    let indices = rules
+        .iter()
+        .map(|rule| {
+            let value = field(rule);
+            *numbers.entry(value.clone()).or_insert_with(|| {
+                values.push(value);
+                number(values.len() - 1)
+            })
+        })
+        .collect();
+    (values, indices)
+}
+
+/// Where each remote class starts, and which sets hold each class. Class 0 is in no set.
+fn remote_classes(rules: &RuleSet) -> Result<(Runs, Vec<Vec<u32>>), Budget> {
+    let mut used: Vec<u32> =
+        rules.rules.iter().flat_map(|rule| [rule.remote, rule.local]).flatten().collect();
+    used.sort_unstable();
+    used.dedup();
+    let ranges =
+        used.iter().filter_map(|&set| Some((set, rules.sets.get(set as usize)?))).flat_map(
+            |(label, set)| set.bit_ranges().iter().map(move |&(first, last)| (first, last, label)),
+        );
+    let mut classes: Classes<Vec<u32>> = Classes::starting_with(Vec::new());
+    let mut runs: Runs = Vec::new();
+    sweep(ranges, |start, active| {
+        let class = classes.number(&active.to_vec());
+        if runs.last().is_none_or(|&(_, last)| last != class) {
+            runs.push((start, class));
+        }
+        let culprit =
+            || rules.rules.iter().find(|rule| rule.remote.is_some_and(|set| active.contains(&set)));
+        if classes.len() > REMOTE_CLASSES_MAX as usize {
+            let rule = culprit().map(|rule| rule.id.as_str());
+            return Budget::spend("remote classes", classes.len(), REMOTE_CLASSES_MAX, rule);
+        }
+        Ok(())
+    })?;
+    Ok((runs, classes.signatures().to_vec()))
+}
+
+fn place_facets(facets: &Facets, tables: &mut Assembly) -> Result<(), Budget> {
+    let mut words = [0u32; 32];
+    let mut put = |index: u32, value: u32| words.get_mut(index as usize).map(|word| *word = value);
+    for (index, hashed) in (0u32..).zip(&facets.hashed) {
+        if let Some(hashed) = hashed {
+            put(4 * index, tables.append(hashed.lines.as_flattened())?);
+            put(4 * index + 1, hashed.log2);
+            put(4 * index + 2, hashed.seed);
+            put(4 * index + 3, hashed.classes);
+        }
+    }
+    if let Some((by_remote, classes)) = &facets.locals {
+        put(16 + facet::LOCAL, tables.append(&halves(by_remote))?);
+        put(16 + facet::LOCALS, *classes);
+    }
+    put(16 + facet::JOINED, tables.append(&halves(&facets.joined))?);
+    tables.place(layout::FACETS, 0, &words)
+}
+
+/// Two 16-bit values in each word, the even one in the lower half.
+fn halves(values: &[u32]) -> Vec<u32> {
+    values.chunks(2).map(|pair| pair.iter().rev().fold(0, |word, half| word << 16 | half)).collect()
+}
+
+/// Lines being put together; the directory is line 1.
+struct Assembly {
+    lines: Vec<Line>,
+}
+
+impl Assembly {
+    fn new() -> Self {
+        Self { lines: vec![Line::default(); 2] }
+    }
+
+    fn end(&self) -> u32 {
+        number(self.lines.len())
+    }
+
+    /// Appends whole lines, the last one filled with zeros, and says where they begin.
+    fn append(&mut self, words: &[u32]) -> Result<u32, Budget> {
+        let start = self.end();
+        Budget::spend(
+            "lines of the image",
+            self.lines.len() + words.len().div_ceil(16),
+            LINES_MAX,
+            None,
+        )?;
+        self.lines.extend(words.chunks(16).map(|chunk| {
+            let mut line = Line::default();
+            for (to, from) in line.0.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            line
+        }));
+        Ok(start)
+    }
+
+    /// Appends a table and writes where it begins, with `mark` set, into the directory.
+    fn place(&mut self, directory_word: u32, mark: u32, words: &[u32]) -> Result<(), Budget> {
+        let start = self.append(words)?;
+        self.direct(directory_word, start | mark);
+        Ok(())
+    }
+
+    fn direct(&mut self, directory_word: u32, value: u32) {
+        let directory = self.lines.get_mut(DIRECTORY as usize);
+        if let Some(word) = directory.and_then(|line| line.0.get_mut(directory_word as usize)) {
+            *word = value;
+        }
+    }
+}
+
+fn number(length: usize) -> u32 {
+    u32::try_from(length).expect("counts of an image are within its budgets")
+}

@@ -1,0 +1,217 @@
+//! Near classes: what this end of the flow is, as far as rules ask: its user, group, executable, unit and local address.
+
+use std::collections::BTreeMap;
+
+use verdict::{
+    layout::{BUCKET_SLOTS, bucket, facet},
+    limits::NEAR_CLASSES_MAX,
+};
+
+use crate::{Budget, SetIndex, SubjectTest, classes::Classes};
+
+/// What a rule asks of this end. The rules' distinct ones are numbered by [`crate::compile`].
+pub(crate) type NearTest = (Option<SetIndex>, SubjectTest);
+
+/// Rows of the table that joins the facets: at most this many combinations are spelled out, 2 bytes each.
+const COMBINATIONS_MAX: u32 = 65_536;
+/// Seeds tried before the buckets are doubled.
+const SEEDS: u32 = 64;
+/// Buckets of one facet, at most.
+const BUCKETS_LOG2_MAX: u32 = 20;
+
+/// The near classes and the tables that lead to them.
+#[derive(Debug)]
+pub(crate) struct NearTables {
+    /// For each near class, which near tests hold.
+    pub(crate) classes: Classes<Vec<u32>>,
+    /// `None` where no rule asks anything of this end.
+    pub(crate) tables: Option<Facets>,
+}
+
+/// See [`verdict::layout::facet`].
+#[derive(Debug)]
+pub(crate) struct Facets {
+    pub(crate) hashed: [Option<Hashed>; facet::HASHED as usize],
+    /// One local class for each remote class, and how many there are.
+    pub(crate) locals: Option<(Vec<u32>, u32)>,
+    pub(crate) joined: Vec<u32>,
+}
+
+/// The hash table of one facet.
+#[derive(Debug)]
+pub(crate) struct Hashed {
+    pub(crate) log2: u32,
+    pub(crate) seed: u32,
+    pub(crate) classes: u32,
+    pub(crate) lines: Vec<[u32; 16]>,
+}
+
+/// `tests` are the distinct near tests; `members` says for each remote class which sets hold it.
+pub(crate) fn near_tables(tests: &[NearTest], members: &[Vec<u32>]) -> Result<NearTables, Budget> {
+    let mut facets = vec![
+        values(tests, |test| test.users.iter().map(|&user| u64::from(user)).collect()),
+        values(tests, |test| test.groups.iter().map(|&group| u64::from(group)).collect()),
+        values(tests, |test| test.exes.clone()),
+        values(tests, |test| test.units.clone()),
+    ];
+    let locals = local_classes(tests, members);
+    let local_table = (locals.classes.len() > 1).then(|| {
+        (
+            locals.by_remote.clone(),
+            u32::try_from(locals.classes.len()).expect("at most one for each remote class"),
+        )
+    });
+    facets.insert(0, Facet { keys: BTreeMap::new(), classes: locals.classes });
+    let combinations = facets.iter().map(|facet| facet.classes.len()).product();
+    Budget::spend(
+        "combinations of users, groups, executables, units and local addresses",
+        combinations,
+        COMBINATIONS_MAX,
+        None,
+    )?;
+
+    let mut classes = None;
+    let mut joined = Vec::with_capacity(combinations);
+    let mut at = vec![0usize; facets.len()];
+    for _ in 0..combinations {
+        let holding = holding(tests.len(), &facets, &at);
+        let numbered = classes.get_or_insert_with(|| Classes::starting_with(holding.clone()));
+        joined.push(numbered.number(&holding));
+        Budget::spend("near classes", numbered.len(), NEAR_CLASSES_MAX, None)?;
+        advance(&mut at, &facets);
+    }
+    let classes = classes.expect("the product of non-empty facets is at least one");
+    if combinations == 1 && facets.iter().all(|facet| facet.keys.is_empty()) {
+        return Ok(NearTables { classes, tables: None });
+    }
+    let mut hashed: [Option<Hashed>; facet::HASHED as usize] = Default::default();
+    for (slot, facet) in hashed.iter_mut().zip(facets.iter().skip(1)) {
+        *slot = facet.hash()?;
+    }
+    Ok(NearTables { classes, tables: Some(Facets { hashed, locals: local_table, joined }) })
+}
+
+/// One facet: its classes (which tests take the value) and the class of each value that any rule names.
+struct Facet {
+    keys: BTreeMap<u64, u32>,
+    classes: Classes<Vec<u32>>,
+}
+
+fn values(tests: &[NearTest], named: impl Fn(&SubjectTest) -> Vec<u64>) -> Facet {
+    let mut takes: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    let mut indifferent: Vec<u32> = Vec::new();
+    for (number, (_, test)) in (0u32..).zip(tests) {
+        let mut own = named(test);
+        if own.is_empty() {
+            indifferent.push(number);
+        }
+        own.sort_unstable();
+        own.dedup();
+        for value in own {
+            takes.entry(value).or_default().push(number);
+        }
+    }
+    let mut classes = Classes::starting_with(indifferent.clone());
+    let keys = takes
+        .into_iter()
+        .map(|(value, mut holding)| {
+            holding.extend_from_slice(&indifferent);
+            holding.sort_unstable();
+            (value, classes.number(&holding))
+        })
+        .collect();
+    Facet { keys, classes }
+}
+
+struct Locals {
+    classes: Classes<Vec<u32>>,
+    by_remote: Vec<u32>,
+}
+
+fn local_classes(tests: &[NearTest], members: &[Vec<u32>]) -> Locals {
+    let signature = |sets: &[u32]| -> Vec<u32> {
+        (0u32..)
+            .zip(tests)
+            .filter(|(_, (local, _))| local.is_none_or(|set| sets.binary_search(&set).is_ok()))
+            .map(|(test, _)| test)
+            .collect()
+    };
+    let mut classes = Classes::starting_with(signature(&[]));
+    let by_remote = members.iter().map(|sets| classes.number(&signature(sets))).collect();
+    Locals { classes, by_remote }
+}
+
+/// Which tests hold when each facet has the class that `at` names.
+fn holding(tests: usize, facets: &[Facet], at: &[usize]) -> Vec<u32> {
+    let mut votes = vec![0usize; tests];
+    for (facet, &class) in facets.iter().zip(at) {
+        for &test in facet.classes.signatures().get(class).into_iter().flatten() {
+            if let Some(count) = votes.get_mut(test as usize) {
+                *count += 1;
+            }
+        }
+    }
+    (0u32..).zip(votes).filter(|&(_, count)| count == facets.len()).map(|(test, _)| test).collect()
+}
+
+/// The next combination, the last facet fastest.
+fn advance(at: &mut [usize], facets: &[Facet]) {
+    for (class, facet) in at.iter_mut().zip(facets).rev() {
+        *class += 1;
+        if *class < facet.classes.len() {
+            return;
+        }
+        *class = 0;
+    }
+}
+
+impl Facet {
+    /// The hash table, or `None` where no rule names a value.
+    fn hash(&self) -> Result<Option<Hashed>, Budget> {
+        if self.keys.is_empty() {
+            return Ok(None);
+        }
+        // Class 0 is what a key that is not found has, so keys of class 0 need no slot.
+        let keys: Vec<(u64, u32)> =
+            self.keys.iter().map(|(&key, &class)| (key, class)).filter(|&(_, c)| c != 0).collect();
+        let classes = u32::try_from(self.classes.len()).expect("bounded by the combinations");
+        let mut log2 =
+            keys.len().div_ceil(BUCKET_SLOTS as usize / 2).next_power_of_two().trailing_zeros();
+        while log2 <= BUCKETS_LOG2_MAX {
+            for seed in 0..SEEDS {
+                if let Some(lines) = fill(&keys, seed, log2) {
+                    return Ok(Some(Hashed { log2, seed, classes, lines }));
+                }
+            }
+            log2 += 1;
+        }
+        Err(Budget {
+            what: "buckets of one facet",
+            needed: 1 << log2,
+            limit: 1 << BUCKETS_LOG2_MAX,
+            rule: None,
+        })
+    }
+}
+
+/// The buckets, or `None` where one overflows.
+fn fill(keys: &[(u64, u32)], seed: u32, log2: u32) -> Option<Vec<[u32; 16]>> {
+    let mut lines = vec![[0u32; 16]; 1 << log2];
+    let mut used = vec![0u32; 1 << log2];
+    for &(key, class) in keys {
+        let at = bucket(key, seed, log2) as usize;
+        let (line, slot) = (lines.get_mut(at)?, used.get_mut(at)?);
+        if *slot == BUCKET_SLOTS {
+            return None;
+        }
+        let mut put =
+            |index: u32, bits: u32| line.get_mut(index as usize).map(|word| *word |= bits);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the key")]
+        let (low, high) = (key as u32, (key >> 32) as u32);
+        put(2 * *slot, low)?;
+        put(2 * *slot + 1, high)?;
+        put(10 + (*slot >> 1), class << ((*slot & 1) << 4))?;
+        *slot += 1;
+    }
+    Some(lines)
+}

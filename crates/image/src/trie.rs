@@ -1,0 +1,170 @@
+//! The address trie of [`verdict::layout`]: built from runs of equal class, not from prefixes.
+//!
+//! A run list says where the class changes. Everything a node needs follows from it: which of its 256 values start a
+//! new run, and how far the path can be shortened (when the class is the same before the first change and after the
+//! last one, only the smallest aligned block that holds both needs a node).
+
+use verdict::layout::{LINK, node};
+
+/// Where each class starts: ascending, the first at 0, neighbours of different class.
+pub(crate) type Runs = Vec<(u128, u32)>;
+
+/// A family's trie: either one class throughout, or a root of 65,536 entries. Links count nodes from 0, and a node's
+/// `ENTRIES` word counts from the first entry; [`crate::compile`] moves both to where they come to stand.
+#[derive(Debug, Default)]
+pub(crate) struct Trie {
+    pub(crate) nodes: Vec<[u32; 16]>,
+    pub(crate) entries: Vec<u32>,
+}
+
+/// What the root of a family turned out to be.
+#[derive(Debug)]
+pub(crate) enum Root {
+    Alone(u32),
+    Table(Vec<u32>),
+}
+
+/// Bits of the canonical address above the IPv4 address.
+const MAPPED_BITS: u32 = 96;
+const MAPPED: u128 = 0xffff << 32;
+
+impl Trie {
+    /// The root over the IPv4 part of `runs`.
+    pub(crate) fn root4(&mut self, runs: &Runs) -> Root {
+        let part = clip(runs, MAPPED, MAPPED | 0xffff_ffff);
+        self.root(&part, MAPPED, MAPPED_BITS)
+    }
+
+    /// The root over the IPv6 part of `runs`: IPv4-mapped addresses are never looked up there, so what stands before
+    /// them is continued over them.
+    pub(crate) fn root6(&mut self, runs: &Runs) -> Root {
+        let after = MAPPED + (1 << 32);
+        let mut part = clip(runs, 0, MAPPED - 1);
+        for (start, class) in clip(runs, after, u128::MAX) {
+            if part.last().is_none_or(|&(_, last)| last != class) {
+                part.push((start, class));
+            }
+        }
+        self.root(&part, 0, 0)
+    }
+
+    fn root(&mut self, runs: &[(u128, u32)], first: u128, bits: u32) -> Root {
+        if let &[(_, class)] = runs {
+            return Root::Alone(class);
+        }
+        let size = 1u128 << (128 - bits - 16);
+        let mut table = Vec::with_capacity(1 << 16);
+        let mut rest = runs;
+        for slot in 0..1u128 << 16 {
+            let start = first + slot * size;
+            let end = start + (size - 1);
+            table.push(self.entry(&mut rest, start, end, bits + 16));
+        }
+        Root::Table(table)
+    }
+
+    /// The entry for the block `start..=end`, whose first `bits` bits are common. `rest` begins at or before the run in
+    /// force at `start`, and is left at the one in force at `end`.
+    fn entry(&mut self, rest: &mut &[(u128, u32)], start: u128, end: u128, bits: u32) -> u32 {
+        while rest.get(1).is_some_and(|&(next, _)| next <= start) {
+            *rest = rest.get(1..).unwrap_or_default();
+        }
+        let runs = rest.get(..inside(rest, end)).unwrap_or_default();
+        *rest = rest.get(runs.len().saturating_sub(1)..).unwrap_or_default();
+        match runs {
+            [] => unreachable!("some run is in force everywhere"),
+            &[(_, class)] => class,
+            &[(_, before), (change, _), .., (back, after)] if before == after => {
+                let common = (change ^ (back - 1)).leading_zeros() & !7;
+                self.node(runs, change, common.clamp(bits, 120), before)
+            }
+            &[(_, before), ..] => self.node(runs, start, bits, before),
+        }
+    }
+
+    /// The node whose prefix is the first `bits` bits of `within`.
+    fn node(&mut self, runs: &[(u128, u32)], within: u128, bits: u32, miss: u32) -> u32 {
+        let size = 1u128 << (120 - bits);
+        let prefix = within & !((size << 8) - 1);
+        let skip = runs.partition_point(|&(start, _)| start <= prefix).saturating_sub(1);
+        let mut rest = runs.get(skip..).unwrap_or_default();
+        let mut line = [0u32; 16];
+        let mut entries: Vec<u32> = Vec::new();
+        let mut value = 0u32;
+        while value < 256 {
+            let start = prefix + u128::from(value) * size;
+            let entry = self.entry(&mut rest, start, start + (size - 1), bits + 8);
+            if entries.last() != Some(&entry) {
+                entries.push(entry);
+                set_bit(&mut line, value);
+            }
+            value += 1 + whole_blocks(rest, start + (size - 1), size, entry);
+        }
+        let mut runs_before = 0;
+        for quarter in 0..4u32 {
+            add_word(&mut line, node::RANKS, runs_before << (8 * quarter));
+            let at = 2 * quarter as usize;
+            runs_before += line.iter().skip(at).take(2).map(|word| word.count_ones()).sum::<u32>();
+        }
+        add_word(&mut line, node::ENTRIES, count(self.entries.len()));
+        for (part, shift) in (0u32..).zip([96, 64, 32, 0]) {
+            #[expect(clippy::cast_possible_truncation, reason = "one of the four words")]
+            add_word(&mut line, node::PREFIX + part, (prefix >> shift) as u32);
+        }
+        add_word(&mut line, node::BITS, bits);
+        add_word(&mut line, node::MISS, miss);
+        self.entries.extend_from_slice(&entries);
+        self.nodes.push(line);
+        LINK | count(self.nodes.len() - 1)
+    }
+}
+
+/// How many of `runs` start at or before `end`. Looks near the front first: most blocks hold few runs.
+fn inside(runs: &[(u128, u32)], end: u128) -> usize {
+    let mut bound = 1;
+    while runs.get(bound).is_some_and(|&(start, _)| start <= end) {
+        bound *= 2;
+    }
+    let bound = bound.min(runs.len());
+    runs.get(..bound).unwrap_or_default().partition_point(|&(start, _)| start <= end)
+}
+
+/// How many whole blocks of `size` behind `end` are covered by the one run that `rest` begins with and that made
+/// `entry`: they need no look of their own.
+fn whole_blocks(rest: &[(u128, u32)], end: u128, size: u128, entry: u32) -> u32 {
+    let &[(_, class), ref following @ ..] = rest else { return 0 };
+    if entry != class {
+        return 0;
+    }
+    let until = match following.first() {
+        Some(&(start, _)) => start - 1,
+        None => u128::MAX,
+    };
+    u32::try_from(until.saturating_sub(end) / size).unwrap_or(256).min(256)
+}
+
+/// The part of `runs` between two addresses, its first run moved to `first`.
+fn clip(runs: &Runs, first: u128, last: u128) -> Runs {
+    let from = runs.partition_point(|&(start, _)| start <= first).saturating_sub(1);
+    let to = runs.partition_point(|&(start, _)| start <= last);
+    let mut part: Runs = runs.get(from..to).unwrap_or_default().to_vec();
+    if let Some(start) = part.first_mut() {
+        start.0 = first;
+    }
+    part
+}
+
+fn set_bit(line: &mut [u32; 16], value: u32) {
+    add_word(line, value >> 5, 1 << (value & 31));
+}
+
+fn add_word(line: &mut [u32; 16], index: u32, bits: u32) {
+    if let Some(word) = line.get_mut(index as usize) {
+        *word |= bits;
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length)
+        .expect("an image is far below 2^32 words: the budget is checked on its lines")
+}
