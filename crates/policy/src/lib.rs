@@ -4,6 +4,7 @@
 //! through: [`syntax`] is what a document says, [`parse`](parse()) reads it, [`Diagnostics`] is what is wrong with it.
 
 mod diagnostic;
+pub mod inventory;
 mod lex;
 pub mod limits;
 mod nearest;
@@ -12,5 +13,6 @@ mod span;
 pub mod syntax;
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render};
+pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
 pub use parse::{Parsed, parse};
 pub use span::{LineIndex, Position, Span};

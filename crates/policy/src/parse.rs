@@ -149,7 +149,7 @@ const STATEMENTS: [&str; 12] = [
 ];
 
 /// Words that mean something in selectors and services and so cannot be names.
-const RESERVED: [&str; 8] = ["any", "me", "has", "not", "in", "except", "none", "host"];
+pub(crate) const RESERVED: [&str; 8] = ["any", "me", "has", "not", "in", "except", "none", "host"];
 
 impl<'a> Parser<'a, '_> {
     fn statement(&mut self) -> Result<Statement, Reported> {
