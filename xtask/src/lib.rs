@@ -1,0 +1,10 @@
+//! Everything a developer runs, one file per subcommand; the tidy tests use the same parts.
+//!
+//! A library beside the thin binary because the tests of `tests/tidy.rs` ask the same questions as the commands do:
+//! which files are there, and does the committed BPF object come from the committed source.
+
+pub mod bpf;
+pub mod packages;
+pub mod step;
+pub mod test;
+pub mod workspace;

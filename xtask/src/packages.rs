@@ -1,0 +1,113 @@
+//! What the tests need from Debian's packages, why, and installing it.
+
+use crate::bpf::tools::{LINKER_VERSION, LLVM};
+use crate::{step, workspace};
+use anyhow::{Result, bail};
+use std::process::{Command, Stdio};
+
+/// A package and why it is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Package {
+    /// Debian's name for it.
+    pub name: &'static str,
+    /// What needs it.
+    pub why: &'static str,
+}
+
+/// Everything that `cargo xtask test` needs beyond Rust, a C compiler and Python 3.
+pub const PACKAGES: &[Package] = &[
+    Package { name: "rustc-web", why: "the compiler with the bpf target" },
+    Package { name: "libstd-rust-web-dev-bpf", why: "its core library for that target" },
+    Package { name: "llvm-22-dev", why: "bpf-linker is built on LLVM" },
+    Package { name: "libpolly-22-dev", why: "LLVM links it" },
+    Package { name: "libzstd-dev", why: "LLVM links it" },
+    Package { name: "libxml2-dev", why: "LLVM links it" },
+    Package { name: "zlib1g-dev", why: "LLVM links it" },
+    Package { name: "iproute2", why: "ip: the namespaces and links of the test hosts" },
+    Package { name: "nftables", why: "nft: what connect() is measured against" },
+    Package { name: "ncat", why: "a client and server that nobody here wrote" },
+    Package { name: "curl", why: "an HTTP client that nobody here wrote" },
+    Package { name: "strace", why: "what a program asked of the kernel, and got" },
+];
+
+/// Installs the packages that are missing, and bpf-linker.
+///
+/// # Errors
+/// If something is missing and cannot be installed here; the message says what to do.
+pub fn install() -> Result<()> {
+    install_packages()?;
+    install_linker()
+}
+
+fn install_packages() -> Result<()> {
+    if workspace::find_program("dpkg-query").is_none() {
+        step::announce(
+            "no Debian here, so nothing is installed; the tests need what these packages hold:",
+        );
+        for Package { name, why } in PACKAGES {
+            eprintln!("    {name}: {why}");
+        }
+        return Ok(());
+    }
+    let missing = missing_packages();
+    if missing.is_empty() {
+        eprintln!("    every package is there");
+        return Ok(());
+    }
+    for Package { name, why } in &missing {
+        eprintln!("    missing: {name} ({why})");
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    if apt_get(&["install"], &names).is_ok() {
+        return Ok(());
+    }
+    // A new machine has no package lists yet, or old ones.
+    step::announce("the package lists may be old: fetching new ones");
+    apt_get(&["update"], &[])?;
+    if let Err(error) = apt_get(&["install"], &names) {
+        bail!("{error:#}; install by hand: apt-get install {}", names.join(" "));
+    }
+    Ok(())
+}
+
+fn missing_packages() -> Vec<Package> {
+    let names = PACKAGES.iter().map(|package| package.name);
+    // It fails as soon as one of them is unknown, and lists the others all the same.
+    let listing = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+        .args(names)
+        .stdin(Stdio::null())
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let installed = |package: &Package| {
+        listing.lines().any(|line| line == format!("{} installed", package.name))
+    };
+    PACKAGES.iter().filter(|package| !installed(package)).copied().collect()
+}
+
+fn apt_get(verb: &[&str], names: &[&str]) -> Result<()> {
+    step::run(
+        Command::new("apt-get")
+            // Another installation on a fresh machine ends soon: wait for it, in seconds.
+            .args(["--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"])
+            .args(verb)
+            .args(names)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+fn install_linker() -> Result<()> {
+    if workspace::find_program("bpf-linker").is_some() {
+        eprintln!("    bpf-linker is there");
+        return Ok(());
+    }
+    step::announce("installing bpf-linker, which takes a minute or two");
+    step::run(
+        workspace::cargo()
+            .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--no-default-features"])
+            .args(["--features", "llvm-22"])
+            .env("LLVM_PREFIX", LLVM)
+            .env("RUSTFLAGS", format!("-L {LLVM}/lib")),
+    )
+}
