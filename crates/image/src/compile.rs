@@ -230,6 +230,9 @@ impl Classed {
         if rules.rules.iter().any(|rule| rule.subject != SubjectTest::default()) {
             flags |= layout::FLAG_SUBJECTS;
         }
+        if rules.rules.iter().any(|rule| rule.flags & layout::RULE_LOG != 0) {
+            flags |= layout::FLAG_LOG;
+        }
         if denies(Direction::Out).any(|rule| rule.services.iter().any(datagram)) {
             flags |= layout::FLAG_DATAGRAMS;
         }

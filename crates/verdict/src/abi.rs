@@ -22,6 +22,15 @@ pub struct Control {
 /// Report allowed flows too.
 pub const REPORT_ALLOWED: u32 = 1 << 0;
 
+/// `bpf_set_retval` exists: a denied call gets the errno that its rule asks for (5.18 and later; EPERM before).
+pub const FEATURE_RETVAL: u32 = 1 << 0;
+/// The socket programs may ask for the current process.
+pub const FEATURE_CURRENT: u32 = 1 << 1;
+/// `bpf_skc_to_mptcp_sock` exists: a connection that the kernel opens for an MPTCP socket is its owner's.
+pub const FEATURE_MPTCP: u32 = 1 << 2;
+/// The tripwire is wanted: judged sockets are marked.
+pub const FEATURE_TRIPWIRE: u32 = 1 << 3;
+
 /// Whose a socket is: stamped when the socket is created, before its process holds the descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]

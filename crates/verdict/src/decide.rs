@@ -1,7 +1,7 @@
 //! The verdict: five look-ups, each bounded, none of them a scan.
 
 use crate::{
-    Address, Cell, Decision, Direction, Flow, Line, Protocol, Tables,
+    Address, Cell, Decision, Direction, Flow, Line, Protocol, RuleNumber, Tables,
     layout::{self, DIRECTORY, LINK, facet, node},
     limits::TRIE_DEPTH_MAX,
 };
@@ -16,6 +16,19 @@ pub fn decide<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Decision {
         Some(cell) => cell.unpack(),
         None => Decision::MALFORMED,
     }
+}
+
+/// The `RULE_*` flags of a rule; none for a rule that the image does not have.
+#[inline(always)]
+pub fn rule_flags<T: Tables + ?Sized>(rule: RuleNumber, tables: &T) -> u32 {
+    let Some(directory) = tables.line(DIRECTORY) else { return 0 };
+    tables.word((directory.word(layout::RULES) << 4).wrapping_add(u32::from(rule.0))).unwrap_or(0)
+}
+
+/// The `FLAG_*` of the image.
+#[inline(always)]
+pub fn image_flags<T: Tables + ?Sized>(tables: &T) -> u32 {
+    tables.line(DIRECTORY).map_or(0, |directory| directory.word(layout::FLAGS))
 }
 
 /// Whether the local service port of an inbound `flow` is denied whoever the peer is; its remote end is not looked at.

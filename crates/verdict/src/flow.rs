@@ -25,6 +25,8 @@ impl Protocol {
     pub const SCTP: Self = Self(132);
     /// Lightweight UDP.
     pub const UDPLITE: Self = Self(136);
+    /// Stands for raw sockets, whatever header they write: 255 is reserved and never seen on the wire.
+    pub const RAW: Self = Self(255);
     /// Internet Control Message Protocol (ping sockets).
     pub const ICMP: Self = Self(1);
     /// ICMP for IPv6 (ping sockets).

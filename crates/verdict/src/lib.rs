@@ -19,7 +19,7 @@ pub mod limits;
 mod tables;
 
 pub use address::Address;
-pub use decide::{closed, decide};
+pub use decide::{closed, decide, image_flags, rule_flags};
 pub use decision::{Cell, Decision, Judgement, RuleNumber, Verdict};
 pub use flow::{Direction, Endpoint, Flow, Protocol, Subject};
 pub use tables::{Line, Tables};

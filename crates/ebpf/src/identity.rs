@@ -1,0 +1,95 @@
+//! Whose a socket is: what was stamped when it was made, else what the kernel can still tell.
+
+use core::ptr::null_mut;
+
+use aya_ebpf::{
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    helpers::{
+        bpf_get_current_comm,
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_sk_storage_get,
+            bpf_skc_to_mptcp_sock,
+        },
+    },
+};
+use verdict::{
+    Subject,
+    abi::{FEATURE_CURRENT, FEATURE_MPTCP, Owner},
+};
+
+use crate::maps::{OWNERS, has};
+
+/// The owner of `sk`, which may be null.
+///
+/// The stamp counts before the running task: a connection can be opened by whoever holds the descriptor, and an extra
+/// MPTCP subflow is opened by a kernel thread, on an address that the peer announced.
+#[inline(always)]
+pub(crate) fn owner_of(sk: *mut bpf_sock) -> Owner {
+    if !sk.is_null() {
+        if let Some(owner) = stamp(sk.cast()) {
+            return owner;
+        }
+        if has(FEATURE_MPTCP) {
+            // SAFETY: `sk` is a socket of this context and not null.
+            let mptcp = unsafe { bpf_skc_to_mptcp_sock(sk.cast()) };
+            if !mptcp.is_null()
+                && let Some(owner) = stamp(mptcp.cast())
+            {
+                return owner;
+            }
+        }
+    }
+    current()
+}
+
+/// Stamps the socket of a sock_create context with the current task. A socket that cannot be stamped is judged by the
+/// task that uses it.
+#[inline(always)]
+pub(crate) fn stamp_current(sock: *mut bpf_sock) {
+    let mut owner = current();
+    // SAFETY: the context of a sock_create program is a socket; the map's value type is `Owner`; the helper copies it.
+    unsafe {
+        bpf_sk_storage_get(
+            (&raw const OWNERS).cast_mut().cast(),
+            sock.cast(),
+            (&raw mut owner).cast(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        );
+    }
+}
+
+#[inline(always)]
+fn stamp(sk: *mut core::ffi::c_void) -> Option<Owner> {
+    // SAFETY: callers pass a socket that the verifier knows as one; the value, if any, is an `Owner` and stays while
+    // the program runs.
+    unsafe {
+        let owner: *const Owner =
+            bpf_sk_storage_get((&raw const OWNERS).cast_mut().cast(), sk, null_mut(), 0).cast();
+        owner.as_ref().copied()
+    }
+}
+
+/// The task that runs now.
+#[inline(always)]
+fn current() -> Owner {
+    if !has(FEATURE_CURRENT) {
+        return Owner::default();
+    }
+    // SAFETY: helpers without pointers.
+    let (ids, users, cgroup) =
+        unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_uid_gid(), bpf_get_current_cgroup_id()) };
+    Owner {
+        cgroup,
+        pid: (ids >> 32) as u32,
+        tid: ids as u32,
+        uid: users as u32,
+        gid: (users >> 32) as u32,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}
+
+/// The part of an owner that rules can ask for.
+#[inline(always)]
+pub(crate) fn subject(owner: &Owner) -> Subject {
+    Subject { uid: owner.uid, gid: owner.gid, exe: 0, cgroup: owner.cgroup }
+}

@@ -1,0 +1,89 @@
+//! From a flow to a return code, the same way for every hook.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::helpers::generated::bpf_set_retval;
+use verdict::{
+    Decision, Flow, RuleNumber,
+    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED},
+    closed, decide, image_flags,
+    layout::{FLAG_LOG, RULE_LOG, RULE_REFUSE},
+    rule_flags,
+};
+
+use crate::{
+    maps::{HITS, Slot, has, slot_rules},
+    report::report,
+};
+
+/// What a cgroup program returns to let the call go on.
+pub(crate) const ALLOW: i32 = 1;
+/// What it returns to refuse; the caller gets EPERM unless `bpf_set_retval` said otherwise.
+const REFUSE: i32 = 0;
+
+const EACCES: i32 = 13;
+const ECONNREFUSED: i32 = 111;
+
+/// Where a flow was seen, besides what decides it.
+pub(crate) struct Sight {
+    pub(crate) hook: Hook,
+    pub(crate) socket: u64,
+    pub(crate) netns: u64,
+}
+
+/// Judges, counts and reports a flow; `true` is allowed. Without an image in reach the flow is denied: that cannot
+/// happen between attach and detach, and if it did, open would be the wrong way to fail.
+#[inline(always)]
+pub(crate) fn allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) -> (bool, Decision) {
+    let decision = decide(flow, slot);
+    count(slot, &decision);
+    let wanted = decision.denies()
+        || slot.report & REPORT_ALLOWED != 0
+        || image_flags(slot) & FLAG_LOG != 0 && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
+        || decision.would.verdict as u8 != decision.enforced.verdict as u8;
+    if wanted {
+        report(slot, flow, &decision, owner, sight);
+    }
+    (!decision.denies(), decision)
+}
+
+/// Judges a claim on a local port: refused where no peer at all could be accepted.
+#[inline(always)]
+pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) -> bool {
+    if !closed(flow, slot) {
+        return true;
+    }
+    let decision = decide(flow, slot);
+    count(slot, &decision);
+    report(slot, flow, &decision, owner, sight);
+    false
+}
+
+/// The return code of a cgroup hook for a denied call, with the errno that the deciding rule asks for.
+#[inline(always)]
+pub(crate) fn refuse(slot: &Slot, rule: RuleNumber) -> i32 {
+    if has(FEATURE_RETVAL) {
+        let errno = if rule_flags(rule, slot) & RULE_REFUSE != 0 { ECONNREFUSED } else { EACCES };
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_set_retval(-errno) };
+    }
+    REFUSE
+}
+
+/// Exact: no count is lost, whatever interrupts whom.
+#[inline(always)]
+fn count(slot: &Slot, decision: &Decision) {
+    let rules = slot_rules();
+    let first = slot.number() * rules;
+    hit(first + u32::from(decision.enforced.rule.0));
+    hit(first + 2 * rules + u32::from(decision.would.rule.0));
+}
+
+#[inline(always)]
+fn hit(entry: u32) {
+    if let Some(counter) = HITS.get_ptr_mut(entry) {
+        // SAFETY: an aligned entry of a per-CPU array that lives as long as the program. Atomic because a softirq or,
+        // on preemptible kernels, another task may run a program on this CPU in between.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+    }
+}

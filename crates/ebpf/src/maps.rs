@@ -1,0 +1,107 @@
+//! The maps, and the numbers that the loader sets before the programs are loaded.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::SkStorage,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use verdict::{
+    Line, Tables,
+    abi::{Control, Listener, ListenerKey, Losses, Owner},
+};
+
+/// Two slots of lines, one behind the other. The loader sets how many.
+#[map]
+static IMAGE: Array<Line> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+
+/// Which slot is in force, and what is reported.
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How often each rule of each slot decided: the enforced verdict in the first half of the entries, the would-be
+/// verdict in the second. The loader sets how many.
+#[map]
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(4, 0);
+
+/// Whose a socket is.
+#[btf_map]
+pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
+
+/// The generation whose image judged a socket's connection, for the tripwire.
+#[btf_map]
+pub(crate) static JUDGED: SkStorage<u64> = SkStorage::new();
+
+/// Who claimed which local endpoint.
+#[map]
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// What user space is told. The loader may change the size.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What it is not told, and the token bucket that decides it.
+#[map]
+pub(crate) static LOSSES: PerCpuArray<Losses> = PerCpuArray::with_max_entries(1, 0);
+
+/// Lines of one slot; set by the loader.
+#[unsafe(no_mangle)]
+static SLOT_LINES: u32 = 0;
+/// Rules that `HITS` has room for in one slot; set by the loader.
+#[unsafe(no_mangle)]
+static SLOT_RULES: u32 = 0;
+/// `FEATURE_*`: what this kernel offers beyond the least; set by the loader, which finds out by loading.
+#[unsafe(no_mangle)]
+static FEATURES: u32 = 0;
+
+/// Whether the kernel has a feature. A constant for the verifier, so the code behind an absent one is never checked.
+#[inline(always)]
+pub(crate) fn has(feature: u32) -> bool {
+    // SAFETY: a static of this object, in a frozen map; volatile because the loader changes its value after compilation.
+    unsafe { read_volatile(&raw const FEATURES) & feature != 0 }
+}
+
+#[inline(always)]
+pub(crate) fn slot_rules() -> u32 {
+    // SAFETY: as in `has`.
+    unsafe { read_volatile(&raw const SLOT_RULES) }
+}
+
+/// The image that was in force when the program began: all look-ups of one flow go through one of these.
+pub(crate) struct Slot {
+    pub(crate) generation: u32,
+    pub(crate) report: u32,
+    first: u32,
+}
+
+impl Slot {
+    /// Reads the generation, once.
+    #[inline(always)]
+    pub(crate) fn in_force() -> Option<Self> {
+        let control = CONTROL.get_ptr(0)?;
+        // SAFETY: a value of a one-entry array map, 4-byte aligned; user space writes each field by one aligned store.
+        let (generation, report, lines) = unsafe {
+            (
+                read_volatile(&raw const (*control).generation),
+                read_volatile(&raw const (*control).report),
+                read_volatile(&raw const SLOT_LINES),
+            )
+        };
+        Some(Self { generation, report, first: (generation & 1) * lines })
+    }
+
+    /// 0 or 1.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u32 {
+        self.generation & 1
+    }
+}
+
+impl Tables for Slot {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        IMAGE.get(self.first.wrapping_add(index))
+    }
+}

@@ -1,0 +1,12 @@
+//! cgroup/sendmsg6: the outbound verdict for each datagram that names its destination.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use verdict::abi::Hook;
+
+use crate::sock_addr::{judge_out, named6};
+
+/// Runs before the kernel routes the datagram, on its own copy of the address.
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    judge_out(&ctx, named6(&ctx), Hook::Send)
+}

@@ -1,0 +1,57 @@
+//! sk_lookup: the inbound verdict where a listener (or an unconnected UDP socket) would be found. A denied peer or port
+//! gets a reset before any socket exists, so accept() never wakes.
+//!
+//! Runs once for each connection, not for its packets. It has no process: the owner is left unknown, and user space
+//! finds it in the table of listeners.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{macros::sk_lookup, programs::SkLookupContext};
+use verdict::{
+    Address, Direction, Endpoint, Flow, Protocol, Subject,
+    abi::{Hook, Owner},
+};
+
+use crate::{
+    judge::{Sight, allowed},
+    maps::Slot,
+};
+
+const SK_DROP: u32 = 0;
+const SK_PASS: u32 = 1;
+const AF_INET: u32 = 2;
+
+/// Runs in softirq, in the network namespace it is attached to.
+#[sk_lookup]
+pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
+    let Some(slot) = Slot::in_force() else { return SK_PASS };
+    let flow = flow(&ctx);
+    let sight = Sight { hook: Hook::Lookup, socket: 0, netns: 0 };
+    if allowed(&slot, &flow, &Owner::default(), &sight).0 { SK_PASS } else { SK_DROP }
+}
+
+#[inline(always)]
+fn flow(ctx: &SkLookupContext) -> Flow {
+    let lookup = ctx.lookup;
+    // SAFETY: fields of the context, each read as wide as it is. `remote_port` is in network order, `local_port` in host
+    // order (struct bpf_sk_lookup).
+    unsafe {
+        let word = |words: *const [u32; 4], index: usize| u32::from_be(read_volatile(words.cast::<u32>().add(index)));
+        let six = |words: *const [u32; 4]| Address::v6([word(words, 0), word(words, 1), word(words, 2), word(words, 3)]);
+        let (local, remote) = if read_volatile(&raw const (*lookup).family) == AF_INET {
+            (
+                Address::v4(u32::from_be(read_volatile(&raw const (*lookup).local_ip4))),
+                Address::v4(u32::from_be(read_volatile(&raw const (*lookup).remote_ip4))),
+            )
+        } else {
+            (six(&raw const (*lookup).local_ip6), six(&raw const (*lookup).remote_ip6))
+        };
+        Flow {
+            direction: Direction::In,
+            protocol: Protocol::canonical(read_volatile(&raw const (*lookup).protocol)),
+            local: Endpoint { address: local, port: read_volatile(&raw const (*lookup).local_port) as u16 },
+            remote: Endpoint { address: remote, port: u16::from_be(read_volatile(&raw const (*lookup).remote_port)) },
+            subject: Subject::default(),
+        }
+    }
+}

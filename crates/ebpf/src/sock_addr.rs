@@ -1,0 +1,151 @@
+//! What the connect, sendmsg and bind hooks have in common: reading `struct bpf_sock_addr` (include/uapi/linux/bpf.h).
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sk_storage_get},
+    programs::SockAddrContext,
+};
+use verdict::{
+    Address, Direction, Endpoint, Flow, Protocol,
+    abi::{FEATURE_TRIPWIRE, Hook},
+};
+
+use crate::{
+    identity::{owner_of, subject},
+    judge::{ALLOW, Sight, allowed, claim_allowed, refuse},
+    maps::{JUDGED, Slot, has},
+};
+
+const AF_INET: u32 = 2;
+
+/// The IPv4 address that the caller named.
+#[inline(always)]
+pub(crate) fn named4(ctx: &SockAddrContext) -> Address {
+    // SAFETY: a field of the context, read as wide as it is.
+    Address::v4(u32::from_be(unsafe { read_volatile(&raw const (*ctx.sock_addr).user_ip4) }))
+}
+
+/// The IPv6 address that the caller named, which may be an IPv4-mapped one.
+#[inline(always)]
+pub(crate) fn named6(ctx: &SockAddrContext) -> Address {
+    // SAFETY: four fields of the context, each read as wide as it is.
+    let word = |index: usize| unsafe {
+        u32::from_be(read_volatile((&raw const (*ctx.sock_addr).user_ip6).cast::<u32>().add(index)))
+    };
+    Address::v6([word(0), word(1), word(2), word(3)])
+}
+
+/// Judges a connection or datagram to `named` and returns the hook's code.
+#[inline(always)]
+pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i32 {
+    let Some(slot) = Slot::in_force() else { return ALLOW };
+    let sk = socket(ctx);
+    let local = local(sk);
+    let address = if named.is_unspecified() && local.address.is_v4() && !local.address.is_unspecified() {
+        // A socket bound to an IPv4 address reaches 127.0.0.1 by `::` too (tcp_v6_connect).
+        Address::LOOPBACK_V4
+    } else {
+        named.as_destination()
+    };
+    let owner = owner_of(sk);
+    let flow = Flow {
+        direction: Direction::Out,
+        protocol: protocol(ctx),
+        local,
+        remote: Endpoint { address, port: named_port(ctx) },
+        subject: subject(&owner),
+    };
+    let sight = sight(ctx, hook);
+    let (allowed, decision) = allowed(&slot, &flow, &owner, &sight);
+    if allowed {
+        mark(sk, &slot);
+        ALLOW
+    } else {
+        refuse(&slot, decision.enforced.rule)
+    }
+}
+
+/// Judges a claim on the local endpoint `named` and the port that the caller named.
+#[inline(always)]
+pub(crate) fn judge_claim(ctx: &SockAddrContext, named: Address) -> i32 {
+    let port = named_port(ctx);
+    let Some(slot) = Slot::in_force() else { return ALLOW };
+    if port == 0 {
+        return ALLOW;
+    }
+    let owner = owner_of(socket(ctx));
+    let flow = Flow {
+        direction: Direction::In,
+        protocol: protocol(ctx),
+        local: Endpoint { address: named, port },
+        remote: Endpoint::default(),
+        subject: subject(&owner),
+    };
+    if claim_allowed(&slot, &flow, &owner, &sight(ctx, Hook::Bind)) {
+        ALLOW
+    } else {
+        refuse(&slot, verdict::decide(&flow, &slot).enforced.rule)
+    }
+}
+
+#[inline(always)]
+fn sight(ctx: &SockAddrContext, hook: Hook) -> Sight {
+    let context = ctx.sock_addr.cast();
+    // SAFETY: both helpers take the context of a sock_addr program.
+    let (socket, netns) = unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
+    Sight { hook, socket, netns }
+}
+
+#[inline(always)]
+fn socket(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: the context's socket pointer, 8 bytes wide.
+    unsafe { read_volatile((&raw const (*ctx.sock_addr).__bindgen_anon_1).cast()) }
+}
+
+#[inline(always)]
+fn named_port(ctx: &SockAddrContext) -> u16 {
+    // SAFETY: a field of the context, read as wide as it is; the port stands in its lower half in network order.
+    u16::from_be(unsafe { read_volatile(&raw const (*ctx.sock_addr).user_port) } as u16)
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> Protocol {
+    // SAFETY: a field of the context, read as wide as it is.
+    Protocol::canonical(unsafe { read_volatile(&raw const (*ctx.sock_addr).protocol) })
+}
+
+/// Where the socket is bound; all zero where it is not.
+#[inline(always)]
+pub(crate) fn local(sk: *mut bpf_sock) -> Endpoint {
+    if sk.is_null() {
+        return Endpoint::default();
+    }
+    // SAFETY: a socket of this context, not null; each field read as wide as it is. `src_port` is in host order.
+    unsafe {
+        let port = read_volatile(&raw const (*sk).src_port) as u16;
+        let address = if read_volatile(&raw const (*sk).family) == AF_INET {
+            Address::v4(u32::from_be(read_volatile(&raw const (*sk).src_ip4)))
+        } else {
+            let word =
+                |index: usize| u32::from_be(read_volatile((&raw const (*sk).src_ip6).cast::<u32>().add(index)));
+            Address::v6([word(0), word(1), word(2), word(3)])
+        };
+        Endpoint { address, port }
+    }
+}
+
+/// Marks the socket as judged, for the tripwire.
+#[inline(always)]
+fn mark(sk: *mut bpf_sock, slot: &Slot) {
+    if !has(FEATURE_TRIPWIRE) || sk.is_null() {
+        return;
+    }
+    let mut generation = u64::from(slot.generation);
+    // SAFETY: `sk` is a socket of this context and not null; the helper copies the value.
+    unsafe {
+        let flags = u64::from(aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE);
+        bpf_sk_storage_get((&raw const JUDGED).cast_mut().cast(), sk.cast(), (&raw mut generation).cast(), flags);
+    }
+}

@@ -1,0 +1,55 @@
+//! tp_btf/inet_sock_set_state: reports a TCP socket that connects or listens without a verdict. Optional: it runs at
+//! every change of state of every connection.
+//!
+//! It cannot refuse; user space looks the reported socket up by its cookie and destroys it.
+
+use core::ptr::null_mut;
+
+use aya_ebpf::{
+    helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use verdict::{
+    Decision, Direction, Endpoint, Flow, Protocol,
+    abi::{Hook, Owner},
+};
+
+use crate::{
+    identity::subject,
+    judge::Sight,
+    maps::{JUDGED, Slot},
+    report::report,
+};
+
+const TCP_SYN_SENT: i32 = 2;
+const TCP_LISTEN: i32 = 10;
+
+/// Arguments: the socket, the old state, the new state (include/trace/events/sock.h).
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
+    let state: i32 = ctx.arg(2);
+    if state != TCP_SYN_SENT && state != TCP_LISTEN {
+        return 0;
+    }
+    let sk: *mut core::ffi::c_void = ctx.arg(0);
+    // SAFETY: the tracepoint's first argument is a socket that the verifier knows as one.
+    let (mark, socket) = unsafe {
+        (bpf_sk_storage_get((&raw const JUDGED).cast_mut().cast(), sk, null_mut(), 0), bpf_get_socket_cookie(sk))
+    };
+    if !mark.is_null() && state == TCP_SYN_SENT {
+        return 0;
+    }
+    let Some(slot) = Slot::in_force() else { return 0 };
+    let direction = if state == TCP_LISTEN { Direction::In } else { Direction::Out };
+    let owner = Owner::default();
+    let flow = Flow {
+        direction,
+        protocol: Protocol::TCP,
+        local: Endpoint::default(),
+        remote: Endpoint::default(),
+        subject: subject(&owner),
+    };
+    report(&slot, &flow, &Decision::MALFORMED, &owner, &Sight { hook: Hook::Tripwire, socket, netns: 0 });
+    0
+}
