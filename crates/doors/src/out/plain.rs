@@ -1,0 +1,38 @@
+//! connect(2) itself: blocking, non-blocking, to a v4-mapped address, and on an MPTCP socket.
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::dial;
+use crate::door::{Attempt, Protocol};
+use crate::error::{DoorError, Stage, at};
+use crate::opened::Opened;
+use crate::socket::mapped;
+
+pub(crate) fn connect(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    blocking(attempt, Protocol::Tcp)
+}
+
+pub(crate) fn connect_mptcp(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    blocking(attempt, Protocol::Mptcp)
+}
+
+pub(crate) fn connect_mapped(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    blocking(&Attempt { target: mapped(attempt.target), ..*attempt }, Protocol::Tcp)
+}
+
+pub(crate) fn connect_nonblocking(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    dial(attempt, Protocol::Tcp, SocketFlags::NONBLOCK, |socket| {
+        match rustix::net::connect(socket, &attempt.target) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(0),
+            Err(errno) => Err(at(Stage::Connect)(errno)),
+        }
+    })
+}
+
+fn blocking(attempt: &Attempt<'_>, protocol: Protocol) -> Result<Opened, DoorError> {
+    dial(attempt, protocol, SocketFlags::empty(), |socket| {
+        rustix::net::connect(socket, &attempt.target).map_err(at(Stage::Connect))?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,49 @@
+//! io_uring: the kernel connects, but no process ever calls connect().
+
+use kernel::raw::address::KernelAddress;
+use kernel::raw::uring::{Issue, Ring};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::dial;
+use crate::door::{Attempt, Protocol};
+use crate::error::{DoorError, Stage, at, errno_text};
+use crate::opened::Opened;
+
+pub(crate) fn ring_connect(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    by_connect(attempt, Issue::Inline)
+}
+
+pub(crate) fn ring_connect_async(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    by_connect(attempt, Issue::Async)
+}
+
+pub(crate) fn ring_fast(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    let mut ring = ring()?;
+    dial(attempt, Protocol::Tcp, SocketFlags::empty(), |socket| {
+        ring.open_fast(socket, KernelAddress::from(attempt.target), attempt.first, attempt.deadline)
+            .map_err(|error| {
+                at(Stage::Connect)(error)
+                    .lacking(Errno::OPNOTSUPP, "net.ipv4.tcp_fastopen has the client's bit off")
+            })
+    })
+}
+
+/// A ring, or the reason why this machine has none.
+pub(crate) fn ring() -> Result<Ring, DoorError> {
+    Ring::new().map_err(|error| no_ring(&error))
+}
+
+pub(crate) fn no_ring(error: &std::io::Error) -> DoorError {
+    let text = errno_text(error.raw_os_error().unwrap_or_default());
+    DoorError::unsupported(format!("no io_uring (kernel.io_uring_disabled?): {text}"))
+}
+
+fn by_connect(attempt: &Attempt<'_>, issue: Issue) -> Result<Opened, DoorError> {
+    let mut ring = ring()?;
+    dial(attempt, Protocol::Tcp, SocketFlags::empty(), |socket| {
+        ring.connect(socket, KernelAddress::from(attempt.target), issue, attempt.deadline)
+            .map_err(at(Stage::Connect))?;
+        Ok(0)
+    })
+}
