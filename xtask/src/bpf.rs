@@ -7,6 +7,7 @@
 
 pub mod record;
 pub mod source;
+mod strip;
 pub mod tools;
 
 use crate::workspace;
@@ -71,7 +72,8 @@ pub fn build(directory: &Path) -> Result<Record> {
     let stage = workspace::scratch().join("bpf/source");
     source.write(&stage)?;
     let built = tools.build(&stage, &workspace::scratch().join("bpf/build"), source.package()?)?;
-    let object = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    let linked = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    let object = strip::without_debug_sections(&linked)?;
     let record = Record {
         source: source.digest(),
         object: record::digest(&object),

@@ -5,10 +5,17 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
-/// The root of the repository this program was built from.
+/// The root of the repository. Cargo says at run time where that is, for `cargo xtask` and for tests; the path at
+/// compile time may be another clone's, when clones share a target directory.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the repository")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let xtask =
+            env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        Path::new(&xtask).parent().expect("xtask is a directory of the repository").to_owned()
+    });
+    &ROOT
 }
 
 /// What is made and thrown away: inside the target directory of the repository, whatever the build's own is.
