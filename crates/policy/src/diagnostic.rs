@@ -112,6 +112,15 @@ impl Diagnostics {
         }
     }
 
+    /// Adds all of `found`.
+    pub(crate) fn append(&mut self, found: Self) {
+        let (errors, warnings) = (self.errors + found.errors, self.warnings + found.warnings);
+        for diagnostic in found.reported {
+            self.push(diagnostic);
+        }
+        (self.errors, self.warnings) = (errors, warnings);
+    }
+
     /// Sorts by document and place.
     pub(crate) fn sort(&mut self) {
         self.reported

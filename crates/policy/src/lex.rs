@@ -258,6 +258,13 @@ impl<'a> Lexer<'a> {
 /// First words of rules: a line that begins with one is never the rest of the statement before it.
 const RULE_WORDS: [&str; 5] = ["allow", "deny", "refuse", "audit", "draft"];
 
+/// Whether a line that begins like this is a rule.
+pub(crate) fn begins_rule(line: &str) -> bool {
+    let first =
+        line.split(|character: char| !character.is_ascii_alphanumeric()).next().unwrap_or_default();
+    RULE_WORDS.contains(&first)
+}
+
 fn sign(rest: &str) -> Option<(TokenKind, usize)> {
     // `::1` is an address, and `:` alone stands before services.
     if rest.starts_with("::") {

@@ -3,16 +3,25 @@
 //! Meaning only: no I/O, no clock, no randomness. Everything takes bytes, trees and moments as arguments. A reader's way
 //! through: [`syntax`] is what a document says, [`parse`](parse()) reads it, [`Diagnostics`] is what is wrong with it.
 
+mod check;
 mod diagnostic;
+mod format;
 pub mod inventory;
+mod json;
 mod lex;
 pub mod limits;
 mod nearest;
 mod parse;
+mod policy;
 mod span;
 pub mod syntax;
 
+pub use check::{Checked, Source, check};
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render};
+pub use format::format;
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
+pub use json::{FromJson, from_json, json_schema, to_json};
 pub use parse::{Parsed, parse};
+pub use policy::{Policy, PolicyRule};
 pub use span::{LineIndex, Position, Span};
+pub use syntax::{Document, Mode, Rule, Tier, Way};

@@ -4,7 +4,8 @@
 const COMPARED_BYTES_MAX: usize = 64;
 
 /// The candidate that is fewest edits away from `word` (insert, delete, replace, swap neighbours), if that is near enough
-/// to be a slip: one edit for short words, a third of the length for long ones. Of equals the first one.
+/// to be a slip: one edit for short words, a third of the length for long ones.
+/// Of equals, one that begins with the same letter (people rarely mistype that), else the first one.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -13,14 +14,15 @@ pub(crate) fn nearest<'a>(
         return None;
     }
     let allowed = (word.len() / 3).max(1);
-    let mut best: Option<(usize, &str)> = None;
+    let mut best: Option<((usize, bool), &str)> = None;
     for candidate in candidates {
         if candidate.len().abs_diff(word.len()) > allowed || candidate == word {
             continue;
         }
         let edits = distance(word.as_bytes(), candidate.as_bytes());
-        if edits <= allowed && best.is_none_or(|(fewest, _)| edits < fewest) {
-            best = Some((edits, candidate));
+        let rank = (edits, candidate.bytes().next() != word.bytes().next());
+        if edits <= allowed && best.is_none_or(|(fewest, _)| rank < fewest) {
+            best = Some((rank, candidate));
         }
     }
     best.map(|(_, candidate)| candidate)

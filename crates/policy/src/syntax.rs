@@ -18,7 +18,7 @@ pub use selector::{Expression, LabelTest, Selector};
 pub use service::{PortRange, Service, ServiceError, ServiceKind};
 pub(crate) use service::{is_name, is_protocol};
 pub use until::{Until, UntilError};
-pub(crate) use word::{is_bare_host, is_key};
+pub(crate) use word::{is_bare, is_bare_host, is_key};
 
 use crate::span::Span;
 

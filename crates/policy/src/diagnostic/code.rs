@@ -58,7 +58,6 @@ codes! {
     UnusedName Warning "unused-name" "A name is defined and never used."
     HiddenHost Warning "hidden-host" "A name hides the host of the same id."
     UnknownLabel Warning "unknown-label" "No host of the inventory has this label or this value."
-    NoHosts Warning "no-hosts" "No host of the inventory is selected."
     Expired Warning "expired" "A rule has ended."
     RepeatedRule Warning "repeated-rule" "Two rules say the same."
     MappedTwin Warning "mapped-twin" "An IPv4 address and its IPv6-mapped form are written as if they were two."
