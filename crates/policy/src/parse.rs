@@ -222,28 +222,50 @@ impl<'a> Parser<'a, '_> {
         }
         let name = Word { text: word.to_owned(), span: token.span };
         self.sign(TokenKind::Equals, "`=`")?;
-        let first = self.word().unwrap_or_default();
-        let is_service = match first.parse::<ServiceKind>() {
-            Ok(ServiceKind::Ports(..)) => true,
-            Ok(ServiceKind::Any | ServiceKind::Named(_)) => false,
-            Err(ServiceError::Malformed(_)) => false,
-            Err(ServiceError::Protocol(_)) => {
-                !selector::is_addresses(first) && !self.follows(TokenKind::Equals)
-            }
-            Err(ServiceError::NoProtocol(_) | ServiceError::NoPorts(_)) => true,
-            Err(
-                ServiceError::Port(_)
-                | ServiceError::PortZero
-                | ServiceError::Reversed { .. }
-                | ServiceError::Portless(_),
-            ) => !selector::is_addresses(first),
-        };
-        let means = if is_service {
+        let means = if self.lists_services() {
             Meaning::Services(self.services()?)
         } else {
             Meaning::Selector(self.selector()?)
         };
         Ok(Name { name, means })
+    }
+
+    /// Whether an element of the list that is next can only be a service: an outermost word between commas that has a
+    /// `/` and is no prefix, is a port, or is a protocol.
+    fn lists_services(&self) -> bool {
+        let mut depth = 0_u32;
+        let mut starts = true;
+        let rest = self.tokens.get(self.at..).unwrap_or_default();
+        for (token, next) in rest.iter().zip(rest.iter().skip(1)) {
+            let ends = matches!(next.kind, TokenKind::Comma | TokenKind::End);
+            if depth == 0
+                && starts
+                && ends
+                && token.kind == TokenKind::Word
+                && is_service_word(self.text_of(*token))
+            {
+                return true;
+            }
+            match token.kind {
+                TokenKind::Open => depth += 1,
+                TokenKind::Close => depth = depth.saturating_sub(1),
+                TokenKind::Word
+                | TokenKind::Quoted
+                | TokenKind::Arrow
+                | TokenKind::Colon
+                | TokenKind::Comma
+                | TokenKind::OpenBracket
+                | TokenKind::CloseBracket
+                | TokenKind::Equals
+                | TokenKind::Differs
+                | TokenKind::Not
+                | TokenKind::And
+                | TokenKind::Or
+                | TokenKind::End => {}
+            }
+            starts = token.kind == TokenKind::Comma;
+        }
+        false
     }
 
     fn services(&mut self) -> Result<Vec<Service>, Reported> {
@@ -415,6 +437,25 @@ impl<'a> Parser<'a, '_> {
         }
         self.fault(diagnostic);
         Reported
+    }
+}
+
+fn is_service_word(word: &str) -> bool {
+    if selector::is_addresses(word) {
+        return false;
+    }
+    match word.parse::<ServiceKind>() {
+        Ok(ServiceKind::Ports(..))
+        | Err(ServiceError::NoProtocol(_) | ServiceError::NoPorts(_)) => true,
+        Ok(ServiceKind::Any | ServiceKind::Named(_)) => false,
+        Err(
+            ServiceError::Protocol(_)
+            | ServiceError::PortZero
+            | ServiceError::Port(_)
+            | ServiceError::Reversed { .. }
+            | ServiceError::Portless(_)
+            | ServiceError::Malformed(_),
+        ) => word.contains('/'),
     }
 }
 
