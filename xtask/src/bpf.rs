@@ -14,7 +14,7 @@ use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use record::Record;
 use source::Source;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tools::Tools;
 
@@ -69,9 +69,15 @@ pub fn committed() -> PathBuf {
 pub fn build(directory: &Path) -> Result<Record> {
     let tools = Tools::find()?;
     let source = Source::read(workspace::root())?;
-    let stage = workspace::scratch().join("bpf/source");
+    let scratch = workspace::scratch().join("bpf");
+    fs::create_dir_all(&scratch)
+        .with_context(|| format!("make directory {}", scratch.display()))?;
+    // One at a time: another build would change the copy under the compiler. The lock ends with the file's value.
+    let lock = File::create(scratch.join("lock")).context("make the lock of the build")?;
+    lock.lock().context("wait for another build of the object")?;
+    let stage = scratch.join("source");
     source.write(&stage)?;
-    let built = tools.build(&stage, &workspace::scratch().join("bpf/build"), source.package()?)?;
+    let built = tools.build(&stage, &scratch.join("build"), source.package()?)?;
     let linked = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
     let object = strip::without_debug_sections(&linked)?;
     let record = Record {
