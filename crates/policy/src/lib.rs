@@ -4,7 +4,9 @@
 //! through: [`syntax`] is what a document says, [`parse`](parse()) reads it, [`Diagnostics`] is what is wrong with it.
 
 mod check;
+mod compile;
 mod diagnostic;
+mod facts;
 mod format;
 pub mod inventory;
 mod json;
@@ -13,15 +15,20 @@ pub mod limits;
 mod nearest;
 mod parse;
 mod policy;
+mod read_aloud;
+mod resolve;
 mod span;
 pub mod syntax;
 
 pub use check::{Checked, Source, check};
+pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile};
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render};
+pub use facts::{Facts, Identities, NoIdentities};
 pub use format::format;
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
 pub use json::{FromJson, from_json, json_schema, to_json};
 pub use parse::{Parsed, parse};
 pub use policy::{Policy, PolicyRule};
+pub use read_aloud::{Said, Spoken, read_aloud};
 pub use span::{LineIndex, Position, Span};
 pub use syntax::{Document, Mode, Rule, Tier, Way};

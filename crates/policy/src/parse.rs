@@ -41,7 +41,8 @@ pub fn parse(bytes: &[u8], source: SourceIndex, report: &mut Diagnostics) -> Par
         Ok(text) => parse_text(text, source, report),
         Err(error) => {
             let at = error.valid_up_to();
-            let span = Span::new(at, at + error.error_len().unwrap_or(bytes.len() - at));
+            // As text the bytes that do not belong there are shown as one U+FFFD.
+            let span = Span::new(at, at + char::REPLACEMENT_CHARACTER.len_utf8());
             let message =
                 format!("the document is not UTF-8 text: byte {at} does not belong there");
             report.push(Diagnostic::new(Code::NotUtf8, source, span, message));

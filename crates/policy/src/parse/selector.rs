@@ -231,9 +231,6 @@ impl Parser<'_, '_> {
         }
         let mut values = vec![self.value(what)?];
         while self.take(TokenKind::Comma) {
-            if self.peek().kind == TokenKind::Close {
-                break;
-            }
             values.push(self.value(what)?);
         }
         self.sign(TokenKind::Close, "`,` or `)`")?;

@@ -1,0 +1,154 @@
+//! Selectors from near: which addresses of this host a selector means.
+
+use std::collections::BTreeMap;
+
+use image::AddressSet;
+use verdict::Address;
+
+use super::{far::loopback, passes};
+use crate::{
+    facts::Here,
+    inventory::Inventory,
+    policy::Policy,
+    syntax::{Expression, Meaning, Selector},
+};
+
+/// Which local addresses of this host a selector means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Near {
+    /// None: the selector does not mean this host.
+    Never,
+    /// The whole host.
+    Always,
+    /// Some addresses, which need not all be this host's; neither none nor all.
+    At(AddressSet),
+}
+
+/// What the names of a document mean from near.
+pub(crate) type NearNames = BTreeMap<String, Near>;
+
+impl Near {
+    fn from_set(set: AddressSet) -> Self {
+        if set.is_empty() {
+            Self::Never
+        } else if set == AddressSet::all() {
+            Self::Always
+        } else {
+            Self::At(set)
+        }
+    }
+
+    fn whole(holds: bool) -> Self {
+        if holds { Self::Always } else { Self::Never }
+    }
+
+    pub(crate) fn not(&self) -> Self {
+        match self {
+            Self::Never => Self::Always,
+            Self::Always => Self::Never,
+            Self::At(set) => Self::At(set.complement()),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Never, _) | (_, Self::Never) => Self::Never,
+            (Self::Always, other) | (other, Self::Always) => other,
+            (Self::At(a), Self::At(b)) => Self::from_set(a.intersection(&b)),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Always, _) | (_, Self::Always) => Self::Always,
+            (Self::Never, other) | (other, Self::Never) => other,
+            (Self::At(a), Self::At(b)) => Self::from_set(a.union(&b)),
+        }
+    }
+
+    /// The names of `policy`, worked out in order so that a chain of any length is not recursed into.
+    pub(crate) fn names(policy: &Policy, inventory: &Inventory, here: &Here) -> NearNames {
+        let mut names = NearNames::new();
+        for name in policy.names_in_order() {
+            if let Meaning::Selector(selector) = &name.means {
+                let near = Self::of(selector, &names, inventory, here);
+                names.insert(name.name.text.clone(), near);
+            }
+        }
+        names
+    }
+
+    /// What `selector` means, given the names it uses.
+    pub(crate) fn of(
+        selector: &Selector,
+        names: &NearNames,
+        inventory: &Inventory,
+        here: &Here,
+    ) -> Self {
+        let of = |selector: &Selector| Self::of(selector, names, inventory, here);
+        match &*selector.expression {
+            Expression::Any | Expression::Me => Self::Always,
+            Expression::Named(word) => match names.get(word) {
+                Some(near) => near.clone(),
+                None => Self::whole(here.index.is_some() && inventory.find(word) == here.index),
+            },
+            Expression::Addresses(addresses) => {
+                let ranges = addresses.ranges();
+                Self::from_set(AddressSet::from_ranges(
+                    ranges.map(|(a, b)| (Address::from_bits(a), Address::from_bits(b))),
+                ))
+            }
+            Expression::Label { key, test } => {
+                let host = here.index.and_then(|index| inventory.host(index));
+                Self::whole(host.is_some_and(|host| passes(host, key, test)))
+            }
+            Expression::Not(inner) => of(inner).not(),
+            Expression::AllOf(members) => {
+                members.iter().fold(Self::Always, |all, member| all.and(of(member)))
+            }
+            Expression::AnyOf(members) => {
+                members.iter().fold(Self::Never, |any, member| any.or(of(member)))
+            }
+            Expression::Except(from, without) => of(from).and(of(without).not()),
+        }
+    }
+
+    fn contains(&self, address: Address) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::At(set) => set.contains(address),
+        }
+    }
+
+    /// Whether one of the host's addresses that others can reach is meant. A host whose addresses nobody knows stands
+    /// at the unspecified ones, so that `0.0.0.0/0` means it and `10.0.0.0/8` does not.
+    pub(crate) fn means_outside(&self, here: &Here) -> bool {
+        if here.own.is_empty() {
+            return self.contains(Address::UNSPECIFIED_V4)
+                || self.contains(Address::UNSPECIFIED_V6);
+        }
+        here.own.iter().any(|&address| self.contains(address))
+    }
+
+    /// Whether a loopback address is meant; every host has all of them.
+    pub(crate) fn means_loopback(&self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::At(set) => !set.intersection(loopback()).is_empty(),
+        }
+    }
+
+    /// Whether a rule that ends here says anything about this host. Where nobody knows the host's addresses, any may be
+    /// its own.
+    pub(crate) fn may_be_local(&self, here: &Here) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::At(_) => {
+                here.own.is_empty() || self.means_outside(here) || self.means_loopback()
+            }
+        }
+    }
+}
