@@ -42,6 +42,12 @@ pub(crate) fn owner_of(sk: *mut bpf_sock) -> Owner {
     current()
 }
 
+/// The owner of the socket of a cgroup_sock context.
+#[inline(always)]
+pub(crate) fn owner_of_new(sock: *mut bpf_sock) -> Owner {
+    stamp(sock.cast()).unwrap_or_else(current)
+}
+
 /// Stamps the socket of a sock_create context with the current task. A socket that cannot be stamped is judged by the
 /// task that uses it.
 #[inline(always)]

@@ -17,6 +17,7 @@ mod connect4;
 mod connect6;
 mod identity;
 mod judge;
+mod listeners;
 mod maps;
 mod post_bind4;
 mod post_bind6;

@@ -30,6 +30,10 @@ pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(4, 0);
 #[btf_map]
 pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
 
+/// Under which key a socket stands in `LISTENERS`.
+#[btf_map]
+pub(crate) static CLAIMS: SkStorage<ListenerKey> = SkStorage::new();
+
 /// The generation whose image judged a socket's connection, for the tripwire.
 #[btf_map]
 pub(crate) static JUDGED: SkStorage<u64> = SkStorage::new();

@@ -118,7 +118,7 @@ fn protocol(ctx: &SockAddrContext) -> Protocol {
 
 /// Where the socket is bound; all zero where it is not.
 #[inline(always)]
-pub(crate) fn local(sk: *mut bpf_sock) -> Endpoint {
+fn local(sk: *mut bpf_sock) -> Endpoint {
     if sk.is_null() {
         return Endpoint::default();
     }

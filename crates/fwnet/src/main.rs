@@ -1,2 +1,22 @@
-//! The one binary.
-fn main() {}
+//! The one binary: every verb of fwnet.
+//!
+//! Exit codes: 0 done, 1 it did not work (or, for verbs that answer a question, the answer is "no"), 2 the command line
+//! is wrong. Errors are one line on standard error that names what is wrong.
+
+mod cli;
+mod legacy;
+mod prefix;
+mod report;
+mod verbs;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Ok(verb) => verbs::run(verb).unwrap_or_else(|error| {
+            eprintln!("fwnet: {error:#}");
+            ExitCode::FAILURE
+        }),
+        Err(code) => code,
+    }
+}

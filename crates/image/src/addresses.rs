@@ -7,6 +7,10 @@ use verdict::Address;
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressSet(Vec<(u128, u128)>);
 
+/// The block `::ffff:0:0/96`, which is IPv4.
+const MAPPED_FIRST: u128 = 0xffff << 32;
+const MAPPED_LAST: u128 = MAPPED_FIRST | 0xffff_ffff;
+
 impl AddressSet {
     /// The empty set.
     pub const fn new() -> Self {
@@ -40,12 +44,27 @@ impl AddressSet {
 
     /// From prefixes: an address and how many of its leading bits count, 0 to 128. An IPv4 prefix of `n` bits is one of
     /// `96 + n` here. Bits beyond the length are ignored; a length over 128 counts as 128.
+    ///
+    /// An IPv6 prefix that is shorter than the IPv4-mapped block does not hold it: `::/0` is every IPv6 address and no
+    /// IPv4 one.
     pub fn from_prefixes(prefixes: impl IntoIterator<Item = (Address, u8)>) -> Self {
-        Self::from_ranges(prefixes.into_iter().map(|(address, bits)| {
+        Self::from_ranges(prefixes.into_iter().flat_map(|(address, bits)| {
             let host = u128::MAX.checked_shr(u32::from(bits.min(128))).unwrap_or(0);
             let first = address.bits() & !host;
-            (Address::from_bits(first), Address::from_bits(first | host))
+            let last = first | host;
+            let around = bits < 96 && first <= MAPPED_FIRST && MAPPED_LAST <= last;
+            let parts = if around {
+                [(first, MAPPED_FIRST - 1), (MAPPED_LAST + 1, last)]
+            } else {
+                [(first, last), (1, 0)]
+            };
+            parts.map(|(first, last)| (Address::from_bits(first), Address::from_bits(last)))
         }))
+    }
+
+    /// Every IPv4 address.
+    pub fn all_v4() -> Self {
+        Self(vec![(MAPPED_FIRST, MAPPED_LAST)])
     }
 
     /// One address.
@@ -150,7 +169,9 @@ mod tests {
     fn prefixes_cover_their_addresses() {
         let ten = AddressSet::from_prefixes([(Address::v4(0x0a01_0203), 96 + 8)]);
         assert!(ten.contains(Address::v4(0x0aff_ffff)) && !ten.contains(Address::v4(0x0b00_0000)));
-        assert_eq!(AddressSet::from_prefixes([(Address::UNSPECIFIED_V6, 0)]), AddressSet::all());
+        let all_v6 = AddressSet::from_prefixes([(Address::UNSPECIFIED_V6, 0)]);
+        assert_eq!(all_v6.union(&AddressSet::all_v4()), AddressSet::all());
+        assert!(all_v6.intersection(&AddressSet::all_v4()).is_empty());
         assert_eq!(
             AddressSet::from_prefixes([(Address::LOOPBACK_V6, 128)]),
             AddressSet::from_address(Address::LOOPBACK_V6)

@@ -1,3 +1,39 @@
-//! The only crate that speaks bpf(2): probe, load, attach, swap images, read events.
+//! The only crate that speaks bpf(2): probe, load, attach, swap images, read events, detach.
+//!
+//! [`Firewall`] is the whole life of the programs: it loads them with an image in force, attaches them by bpf_link to a
+//! cgroup and to network namespaces, swaps images by one store, and takes with it, when dropped, exactly what it
+//! attached. Nothing is attached before everything is loaded, and a failure half-way leaves nothing behind.
+//!
+//! `unsafe` lives here and in the kernel programs; what this crate offers is safe.
+#![expect(
+    unsafe_code,
+    reason = "system calls and memory shared with the kernel; each use says why it is sound"
+)]
 
+mod attach;
+mod cgroup;
+mod event;
+mod features;
+mod firewall;
+mod hook;
+mod listeners;
+mod netns;
+mod object;
+mod privilege;
+mod probe;
 pub mod raw;
+mod slots;
+mod snapshot;
+mod sys;
+
+pub use attach::AttachError;
+pub use cgroup::{Cgroup, CgroupError, CgroupTree};
+pub use event::{Door, Event};
+pub use features::Features;
+pub use firewall::{Attachments, Firewall, Hits, LoadError, Lost, SwapError};
+pub use hook::{Hook, Scope};
+pub use netns::{Netns, NetnsError};
+pub use object::ObjectError;
+pub use privilege::{PrivilegeError, require as require_privilege};
+pub use probe::{Probe, probe};
+pub use snapshot::{Snapshot, snapshot};

@@ -72,7 +72,7 @@ impl Address {
     /// `127.0.0.0/8` or `::1`.
     #[inline(always)]
     pub const fn is_loopback(self) -> bool {
-        self.hi == 0 && (self.lo == 1 || self.lo >> 24 == 0xffff_7f)
+        self.hi == 0 && (self.lo == 1 || self.lo >> 24 == 0x00ff_ff7f)
     }
 
     /// `0.0.0.0` or `::`.

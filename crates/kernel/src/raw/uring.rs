@@ -237,20 +237,22 @@ impl MultishotAccept {
         listener: BorrowedFd<'_>,
         deadline: Option<Instant>,
     ) -> io::Result<OwnedFd> {
-        if !self.armed {
-            let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
-                .flags(libc::SOCK_CLOEXEC)
-                .build();
-            self.ring.submit(&entry.user_data(OPERATION))?;
-            self.armed = true;
-        }
-        let Some(completion) = self.ring.next_completion(deadline)? else {
-            return Err(io::Error::from_raw_os_error(libc::ECANCELED));
-        };
-        self.armed = cqueue::more(completion.flags());
-        match completion.result() {
-            fd @ 0.. => Ok(owned(fd)),
-            error => Err(io::Error::from_raw_os_error(-error)),
+        loop {
+            if !self.armed {
+                let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()));
+                self.ring.submit(&entry.flags(libc::SOCK_CLOEXEC).build().user_data(OPERATION))?;
+                self.armed = true;
+            }
+            let Some(completion) = self.ring.next_completion(deadline)? else {
+                return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+            };
+            self.armed = cqueue::more(completion.flags());
+            match completion.result() {
+                fd @ 0.. => return Ok(owned(fd)),
+                // Nobody here cancelled it: the kernel does so when the thread that submitted it ends.
+                error if error == -libc::ECANCELED && !self.armed => {}
+                error => return Err(io::Error::from_raw_os_error(-error)),
+            }
         }
     }
 }

@@ -1,0 +1,53 @@
+//! The command line, exactly as typed: no file is opened and nothing is looked up here.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+
+use crate::verbs::{doctor, run};
+
+/// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
+#[derive(Debug, Parser)]
+#[command(name = "fwnet", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Enforce in the foreground until Ctrl-C, and print what is denied
+    Run(run::Typed),
+    /// Say which hooks work here, which tier is active and what is not covered
+    Doctor(doctor::Typed),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Parses the command line, or prints what is wrong with it on one line and gives the exit code.
+pub(crate) fn parse() -> Result<Verb, ExitCode> {
+    Cli::try_parse().map(|cli| cli.verb).map_err(|error| {
+        if matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp
+                | ErrorKind::DisplayVersion
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ) {
+            // A closed standard output leaves nobody to tell.
+            let _printed = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        eprintln!("fwnet: {} (see 'fwnet --help')", first.strip_prefix("error: ").unwrap_or(first));
+        ExitCode::from(2)
+    })
+}

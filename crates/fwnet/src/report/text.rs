@@ -1,0 +1,46 @@
+//! Events in the wording of the 2015 module.
+
+use std::{fmt::Write, net::SocketAddr};
+
+use kernel::Door;
+use verdict::Endpoint;
+
+use super::Seen;
+use crate::prefix::standard;
+
+/// The module's lines for an event: what was seen where `debug` asks for it, then the denial.
+pub(super) fn lines(seen: &Seen<'_>, debug: u8) -> String {
+    let event = seen.event;
+    let what = match event.door {
+        Door::Connect => format!("connect to {}", shown(event.remote)),
+        Door::Send => format!("send to {}", shown(event.remote)),
+        Door::Lookup => format!("accept from {}", shown(event.remote)),
+        Door::Bind => format!("bind to {}", shown(event.local)),
+        Door::Create => format!("socket of protocol {}", event.protocol.0),
+        Door::Tripwire => format!(
+            "connection without a verdict: {} => {}",
+            shown(event.local),
+            shown(event.remote)
+        ),
+    };
+    let mut lines = String::new();
+    if debug >= 1 {
+        // Writing to a string cannot fail.
+        let _written = writeln!(lines, "! {what}");
+    }
+    if event.decision.denies() {
+        let by_port =
+            matches!(event.door, Door::Lookup | Door::Bind) && seen.rule.starts_with("port ");
+        let _written = if by_port {
+            writeln!(lines, "! accept from denied port {}", event.local.port)
+        } else {
+            writeln!(lines, "! {what} denied")
+        };
+    }
+    lines
+}
+
+/// `127.0.0.1:80` or `[::1]:80`.
+pub(super) fn shown(end: Endpoint) -> String {
+    SocketAddr::new(standard(end.address), end.port).to_string()
+}

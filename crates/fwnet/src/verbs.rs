@@ -1,0 +1,16 @@
+//! The verbs, one file each.
+
+pub(crate) mod doctor;
+pub(crate) mod run;
+
+use std::process::ExitCode;
+
+use crate::cli::Verb;
+
+/// Does what was asked.
+pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Run(typed) => run::run(typed),
+        Verb::Doctor(typed) => doctor::run(&typed),
+    }
+}

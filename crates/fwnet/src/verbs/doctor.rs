@@ -1,0 +1,93 @@
+//! `fwnet doctor`: which hooks load here, which tier is active, and what is therefore not covered.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Args;
+use kernel::{CgroupTree, Probe, Scope, probe, require_privilege};
+use serde_json::json;
+
+use crate::cli::Output;
+
+/// Command line of `fwnet doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Typed {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// What no tier of this version covers, whatever the kernel offers.
+const NEVER: [&str; 4] = [
+    "connections that were established before",
+    "raw and packet sockets, SCTP and other protocols connect to denied addresses unjudged (their creation needs CAP_NET_RAW or a module)",
+    "a process that accepts on a socket another process listens on",
+    "another root process that detaches the programs",
+];
+
+/// Exit code 0 where everything that is required works, 1 where something is missing.
+pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
+    require_privilege("loading a program to see whether the kernel takes it")?;
+    let tree = CgroupTree::mounted();
+    let probe = probe()?;
+    let works =
+        tree.is_ok() && probe.hooks.iter().all(|(hook, result)| !hook.required || result.is_ok());
+    let mount =
+        tree.as_ref().map(|tree| tree.mount().display().to_string()).map_err(ToString::to_string);
+    let text = match typed.output {
+        Output::Text => text(&probe, &mount, works),
+        Output::Json => format!("{}\n", document(&probe, &mount, works)),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tier(works: bool) -> &'static str {
+    if works { "T0 (cgroup and sk_lookup hooks)" } else { "none" }
+}
+
+fn text(probe: &Probe, mount: &Result<String, String>, works: bool) -> String {
+    let mut lines = vec![
+        format!("kernel      {}", rustix::system::uname().release().to_string_lossy()),
+        format!("cgroup v2   {}", mount.as_ref().unwrap_or_else(|error| error)),
+        format!("tier        {}", tier(works)),
+        String::new(),
+    ];
+    for (hook, result) in &probe.hooks {
+        let mark = match result {
+            Ok(()) => "works".to_owned(),
+            Err(error) => format!("MISSING: {error}"),
+        };
+        lines.push(format!("{:<28}{mark}\n{:<28}{}", hook.name, "", hook.covers));
+    }
+    lines.push(String::new());
+    for (feature, has) in probe.features.list() {
+        lines.push(format!("{} {feature}", if has { "yes" } else { "no " }));
+    }
+    lines.push("\nnot covered".into());
+    lines.extend(uncovered(probe).map(|gap| format!("  - {gap}")));
+    lines.join("\n") + "\n"
+}
+
+fn document(probe: &Probe, mount: &Result<String, String>, works: bool) -> serde_json::Value {
+    json!({
+        "kernel": rustix::system::uname().release().to_string_lossy(),
+        "cgroup2": mount.as_ref().ok(),
+        "tier": if works { json!("T0") } else { json!(null) },
+        "hooks": probe.hooks.iter().map(|(hook, result)| json!({
+            "name": hook.name,
+            "scope": match hook.scope { Scope::Cgroup => "cgroup", Scope::Netns => "netns", Scope::Host => "host" },
+            "required": hook.required,
+            "works": result.is_ok(),
+            "error": result.as_ref().err().map(ToString::to_string),
+            "covers": hook.covers,
+        })).collect::<Vec<_>>(),
+        "features": probe.features.list().map(|(name, has)| json!({ "name": name, "works": has })).collect::<Vec<_>>(),
+        "not_covered": uncovered(probe).collect::<Vec<_>>(),
+    })
+}
+
+fn uncovered(probe: &Probe) -> impl Iterator<Item = &'static str> + '_ {
+    let missing =
+        probe.hooks.iter().filter(|(_, result)| result.is_err()).map(|(hook, _)| hook.without);
+    missing.chain(NEVER)
+}

@@ -1,0 +1,107 @@
+//! Loading one program and attaching it to one target.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use aya::{
+    Btf, Ebpf,
+    programs::{Program, ProgramError, ProgramFd},
+};
+
+use crate::{hook::Hook, hook::Scope, sys};
+
+/// Why a hook is not in place.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The object has no such program.
+    #[error("the BPF object has no program for {hook}")]
+    Missing {
+        /// The hook.
+        hook: &'static str,
+    },
+    /// The kernel does not take the program.
+    #[error("load the program of {hook}: {}", verdict_of(source))]
+    Load {
+        /// The hook.
+        hook: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// The kernel does not attach it there.
+    #[error("attach {hook} to {target}")]
+    Attach {
+        /// The hook.
+        hook: &'static str,
+        /// The cgroup or network namespace.
+        target: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The kernel's answer without the verifier's whole log: the errno and the log's last words.
+fn verdict_of(error: &ProgramError) -> String {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other error is a sentence of its own"
+    )]
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last = log.lines().rfind(|line| {
+                let line = line.trim();
+                !line.is_empty()
+                    && !line.starts_with("processed ")
+                    && !line.starts_with("verification time")
+            });
+            match last {
+                Some(last) => format!("{io_error} ({})", last.trim()),
+                None => io_error.to_string(),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Loads the hook's program, unless that was done before.
+pub(crate) fn load<'a>(object: &'a mut Ebpf, hook: &Hook) -> Result<&'a ProgramFd, AttachError> {
+    let missing = AttachError::Missing { hook: hook.name };
+    let Some(program) = object.program_mut(hook.program) else { return Err(missing) };
+    let failed = |source| AttachError::Load { hook: hook.name, source: Box::new(source) };
+    if program.fd().is_err() {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the object has programs of these four kinds only"
+        )]
+        match program {
+            Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            Program::SkLookup(program) => program.load(),
+            Program::BtfTracePoint(program) => match Btf::from_sys_fs() {
+                Ok(btf) => program.load("inet_sock_set_state", &btf),
+                Err(error) => Err(error.into()),
+            },
+            _ => return Err(missing),
+        }
+        .map_err(failed)?;
+    }
+    program.fd().map_err(failed)
+}
+
+/// Attaches a loaded program by a link of its own, which detaches it when closed.
+pub(crate) fn attach(
+    program: &ProgramFd,
+    hook: &Hook,
+    target: BorrowedFd<'_>,
+    name: &str,
+) -> Result<OwnedFd, AttachError> {
+    let program = program.as_fd();
+    let link = match hook.scope {
+        Scope::Cgroup | Scope::Netns => sys::link_create(program, target, hook.attach_type),
+        Scope::Host => sys::tracepoint_open(program),
+    };
+    link.map_err(|source| AttachError::Attach { hook: hook.name, target: name.to_owned(), source })
+}

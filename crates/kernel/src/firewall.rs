@@ -1,0 +1,427 @@
+//! The life of the programs: load with an image in force, attach, swap, read, detach.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use image::{Damage, Image, check};
+use verdict::abi::{self, Losses, REPORT_ALLOWED};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::{
+    attach::{AttachError, attach, load},
+    cgroup::Cgroup,
+    event::Event,
+    features::Features,
+    hook::{Hook, Scope},
+    listeners::Listeners,
+    netns::Netns,
+    object::{Numbers, ObjectError, open},
+    slots::Slots,
+    sys::Barrier,
+};
+
+/// Lines of a slot at least: 1 MiB, so that small policies can change without a new load.
+const SLOT_LINES_MIN: u32 = 16_384;
+/// Rules that are counted at least.
+const SLOT_RULES_MIN: u32 = 256;
+/// Size of the ring buffer: some 8,000 events.
+const EVENT_BYTES: u32 = 1 << 20;
+
+/// What to attach to and what to tell.
+#[derive(Debug)]
+pub struct Attachments {
+    /// Every process below this cgroup is judged when it connects.
+    pub cgroup: Cgroup,
+    /// In these network namespaces what comes in is judged.
+    pub namespaces: Vec<Netns>,
+    /// Whether the tripwire is wanted.
+    pub tripwire: bool,
+    /// Whether allowed flows are reported too.
+    pub report_allowed: bool,
+}
+
+/// Why nothing is enforced. Whatever had been attached is detached again.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The object or its maps.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// A program that nothing works without.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A map of the object is missing or of another make.
+    #[error("use the map {name} of the BPF object")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: Box<MapError>,
+    },
+    /// Memory or the grace-period barrier.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it did not work.
+        #[source]
+        source: io::Error,
+    },
+    /// The image could not be put in force.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+}
+
+/// Why an image was not put in force. The previous one stays.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// The slots were made for smaller images: a new [`Firewall`] has to be loaded beside this one.
+    #[error(
+        "the image has {lines} lines and {rules} rules, the slots hold {slot_lines} and {slot_rules}"
+    )]
+    Size {
+        /// Lines of the image.
+        lines: usize,
+        /// Rules of the image.
+        rules: u32,
+        /// Lines of a slot.
+        slot_lines: usize,
+        /// Rules that a slot counts.
+        slot_rules: u32,
+    },
+    /// What was read back from the slot is not what was written: somebody else writes there.
+    #[error("the staged image is damaged")]
+    Damage(#[from] Damage),
+    /// A hook that the image needs is not in place.
+    #[error(transparent)]
+    Attach(#[from] Box<AttachError>),
+    /// Waiting for running programs to end failed.
+    #[error("wait for running programs to end")]
+    Wait(#[source] io::Error),
+}
+
+/// How often a rule decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hits {
+    /// The enforced verdict.
+    pub enforced: u64,
+    /// The would-be verdict.
+    pub would: u64,
+}
+
+/// Events that were not sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Beyond the rate limit.
+    pub limited: u64,
+    /// The ring buffer was full.
+    pub overrun: u64,
+}
+
+/// One program in its place.
+#[derive(Debug)]
+struct Attached {
+    hook: &'static Hook,
+    target: String,
+    _link: OwnedFd,
+}
+
+/// Loaded and attached programs with an image in force. Dropping it detaches them, and nothing else.
+pub struct Firewall {
+    links: Vec<Attached>,
+    object: Ebpf,
+    slots: Slots,
+    slot_rules: u32,
+    barrier: Barrier,
+    events: RingBuf<MapData>,
+    hits: PerCpuArray<MapData, u64>,
+    losses: PerCpuArray<MapData, [u8; size_of::<Losses>()]>,
+    listeners: Listeners,
+    attachments: Attachments,
+    features: Features,
+    open: Vec<(&'static Hook, AttachError)>,
+}
+
+impl Firewall {
+    /// Loads everything, puts `image` in force, and only then attaches.
+    ///
+    /// # Errors
+    /// Anything that keeps a required hook from working; then nothing stays attached. Optional hooks that cannot be
+    /// loaded are listed by [`Firewall::open_hooks`].
+    pub fn load(image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
+        let features = Features::probe()?;
+        let wanted = if attachments.tripwire { abi::FEATURE_TRIPWIRE } else { 0 };
+        let lines =
+            u32::try_from(image.lines().len()).expect("an image's lines are within its budget");
+        let slot_rules = image.rules().next_power_of_two().max(SLOT_RULES_MIN);
+        let numbers = Numbers {
+            slot_lines: lines.next_power_of_two().max(SLOT_LINES_MIN),
+            slot_rules,
+            features: features.0 | wanted,
+            event_bytes: EVENT_BYTES,
+        };
+        let mut object = open(&numbers)?;
+        let system = |what| move |source| LoadError::System { what, source };
+        let slots = Slots::new(
+            data(&object, "IMAGE")?.fd().as_fd(),
+            data(&object, "CONTROL")?.fd().as_fd(),
+            numbers.slot_lines,
+        )
+        .map_err(system("map the image into memory"))?;
+        let mut firewall = Self {
+            links: Vec::new(),
+            slots,
+            slot_rules,
+            barrier: Barrier::new().map_err(system("make the barrier map"))?,
+            events: take(&mut object, "EVENTS")?,
+            hits: take(&mut object, "HITS")?,
+            losses: take(&mut object, "LOSSES")?,
+            listeners: Listeners::new(take::<HashMap<_, _, _>>(&mut object, "LISTENERS")?),
+            attachments,
+            features,
+            open: Vec::new(),
+            object,
+        };
+        if firewall.attachments.report_allowed {
+            firewall.slots.set_report(REPORT_ALLOWED);
+        }
+        firewall.swap(image)?;
+        Ok(firewall)
+    }
+
+    /// Puts another image in force: stages it, attaches hooks that it is the first to need, flips, and waits until no
+    /// program reads the old one. Returns how often the old image's rules decided.
+    ///
+    /// # Errors
+    /// The old image stays in force.
+    pub fn swap(&mut self, image: &Image) -> Result<Vec<Hits>, SwapError> {
+        if image.lines().len() > self.slots.lines() || image.rules() > self.slot_rules {
+            return Err(SwapError::Size {
+                lines: image.lines().len(),
+                rules: image.rules(),
+                slot_lines: self.slots.lines(),
+                slot_rules: self.slot_rules,
+            });
+        }
+        check(&self.slots.stage(image.lines()))?;
+        let first = self.slots.generation() == 0;
+        if first {
+            self.slots.flip();
+        }
+        let attached = self.links.len();
+        if let Err(error) = self.attach_needed(image.flags()) {
+            self.links.truncate(attached);
+            return Err(Box::new(error).into());
+        }
+        if !first {
+            self.slots.flip();
+        }
+        self.barrier.wait().map_err(SwapError::Wait)?;
+        Ok(self.retire())
+    }
+
+    fn attach_needed(&mut self, flags: u32) -> Result<(), AttachError> {
+        let needed: Vec<&'static Hook> =
+            Hook::ALL.iter().filter(|hook| hook.needed(flags, self.attachments.tripwire)).collect();
+        // First load all, then attach all: a program that does not load is found before anything is in place.
+        for hook in &needed {
+            if let Err(error) = load(&mut self.object, hook) {
+                if hook.required {
+                    return Err(error);
+                }
+                if self.open.iter().all(|(open, _)| open.name != hook.name) {
+                    self.open.push((hook, error));
+                }
+            }
+        }
+        for hook in needed {
+            if self.open.iter().any(|(open, _)| open.name == hook.name) {
+                continue;
+            }
+            self.attach_hook(hook)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches a hook to each of its targets where it is not yet.
+    fn attach_hook(&mut self, hook: &'static Hook) -> Result<(), AttachError> {
+        let Self { links, object, attachments, .. } = self;
+        let program = load(object, hook)?;
+        let cgroup = &attachments.cgroup;
+        let targets: Vec<(String, BorrowedFd<'_>)> = match hook.scope {
+            Scope::Cgroup => vec![(format!("cgroup {}", cgroup.path().display()), cgroup.as_fd())],
+            Scope::Netns => attachments
+                .namespaces
+                .iter()
+                .map(|namespace| {
+                    (format!("network namespace {}", namespace.name()), namespace.as_fd())
+                })
+                .collect(),
+            Scope::Host => vec![("this machine".to_owned(), cgroup.as_fd())],
+        };
+        for (target, descriptor) in targets {
+            if links
+                .iter()
+                .any(|attached| attached.hook.name == hook.name && attached.target == target)
+            {
+                continue;
+            }
+            let link = attach(program, hook, descriptor, &target)?;
+            links.push(Attached { hook, target, _link: link });
+        }
+        Ok(())
+    }
+
+    /// Attaches the inbound hook to a namespace that appeared after loading.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; everything else stays in force.
+    pub fn join(&mut self, namespace: Netns) -> Result<(), AttachError> {
+        self.attachments.namespaces.push(namespace);
+        let inbound = |attached: &Attached| attached.hook.scope == Scope::Netns;
+        match self.links.iter().find(|attached| inbound(attached)).map(|attached| attached.hook) {
+            Some(hook) => self.attach_hook(hook),
+            None => Ok(()),
+        }
+    }
+
+    /// The namespaces in which what comes in is judged.
+    pub fn namespaces(&self) -> &[Netns] {
+        &self.attachments.namespaces
+    }
+
+    /// Programs in their places: hook and target.
+    pub fn attached(&self) -> impl Iterator<Item = (&'static Hook, &str)> {
+        self.links.iter().map(|attached| (attached.hook, attached.target.as_str()))
+    }
+
+    /// Optional hooks that this kernel does not take, and why.
+    pub fn open_hooks(&self) -> &[(&'static Hook, AttachError)] {
+        &self.open
+    }
+
+    /// What the kernel offers beyond the least.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Generation of the image in force.
+    pub fn generation(&self) -> u32 {
+        self.slots.generation()
+    }
+
+    /// The next event, if one is there. With a descriptor that polls readable when there is: [`Firewall::event_source`].
+    pub fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let parsed = Event::parse(&self.events.next()?);
+            if parsed.is_some() {
+                return parsed;
+            }
+        }
+    }
+
+    /// Polls readable when there are events.
+    pub fn event_source(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Who listens at `local`, as far as the bind hooks have seen.
+    pub fn listener(&self, event: &Event) -> Option<abi::Owner> {
+        let cookies: Vec<u64> = match event.netns {
+            0 => self.attachments.namespaces.iter().map(Netns::cookie).collect(),
+            known => vec![known],
+        };
+        self.listeners.owner(&cookies, event.protocol, event.local)
+    }
+
+    /// How often each rule of the image in force decided, by rule number. Exact.
+    pub fn hits(&self) -> Vec<Hits> {
+        self.hits_of(self.slots.generation() & 1)
+    }
+
+    fn hits_of(&self, slot: u32) -> Vec<Hits> {
+        let first = slot * self.slot_rules;
+        let sum = |entry| self.hits.get(&entry, 0).map_or(0, |values| values.iter().sum());
+        (first..first + self.slot_rules)
+            .map(|entry| Hits { enforced: sum(entry), would: sum(entry + 2 * self.slot_rules) })
+            .collect()
+    }
+
+    /// Reads and clears the counters of the slot that is no longer in force and that no program uses any more.
+    fn retire(&mut self) -> Vec<Hits> {
+        let idle = self.slots.generation().wrapping_add(1) & 1;
+        let retired = self.hits_of(idle);
+        let first = idle * self.slot_rules;
+        let zero = || {
+            let cpus = aya::util::nr_cpus().unwrap_or(1);
+            aya::maps::PerCpuValues::try_from(vec![0u64; cpus])
+        };
+        for (number, hits) in (0u32..).zip(&retired) {
+            for (entry, count) in [
+                (first + number, hits.enforced),
+                (first + number + 2 * self.slot_rules, hits.would),
+            ] {
+                if count != 0
+                    && let Ok(values) = zero()
+                {
+                    // A counter that cannot be cleared would be added to twice; the kernel refuses only foreign keys.
+                    let _cleared = self.hits.set(entry, values, 0);
+                }
+            }
+        }
+        retired
+    }
+
+    /// Events not sent since loading.
+    pub fn lost(&self) -> Lost {
+        let values = self.losses.get(&0, 0).ok();
+        let each = values
+            .iter()
+            .flat_map(|values| values.iter())
+            .filter_map(|bytes| Losses::read_from_bytes(bytes.as_bytes()).ok());
+        each.fold(Lost::default(), |sum, own| Lost {
+            limited: sum.limited + own.limited,
+            overrun: sum.overrun + own.overrun,
+        })
+    }
+
+    /// Detaches everything and says what that was: hook and target.
+    pub fn detach(self) -> Vec<(&'static Hook, String)> {
+        self.links.into_iter().map(|attached| (attached.hook, attached.target)).collect()
+    }
+}
+
+impl std::fmt::Debug for Firewall {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Firewall")
+            .field("links", &self.links)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+fn data<'a>(object: &'a Ebpf, name: &'static str) -> Result<&'a MapData, LoadError> {
+    match object.map(name) {
+        Some(Map::Array(data)) => Ok(data),
+        _ => Err(missing(name)),
+    }
+}
+
+fn take<T>(object: &mut Ebpf, name: &'static str) -> Result<T, LoadError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = object.take_map(name).ok_or_else(|| missing(name))?;
+    T::try_from(map).map_err(|source| LoadError::Map { name, source: Box::new(source) })
+}
+
+fn missing(name: &'static str) -> LoadError {
+    LoadError::Map { name, source: Box::new(MapError::InvalidName { name: name.to_owned() }) }
+}

@@ -1,0 +1,180 @@
+//! Network namespaces: named ones, those of processes, and their cookies.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::{
+    fs::fstatfs,
+    net::{AddressFamily, SocketType, socket},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+/// `NSFS_MAGIC` (include/uapi/linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), since 5.14.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+/// Where ip-netns(8) and container engines bind-mount the namespaces they name.
+const NAMED: [&str; 3] = ["/run/netns", "/run/docker/netns", "/run/netns-containers"];
+
+/// Why a network namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// It cannot be opened.
+    #[error("open network namespace {name}")]
+    Open {
+        /// The name or path as given.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The path is something else.
+    #[error("{name} is not a network namespace")]
+    Foreign {
+        /// The name or path as given.
+        name: String,
+    },
+}
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    name: String,
+    inode: u64,
+    cookie: u64,
+}
+
+impl Netns {
+    /// Opens by name (as `ip netns` knows it) or by path (anything with a `/`).
+    ///
+    /// # Errors
+    /// [`NetnsError::Open`] where it is not there, [`NetnsError::Foreign`] where it is no network namespace.
+    pub fn open(name: &str) -> Result<Self, NetnsError> {
+        let path = if name.contains('/') {
+            PathBuf::from(name)
+        } else {
+            Path::new("/run/netns").join(name)
+        };
+        Self::open_as(&path, name.to_owned())
+    }
+
+    fn open_as(path: &Path, name: String) -> Result<Self, NetnsError> {
+        let failed = |source| NetnsError::Open { name: name.clone(), source };
+        let file = File::open(path).map_err(failed)?;
+        let inode = file.metadata().map_err(failed)?.ino();
+        let kind = fstatfs(&file).map_err(|errno| failed(errno.into()))?;
+        if kind.f_type != NSFS_MAGIC {
+            return Err(NetnsError::Foreign { name });
+        }
+        match cookie(file.try_clone().map_err(failed)?) {
+            Ok(cookie) => Ok(Self { file, name, inode, cookie }),
+            // Entering a namespace of another kind is refused with EINVAL (setns(2)).
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Err(NetnsError::Foreign { name })
+            }
+            Err(source) => Err(failed(source)),
+        }
+    }
+
+    /// Every network namespace that a process lives in or that has a name, each once, ordered by inode. Namespaces that
+    /// are held by nothing but a descriptor or a bind mount elsewhere are not found.
+    pub fn found() -> Vec<Self> {
+        let mut namespaces: BTreeMap<u64, Self> = BTreeMap::new();
+        let mut add = |path: &Path, name: String| {
+            let known =
+                fs::metadata(path).is_ok_and(|metadata| namespaces.contains_key(&metadata.ino()));
+            // A process may end and a name may go while we look: then there is nothing to attach to.
+            if !known && let Ok(namespace) = Self::open_as(path, name) {
+                namespaces.insert(namespace.inode, namespace);
+            }
+        };
+        for directory in NAMED {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                add(&entry.path(), entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if pid.bytes().all(|byte| byte.is_ascii_digit()) {
+                add(&entry.path().join("ns/net"), format!("/proc/{pid}/ns/net"));
+            }
+        }
+        namespaces.into_values().collect()
+    }
+
+    /// The name or path it was opened by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The inode number, by which `lsns` knows it.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// The kernel's cookie for it; 0 on kernels before 5.14.
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The cookie is a socket's to tell, so a thread of its own enters the namespace and asks one.
+fn cookie(namespace: File) -> io::Result<u64> {
+    let ask = move || -> io::Result<u64> {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+        let (mut cookie, mut size) = (0u64, 8 as libc::socklen_t);
+        // SAFETY: the two pointers are to locals that outlive the call; `size` is the first one's size.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut size,
+            )
+        };
+        Ok(if result == 0 { cookie } else { 0 })
+    };
+    thread::spawn(ask)
+        .join()
+        .unwrap_or_else(|_panic| Err(io::Error::other("asking for the cookie panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_namespace_is_refused_by_name() {
+        for (name, message) in [
+            ("no-such", "open network namespace no-such"),
+            ("/proc/self/ns/mnt", "/proc/self/ns/mnt is not a network namespace"),
+            ("/proc/version", "/proc/version is not a network namespace"),
+        ] {
+            assert_eq!(Netns::open(name).expect_err("not a namespace").to_string(), message);
+        }
+    }
+
+    #[test]
+    fn our_own_is_found_once() {
+        let own = Netns::open("/proc/self/ns/net").expect("our own namespace");
+        assert_eq!(Netns::found().iter().filter(|found| found.inode() == own.inode()).count(), 1);
+    }
+}

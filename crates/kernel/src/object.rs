@@ -1,0 +1,60 @@
+//! The BPF object: the one that was built with this crate, or the one that a test names.
+
+use std::{borrow::Cow, env, fs, path::PathBuf};
+
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+
+/// The committed object. `cargo xtask bpf` builds it from crates/ebpf.
+static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
+
+/// Names an object to use in place of the committed one: how a freshly built one is tested.
+const OVERRIDE: &str = "FWNET_BPF_OBJECT";
+
+/// Why there are no programs to load.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The file that the environment names cannot be read.
+    #[error("read the BPF object {path} that {OVERRIDE} names")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel refuses a map, or the object is damaged.
+    #[error("load the BPF object")]
+    Load(#[from] Box<EbpfError>),
+}
+
+/// Numbers that the programs are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    /// Lines of each of the two slots.
+    pub(crate) slot_lines: u32,
+    /// Rules that are counted in each slot.
+    pub(crate) slot_rules: u32,
+    /// `FEATURE_*` of [`verdict::abi`].
+    pub(crate) features: u32,
+    /// Size of the ring buffer in bytes: a power of two, at least a page.
+    pub(crate) event_bytes: u32,
+}
+
+/// Creates the maps; programs are loaded one by one afterwards.
+pub(crate) fn open(numbers: &Numbers) -> Result<Ebpf, ObjectError> {
+    let bytes = match env::var_os(OVERRIDE).map(PathBuf::from) {
+        Some(path) => {
+            Cow::Owned(fs::read(&path).map_err(|source| ObjectError::Read { path, source })?)
+        }
+        None => Cow::Borrowed(COMMITTED),
+    };
+    EbpfLoader::new()
+        .override_global("SLOT_LINES", &numbers.slot_lines, true)
+        .override_global("SLOT_RULES", &numbers.slot_rules, true)
+        .override_global("FEATURES", &numbers.features, true)
+        .map_max_entries("IMAGE", 2 * numbers.slot_lines)
+        .map_max_entries("HITS", 4 * numbers.slot_rules)
+        .map_max_entries("EVENTS", numbers.event_bytes)
+        .load(&bytes)
+        .map_err(|error| Box::new(error).into())
+}
