@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{fs, io};
-use summary::Summary;
+use summary::{Runner, Summary};
 
 /// Names the object that the tests load instead of the committed one.
 pub const OBJECT_VARIABLE: &str = "FWNET_BPF_OBJECT";
@@ -60,13 +60,12 @@ impl Test {
             ]))
         })?;
         timed("programs", || run(workspace::cargo().args(["build", "--workspace", "--bins"])))?;
-        timed("tests", || self.test(&mut tests(), &object, summary))?;
+        let (runner, mut tests) = tests();
+        timed("tests", || self.test(runner, &mut tests, &object, summary))?;
+        let mut examples = workspace::cargo();
+        examples.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
         timed("examples in the documentation", || {
-            self.test(
-                workspace::cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]),
-                &object,
-                summary,
-            )
+            self.test(Runner::Libtest, &mut examples, &object, summary)
         })?;
         if workspace::find_program("cargo-deny").is_some() {
             timed("dependencies", || {
@@ -79,18 +78,21 @@ impl Test {
         }
         if summary.passed == 0 {
             bail!(
-                "no test ran{}",
-                self.filter
-                    .as_ref()
-                    .map(|filter| format!(": none has {filter:?} in its name"))
-                    .unwrap_or_default()
+                "no test ran: none has {:?} in its name",
+                self.filter.as_deref().unwrap_or_default()
             );
         }
         Ok(())
     }
 
     /// Runs a test runner, shows what it prints as it comes, and adds up its results.
-    fn test(&self, command: &mut Command, object: &Path, summary: &mut Summary) -> Result<()> {
+    fn test(
+        &self,
+        runner: Runner,
+        command: &mut Command,
+        object: &Path,
+        summary: &mut Summary,
+    ) -> Result<()> {
         let line = crate::step::line(command);
         let mut child = command
             .args(&self.filter)
@@ -104,8 +106,8 @@ impl Test {
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (results, complaints) = std::thread::scope(|scope| {
-            let complaints = scope.spawn(|| pass_on(stderr));
-            (pass_on(stdout), complaints.join().expect("reading lines does not panic"))
+            let complaints = scope.spawn(|| pass_on(runner, stderr));
+            (pass_on(runner, stdout), complaints.join().expect("reading lines does not panic"))
         });
         let counted = results + complaints;
         *summary = *summary + counted;
@@ -118,32 +120,25 @@ impl Test {
 }
 
 /// The runner that isolates each test in a process where it is installed, else the one that cargo has.
-fn tests() -> Command {
+fn tests() -> (Runner, Command) {
     let mut command = workspace::cargo();
     if workspace::find_program("cargo-nextest").is_some() {
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--no-fail-fast",
-            "--color",
-            "never",
-            "--no-tests",
-            "pass",
-        ]);
+        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        command.args(["--color", "never", "--no-tests", "pass"]);
+        (Runner::Nextest, command)
     } else {
         command.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        (Runner::Libtest, command)
     }
-    command
 }
 
 /// Copies lines to standard error as they come, and counts the results among them.
-fn pass_on(stream: impl io::Read) -> Summary {
+fn pass_on(runner: Runner, stream: impl io::Read) -> Summary {
     let mut summary = Summary::default();
     for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         eprintln!("{line}");
-        summary = summary + Summary::of_line(&line);
+        summary = summary + Summary::of_line(runner, &line);
     }
     summary
 }

@@ -31,7 +31,8 @@ impl Record {
     /// # Errors
     /// If it is not there or not one.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("read {}, which `cargo xtask bpf` writes", path.display()))?;
         toml::from_str(&text).with_context(|| format!("understand {}", path.display()))
     }
 
