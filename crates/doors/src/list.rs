@@ -144,7 +144,7 @@ pub const ALL: &[Door] = &[
             "mptcp-listener",
             "accept4() on an IPPROTO_MPTCP listener: plain TCP clients come in as well",
             inn::bound_mptcp,
-            inn::accept4,
+            inn::accept4_mptcp,
         )
     },
     in_tcp(

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use kernel::raw::uring::{MultishotAccept, Ring};
+use rustix::io::Errno;
 
 pub(crate) use make::{
     autobound, bound, bound_datagram, bound_mptcp, dual_stack, made_by_child, nonblocking,
 };
 pub(crate) use take::{
-    accept, accept_by_child, accept_null, accept_when_ready, accept4, datagram, direct_accept4,
-    ring_accept, ring_accept_multishot, socketcall_accept, socketcall_accept4,
+    accept, accept_by_child, accept_null, accept_when_ready, accept4, accept4_mptcp, datagram,
+    direct_accept4, ring_accept, ring_accept_multishot, socketcall_accept, socketcall_accept4,
 };
 
 use crate::door::{Door, Way};
@@ -65,10 +66,15 @@ impl Listener {
     /// [`Opened::receive`] gives. Waits for ever without a deadline.
     ///
     /// # Errors
-    /// The errno of accept(2) unchanged (a connection that was reset before we could ask for its peer is
+    /// The errno of accept(2) unchanged (`EINTR` is no answer: the wait goes on; a connection that was reset before we could ask for its peer is
     /// `ECONNABORTED`), `TimedOut` past the deadline, `Unsupported` where this machine has no such way to accept.
     pub fn accept(&mut self, deadline: Option<Instant>) -> Result<Opened, DoorError> {
-        (self.take)(self, deadline)
+        loop {
+            match (self.take)(self, deadline) {
+                Err(DoorError::Refused { errno, .. }) if errno == Errno::INTR.raw_os_error() => {}
+                answer => return answer,
+            }
+        }
     }
 }
 

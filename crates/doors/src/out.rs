@@ -10,6 +10,7 @@ mod uring;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::net::sockopt::Timeout;
 
@@ -59,7 +60,10 @@ fn dial_on(
     call: impl FnOnce(BorrowedFd<'_>) -> Result<usize, DoorError>,
 ) -> Result<Opened, DoorError> {
     socket::limit(socket.as_fd(), Timeout::Send, Some(attempt.deadline))?;
-    let sent = call(socket.as_fd())?;
+    let sent = match call(socket.as_fd()) {
+        Err(error) if goes_on(&error) => 0,
+        sent => sent?,
+    };
     let peer = socket::connected(socket.as_fd(), attempt.deadline)?;
     socket::limit(socket.as_fd(), Timeout::Send, None)?;
     let local = socket::local(&socket).map_err(at(Stage::Handshake))?;
@@ -68,4 +72,17 @@ fn dial_on(
         opened.send(rest)?;
     }
     Ok(opened)
+}
+
+/// Whether the handshake goes on although the call has ended: it was not to wait, or its time was up, or it was interrupted,
+/// which a ring of this thread can do without any signal. Nothing was sent then.
+fn goes_on(error: &DoorError) -> bool {
+    match error {
+        DoorError::TimedOut { stage } => matches!(stage, Stage::Connect | Stage::Handshake),
+        DoorError::Refused { stage, errno } => {
+            matches!(stage, Stage::Connect | Stage::Handshake)
+                && *errno == Errno::INTR.raw_os_error()
+        }
+        DoorError::Unsupported { .. } => false,
+    }
 }

@@ -107,7 +107,7 @@ fn serve(typed: &Typed, say: Say) -> u8 {
 /// What the server does when accept() has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterError {
-    /// Nothing of ours: a signal, or a client that left before it was accepted (accept(2) says to go on).
+    /// A client that left before it was accepted: accept(2) says to go on.
     GoOn,
     /// A denied peer: say so, wait a moment, go on.
     Pause,
@@ -118,7 +118,7 @@ enum AfterError {
 impl AfterError {
     fn of(error: &DoorError) -> Self {
         match error.errno().map(errno_name).as_deref() {
-            Some("EINTR" | "ECONNABORTED") => Self::GoOn,
+            Some("ECONNABORTED") => Self::GoOn,
             Some("EACCES") => Self::Pause,
             Some("EIO") => Self::End("denied TCP port"),
             _ => Self::End("accept error"),

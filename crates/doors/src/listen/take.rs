@@ -52,6 +52,23 @@ pub(crate) fn accept4(
     opened(socket, peer)
 }
 
+/// accept4() on an MPTCP listener: the kernel accepts on a socket of its own, which a later `SO_RCVTIMEO` does not reach,
+/// so a deadline is kept by poll() before the call.
+pub(crate) fn accept4_mptcp(
+    listener: &mut Listener,
+    deadline: Option<Instant>,
+) -> Result<Opened, DoorError> {
+    let stage = Stage::Accept;
+    if deadline.is_some()
+        && !socket::wait(listener.socket.as_fd(), PollFlags::IN, deadline).map_err(at(stage))?
+    {
+        return Err(DoorError::TimedOut { stage });
+    }
+    let (socket, peer) =
+        acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC).map_err(at(stage))?;
+    opened(socket, peer)
+}
+
 /// poll(), then accept4() on a non-blocking listener; another process may have taken the connection in between.
 pub(crate) fn accept_when_ready(
     listener: &mut Listener,

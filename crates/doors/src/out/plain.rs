@@ -1,6 +1,5 @@
 //! connect(2) itself: blocking, non-blocking, to a v4-mapped address, and on an MPTCP socket.
 
-use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use super::dial;
@@ -22,16 +21,19 @@ pub(crate) fn connect_mapped(attempt: &Attempt<'_>) -> Result<Opened, DoorError>
 }
 
 pub(crate) fn connect_nonblocking(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
-    dial(attempt, Protocol::Tcp, SocketFlags::NONBLOCK, |socket| {
-        match rustix::net::connect(socket, &attempt.target) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(0),
-            Err(errno) => Err(at(Stage::Connect)(errno)),
-        }
-    })
+    with_flags(attempt, Protocol::Tcp, SocketFlags::NONBLOCK)
 }
 
 fn blocking(attempt: &Attempt<'_>, protocol: Protocol) -> Result<Opened, DoorError> {
-    dial(attempt, protocol, SocketFlags::empty(), |socket| {
+    with_flags(attempt, protocol, SocketFlags::empty())
+}
+
+fn with_flags(
+    attempt: &Attempt<'_>,
+    protocol: Protocol,
+    flags: SocketFlags,
+) -> Result<Opened, DoorError> {
+    dial(attempt, protocol, flags, |socket| {
         rustix::net::connect(socket, &attempt.target).map_err(at(Stage::Connect))?;
         Ok(0)
     })

@@ -16,7 +16,7 @@ const LOOPBACK: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 fn every_way_out_meets_every_way_in() {
     inside("matrix::every_way_out_meets_every_way_in", FASTOPEN_DEFAULT, || {
         let met = everything_meets();
-        // 15 streams out (13 of them to IPv6 ... the mapped one not) by 14 in, and datagrams.
+        // Streams: 15 ways out to IPv4, 14 to IPv6 (not the mapped one), 14 ways in; datagrams: 4 and 3, one.
         assert_eq!(met, (15 + 14) * 14 + 4 + 3);
     });
 }

@@ -11,10 +11,13 @@ use std::process::Command;
 /// Set in the process that runs inside.
 const INSIDE: &str = "DOORS_TEST_INSIDE";
 
+/// After which a test that hangs is ended, with all it started.
+const SECONDS_MAX: &str = "240";
+
 /// The default of `net.ipv4.tcp_fastopen`: clients may.
-pub const FASTOPEN_DEFAULT: &str = "1";
+pub(crate) const FASTOPEN_DEFAULT: &str = "1";
 /// Data in the SYN without a cookie, taken by every listener (1 | 2 | 4 | 0x200 | 0x400).
-pub const FASTOPEN_ALWAYS: &str = "1543";
+pub(crate) const FASTOPEN_ALWAYS: &str = "1543";
 
 const NETWORK: &str = "
 set -e
@@ -31,13 +34,14 @@ ip -6 route add prohibit 2001:db8:2::/64
 ";
 
 /// Runs `body` in a namespace; `name` is the test's own name.
-pub fn inside(name: &str, fastopen: &str, body: impl FnOnce()) {
+pub(crate) fn inside(name: &str, fastopen: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return body();
     }
     let script =
         format!("{NETWORK}\necho {fastopen} > /proc/sys/net/ipv4/tcp_fastopen\nexec \"$@\"\n");
-    let mut unshare = Command::new("unshare");
+    let mut unshare = Command::new("timeout");
+    unshare.args(["--kill-after=5", SECONDS_MAX, "unshare"]);
     if !rustix::process::geteuid().is_root() {
         unshare.arg("--map-root-user");
     }
