@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,8 +78,10 @@ pub fn run(race: &Race) -> Result<Finish, DoorError> {
     let started = Instant::now();
     let memory = RacingAddress::new(race.allowed);
     let over = AtomicBool::new(false);
+    let begun = Barrier::new(2);
     let mut finish = thread::scope(|scope| {
-        let rewriter = scope.spawn(|| rewrite(&memory, race, &over));
+        let rewriter = scope.spawn(|| rewrite(&memory, race, &begun, &over));
+        begun.wait();
         let mut finish = Finish::default();
         for _ in 0..race.count {
             finish.count(race, one(&memory, race));
@@ -103,16 +106,23 @@ impl Finish {
     }
 }
 
-fn rewrite(memory: &RacingAddress, race: &Race, over: &AtomicBool) -> u64 {
+/// Rewrites until the race is over. It begins when the address has been rewritten once, or short races would be over
+/// before this thread has run.
+fn rewrite(memory: &RacingAddress, race: &Race, begun: &Barrier, over: &AtomicBool) -> u64 {
     let pair = [KernelAddress::from(race.denied), KernelAddress::from(race.allowed)];
     let mut rewrites = 0;
-    while !over.load(Ordering::Relaxed) {
+    loop {
         for address in &pair {
             memory.store(address);
             rewrites += 1;
         }
+        if rewrites == 2 {
+            begun.wait();
+        }
+        if over.load(Ordering::Relaxed) {
+            return rewrites;
+        }
     }
-    rewrites
 }
 
 fn one(memory: &RacingAddress, race: &Race) -> Result<SocketAddr, DoorError> {

@@ -12,8 +12,10 @@ use crate::door::{Attempt, Protocol};
 use crate::error::{DoorError, Stage, at};
 use crate::opened::Opened;
 
-/// `MSG_FASTOPEN` of send(2) (include/linux/socket.h).
-const FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
+/// `MSG_FASTOPEN` of send(2) (include/linux/socket.h). Never waiting: the kernel then answers at once with how much of the
+/// data went into the SYN, or with `EINPROGRESS` for none; a waiting call that is interrupted does not tell, and the data
+/// would be sent twice.
+const FASTOPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000).union(SendFlags::DONTWAIT);
 
 /// Why the kernel answers `EOPNOTSUPP`.
 const OFF: &str = "net.ipv4.tcp_fastopen has the client's bit off";
@@ -52,7 +54,8 @@ pub(crate) fn fast_by_connect(attempt: &Attempt<'_>) -> Result<Opened, DoorError
         set_fastopen_connect(socket)
             .map_err(|errno| at(Stage::Option)(errno).lacking(Errno::OPNOTSUPP, OFF))?;
         rustix::net::connect(socket, &attempt.target).map_err(at(Stage::Connect))?;
-        send(socket, attempt.first, SendFlags::NOSIGNAL).map_err(at(Stage::Handshake))
+        send(socket, attempt.first, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            .map_err(at(Stage::Handshake))
     })
 }
 
