@@ -111,7 +111,10 @@ impl PlacedPolicy {
         let scene = Scene::new(policy, facts.inventory, here);
         Self {
             failsafe: place_failsafe(policy, &scene, facts, here),
-            rules: policy.rules().map(|rule| place_rule(policy, rule, &scene, facts, here)).collect(),
+            rules: policy
+                .rules()
+                .map(|rule| place_rule(policy, rule, &scene, facts, here))
+                .collect(),
         }
     }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use image::{AddressSet, Mode, Rule, RuleSet, Service, SetIndex};
 use verdict::{Direction, Protocol, Verdict};
 
-use super::{CompileError, Compiled, Note, Origin, Placed, PlacedPolicy, SetKey, Sets, WAYS, place, tier};
+use super::{
+    CompileError, Compiled, Note, Origin, Placed, PlacedPolicy, SetKey, Sets, WAYS, place, tier,
+};
 use crate::{
     facts::{Facts, Here},
     policy::Policy,
@@ -21,7 +23,13 @@ pub(crate) fn assemble(
     facts: &Facts<'_>,
     here: &Here,
 ) -> Result<Compiled, CompileError> {
-    let mut assembly = Assembly { known: sets, rules: RuleSet::default(), origins: Vec::new(), indices: BTreeMap::new(), locals: BTreeMap::new() };
+    let mut assembly = Assembly {
+        known: sets,
+        rules: RuleSet::default(),
+        origins: Vec::new(),
+        indices: BTreeMap::new(),
+        locals: BTreeMap::new(),
+    };
     assembly.rules.version = facts.version;
     let mut notes = notes(facts, here);
     let mut next_expiry = None;
@@ -42,7 +50,9 @@ pub(crate) fn assemble(
             notes.push(note);
         }
     }
-    notes.extend(placed.iter().flat_map(PlacedPolicy::all).flat_map(|placed| placed.notes.iter().cloned()));
+    notes.extend(
+        placed.iter().flat_map(PlacedPolicy::all).flat_map(|placed| placed.notes.iter().cloned()),
+    );
     notes.sort_unstable();
     notes.dedup();
     let Assembly { rules, origins, .. } = assembly;
@@ -60,7 +70,8 @@ fn notes(facts: &Facts<'_>, here: &Here) -> Vec<Note> {
         notes.push(Note::NoAddresses);
     }
     for &address in &here.disputed {
-        let owner = facts.inventory.find_address(address).and_then(|index| facts.inventory.host(index));
+        let owner =
+            facts.inventory.find_address(address).and_then(|index| facts.inventory.host(index));
         notes.extend(owner.map(|owner| Note::disputed(address, &owner.id)));
     }
     notes
@@ -131,7 +142,8 @@ impl<'a> Assembly<'a> {
 
     fn set(&mut self, set: AddressSet) -> SetIndex {
         self.rules.sets.push(set);
-        SetIndex::try_from(self.rules.sets.len() - 1).expect("fewer sets than rules' ends, which fit in 32 bits")
+        SetIndex::try_from(self.rules.sets.len() - 1)
+            .expect("fewer sets than rules' ends, which fit in 32 bits")
     }
 
     /// Loopback to loopback is allowed where no rule of any tier says otherwise. Who has a loopback address at one end
@@ -144,7 +156,10 @@ impl<'a> Assembly<'a> {
                 remote: Some(remote),
                 ..Rule::default(direction, Verdict::Allow, tier::LOOPBACK)
             };
-            self.push(rule, Origin::built_in("loopback", "loopback to loopback is allowed (built in)"));
+            self.push(
+                rule,
+                Origin::built_in("loopback", "loopback to loopback is allowed (built in)"),
+            );
         }
     }
 
@@ -182,7 +197,8 @@ impl<'a> Assembly<'a> {
         rule.mode = Mode::Audit;
         self.push(rule, origin);
         let rule = everything(Verdict::Allow);
-        let origin = Origin::built_in(&rule.id, "the stated default is in audit: allowed (built in)");
+        let origin =
+            Origin::built_in(&rule.id, "the stated default is in audit: allowed (built in)");
         self.push(rule, origin);
         Some(Note::NoDefault { way })
     }

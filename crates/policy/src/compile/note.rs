@@ -22,7 +22,9 @@ pub enum Note {
         host: String,
     },
     /// Nobody knows the host's addresses.
-    #[error("the addresses of this host are not known: rules that start at addresses may not mean it")]
+    #[error(
+        "the addresses of this host are not known: rules that start at addresses may not mean it"
+    )]
     NoAddresses,
     /// An address that the host has belongs to another one by the inventory.
     #[error("this host has the address {address}, which the inventory gives to `{host}`")]
@@ -43,7 +45,9 @@ pub enum Note {
         name: String,
     },
     /// Some policies name a failsafe set, but on this host nothing is in it, or none is named at all.
-    #[error("the failsafe set of this host is empty: a policy that denies everything locks everybody out")]
+    #[error(
+        "the failsafe set of this host is empty: a policy that denies everything locks everybody out"
+    )]
     NoFailsafe,
 }
 

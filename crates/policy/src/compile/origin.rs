@@ -44,7 +44,12 @@ impl Origin {
         }
     }
 
-    pub(super) fn of_statement(id: String, said: &Statement, source: SourceIndex, span: Span) -> Self {
+    pub(super) fn of_statement(
+        id: String,
+        said: &Statement,
+        source: SourceIndex,
+        span: Span,
+    ) -> Self {
         let text = format::statement(said);
         Self { id, stated: Some(Stated { source, span }), text, reason: None, owner: None }
     }

@@ -10,9 +10,7 @@ use crate::{
     inventory::Inventory,
     policy::{Policy, PolicyRule},
     resolve::{Near, NearNames, Part, ServiceNames, Who, is_any, is_any_process, who},
-    syntax::{
-        self, Effect, End, Existing, Failsafe, Inbound, Mode, Selector, Statement,
-    },
+    syntax::{self, Effect, End, Existing, Failsafe, Inbound, Mode, Selector, Statement},
 };
 
 /// A rule at this host.
@@ -186,7 +184,13 @@ fn notes(rule: &str, unknown: Vec<(&'static str, String)>) -> Vec<Note> {
 type Unknown = Vec<(&'static str, String)>;
 
 impl Clause<'_> {
-    fn halves(&self, scene: &Scene, facts: &Facts<'_>, here: &Here, unknown: &mut Unknown) -> Vec<Half> {
+    fn halves(
+        &self,
+        scene: &Scene,
+        facts: &Facts<'_>,
+        here: &Here,
+        unknown: &mut Unknown,
+    ) -> Vec<Half> {
         let near = |end: &End| Near::of(&end.selector, &scene.near, facts.inventory, here);
         let out = self.out(&near(self.from), facts, here, unknown);
         let accepting = self.accepting(near(self.to), facts, here, unknown);
@@ -195,7 +199,13 @@ impl Clause<'_> {
 
     /// The end that connects. Its address is not chosen yet when it is judged, so what counts is which addresses the
     /// host has; from a loopback address only loopback is reached, and loopback from no other.
-    fn out(&self, near: &Near, facts: &Facts<'_>, here: &Here, unknown: &mut Unknown) -> Option<Half> {
+    fn out(
+        &self,
+        near: &Near,
+        facts: &Facts<'_>,
+        here: &Here,
+        unknown: &mut Unknown,
+    ) -> Option<Half> {
         let part = match (near.means_outside(here), near.means_loopback()) {
             (true, true) => Part::Whole,
             (true, false) => Part::Outside,
@@ -209,11 +219,23 @@ impl Clause<'_> {
             return None;
         };
         let remote = self.peers(&self.to.selector, part);
-        Some(Half { direction: Direction::Out, remote, local: None, subject, flags: self.out_flags })
+        Some(Half {
+            direction: Direction::Out,
+            remote,
+            local: None,
+            subject,
+            flags: self.out_flags,
+        })
     }
 
     /// The end that accepts.
-    fn accepting(&self, near: Near, facts: &Facts<'_>, here: &Here, unknown: &mut Unknown) -> Option<Half> {
+    fn accepting(
+        &self,
+        near: Near,
+        facts: &Facts<'_>,
+        here: &Here,
+        unknown: &mut Unknown,
+    ) -> Option<Half> {
         if !near.may_be_local(here) {
             return None;
         }

@@ -70,7 +70,8 @@ impl Sets {
         order: &AddressOrder,
     ) {
         let mut far = Far::new(policy, inventory, here, order);
-        for key in placed.flat_map(|placed| &placed.halves).filter_map(|half| half.remote.as_ref()) {
+        for key in placed.flat_map(|placed| &placed.halves).filter_map(|half| half.remote.as_ref())
+        {
             if !self.0.contains_key(key) {
                 self.0.insert(key.clone(), far.addresses(&key.selector, key.part));
             }

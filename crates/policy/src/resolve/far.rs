@@ -1,10 +1,7 @@
 //! Selectors from far: the set of all addresses that a selector means, worked out over hosts as bits for as long as it
 //! speaks of hosts only.
 
-use std::{
-    collections::BTreeMap,
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use image::AddressSet;
 use verdict::Address;
@@ -60,20 +57,6 @@ impl AddressOrder {
         order.sort_unstable();
         Self(order)
     }
-
-    /// Takes over that `host` has `new` addresses in place of `old` ones.
-    pub(crate) fn replace(&mut self, host: HostIndex, old: &[Address], new: &[Address]) {
-        for &address in old.iter().filter(|address| !new.contains(address)) {
-            if let Ok(at) = self.0.binary_search(&(address, host)) {
-                self.0.remove(at);
-            }
-        }
-        for &address in new.iter().filter(|address| !old.contains(address)) {
-            if let Err(at) = self.0.binary_search(&(address, host)) {
-                self.0.insert(at, (address, host));
-            }
-        }
-    }
 }
 
 /// What a selector means: hosts for as long as it speaks of nothing else.
@@ -118,14 +101,12 @@ impl<'a> Far<'a> {
             }
         }
         let extension = self.extension(selector);
-        part.of(self.into_addresses(extension))
+        part.of(self.flat(extension))
     }
 
     fn extension(&self, selector: &Selector) -> Extension {
         match &*selector.expression {
-            Expression::Any => {
-                Extension::Hosts { hosts: HostBits::all(self.len), strangers: true }
-            }
+            Expression::Any => Extension::Hosts { hosts: HostBits::all(self.len), strangers: true },
             Expression::Me => self.one(Some(self.me())),
             Expression::Named(word) => match self.names.get(word.as_str()) {
                 Some(extension) => extension.clone(),
@@ -218,7 +199,7 @@ impl<'a> Far<'a> {
                     }
                 }
                 (one, other) => {
-                    let (one, other) = (self.into_addresses(one), self.into_addresses(other));
+                    let (one, other) = (self.flat(one), self.flat(other));
                     let joined = if all { one.intersection(&other) } else { one.union(&other) };
                     Extension::Addresses(joined)
                 }
@@ -226,7 +207,7 @@ impl<'a> Far<'a> {
             .unwrap_or_else(|| self.one(None))
     }
 
-    fn into_addresses(&self, extension: Extension) -> AddressSet {
+    fn flat(&self, extension: Extension) -> AddressSet {
         match extension {
             Extension::Addresses(set) => set,
             Extension::Hosts { hosts, strangers: false } => self.of_hosts(&hosts),

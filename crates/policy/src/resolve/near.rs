@@ -146,9 +146,7 @@ impl Near {
         match self {
             Self::Never => false,
             Self::Always => true,
-            Self::At(_) => {
-                here.own.is_empty() || self.means_outside(here) || self.means_loopback()
-            }
+            Self::At(_) => here.own.is_empty() || self.means_outside(here) || self.means_loopback(),
         }
     }
 }

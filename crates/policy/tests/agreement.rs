@@ -1,0 +1,57 @@
+//! What is compiled says what is read aloud: `decide` on the image against the linear evaluator over the policies as
+//! written, on random policies, inventories, hosts and flows.
+
+#[path = "support/world.rs"]
+mod world;
+
+use policy::{Compiled, Inventory, Said, compile, read_aloud};
+use proptest::{prelude::*, test_runner::Config};
+use verdict::{Judgement, decide};
+use world::{Choices, choices};
+
+/// Together with [`HOSTS`] and [`FLOWS`] more than a million pairs.
+const WORLDS: u32 = 1_200;
+const HOSTS: usize = 3;
+const FLOWS: usize = 300;
+
+fn said(compiled: &Compiled, judgement: Judgement) -> Said {
+    let rule = compiled.origin(judgement.rule).map(|origin| origin.id.clone()).unwrap_or_default();
+    Said { verdict: judgement.verdict, rule }
+}
+
+fn agrees(choices: &mut Choices, flows: &mut Choices) -> Result<(), TestCaseError> {
+    let inventory =
+        Inventory::new(world::hosts(choices)).expect("the hosts of the world are in order");
+    let documents = world::documents(choices);
+    let Some(checked) = world::checked(&documents, &inventory) else {
+        return Err(TestCaseError::reject("errors in the documents"));
+    };
+    let added = world::added();
+    for _ in 0..HOSTS {
+        let facts = world::facts(choices, &inventory, &added);
+        let compiled = compile(&checked.policies, &facts).expect("few rules fit");
+        for _ in 0..FLOWS {
+            let flow = world::flow(flows);
+            let spoken = read_aloud(&checked.policies, &facts, &flow);
+            let decision = decide(&flow, compiled.image.lines());
+            let told = || format!("{flow:?} at {}\n{}", facts.host, documents.join("\n---\n"));
+            prop_assert_eq!(said(&compiled, decision.enforced), spoken.enforced, "{}", told());
+            prop_assert_eq!(said(&compiled, decision.would), spoken.would, "{}", told());
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: WORLDS,
+        failure_persistence: None,
+        max_global_rejects: WORLDS * 10,
+        ..Config::default()
+    })]
+
+    #[test]
+    fn compiled_agrees_with_read_aloud(mut policies in choices(1_000), mut flows in choices(9 * HOSTS * FLOWS)) {
+        agrees(&mut policies, &mut flows)?;
+    }
+}
