@@ -237,3 +237,27 @@ fn executable(messages: &str) -> Option<PathBuf> {
         message.get("executable")?.as_str().map(PathBuf::from)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::PACKAGES;
+
+    #[test]
+    fn the_advice_names_what_is_installed() {
+        let needed = PACKAGES
+            .iter()
+            .filter(|package| package.why.contains("LLVM") || package.why.contains("bpf target"));
+        for word in needed.map(|package| package.name).chain([LINKER_VERSION, LLVM]) {
+            assert!(HOW.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn the_program_is_found_among_cargo_s_messages() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\nnot JSON\n\
+            {\"reason\":\"compiler-artifact\",\"executable\":\"/t/fwnet\"}\n{\"reason\":\"build-finished\"}\n";
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/fwnet")));
+        assert_eq!(executable("{\"executable\":null}"), None);
+    }
+}
