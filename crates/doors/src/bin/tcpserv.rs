@@ -44,7 +44,7 @@ struct Typed {
     /// Echo datagrams: the same as --via udp-receive
     #[arg(long, conflicts_with = "via")]
     udp: bool,
-    /// Connections that may wait to be accepted
+    /// Connections that may wait to be accepted; a storm wants thousands, as each one too many costs its client a second
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(i32).range(0..))]
     backlog: i32,
     /// How to print what happens
