@@ -116,14 +116,20 @@ pub(crate) fn statement(statement: &Statement) -> String {
     out
 }
 
+/// What a rule says besides its mode and its options.
+pub(crate) fn essence(rule: &Rule) -> String {
+    let mut out = String::new();
+    push(&mut out, format_args!("{} ", rule.effect.word()));
+    flows(&mut out, &rule.from, &rule.to, &rule.services);
+    out
+}
+
 fn write_rule(out: &mut String, rule: &Rule) {
-    let Rule { mode, effect, from, to, services, options, span: _ } = rule;
-    if let Some(mode) = mode {
+    if let Some(mode) = rule.mode {
         push(out, format_args!("{} ", mode.word()));
     }
-    push(out, format_args!("{} ", effect.word()));
-    flows(out, from, to, services);
-    let Options { id, reason, owner, until, existing, log } = options;
+    out.push_str(&essence(rule));
+    let Options { id, reason, owner, until, existing, log } = &rule.options;
     for (option, word) in [("id", id), ("reason", reason), ("owner", owner)] {
         if let Some(word) = word {
             push(out, format_args!(" {option}="));

@@ -3,8 +3,7 @@
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex},
     format,
-    limits::DOCUMENT_BYTES_MAX,
-    parse::{Parsed, parse},
+    parse::{Parsed, parse, text_of},
     span::{LineIndex, Span},
     syntax::Document,
 };
@@ -28,17 +27,12 @@ pub fn to_json(document: &Document) -> String {
 ///
 /// A word that cannot be written in the text form (a name with a blank in it, say) is a fault.
 pub fn from_json(bytes: &[u8], source: SourceIndex, report: &mut Diagnostics) -> FromJson {
-    if bytes.len() > DOCUMENT_BYTES_MAX {
-        let message =
-            format!("the document has {} bytes, more than {DOCUMENT_BYTES_MAX}", bytes.len());
-        report.push(Diagnostic::new(Code::TooLarge, source, Span::default(), message));
-        return FromJson::default();
-    }
+    let Some(json) = text_of(bytes, source, report) else { return FromJson::default() };
     // serde_json refuses nesting beyond 128 levels, so neither reading nor formatting recurses deeper.
-    let document: Document = match serde_json::from_slice(bytes) {
+    let document: Document = match serde_json::from_str(json) {
         Ok(document) => document,
         Err(error) => {
-            let span = place(bytes, error.line(), error.column());
+            let span = place(json, error.line(), error.column());
             report.push(Diagnostic::new(Code::Json, source, span, error.to_string()));
             return FromJson::default();
         }
@@ -79,13 +73,12 @@ pub fn json_schema() -> String {
     text
 }
 
-/// Where line `line` and column `column` (both from 1, columns in bytes, as serde_json counts) are in `bytes`.
-fn place(bytes: &[u8], line: usize, column: usize) -> Span {
-    let text = String::from_utf8_lossy(bytes);
+/// Where line `line` and column `column` (both from 1, columns in bytes, as serde_json counts) are in `text`.
+fn place(text: &str, line: usize, column: usize) -> Span {
     let line = u32::try_from(line.max(1)).unwrap_or(u32::MAX);
     let start =
-        LineIndex::new(&text).line_span(line, &text).start as usize + column.saturating_sub(1);
-    let start = start.min(text.len());
+        LineIndex::new(text).line_span(line, text).start as usize + column.saturating_sub(1);
+    let start = text.floor_char_boundary(start.min(text.len()));
     let width = text.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
     Span::new(start, start + width)
 }

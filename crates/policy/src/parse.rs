@@ -31,14 +31,24 @@ pub struct Parsed {
 ///
 /// Takes time and memory linear in the size, which is limited to [`DOCUMENT_BYTES_MAX`].
 pub fn parse(bytes: &[u8], source: SourceIndex, report: &mut Diagnostics) -> Parsed {
+    let Some(text) = text_of(bytes, source, report) else { return Parsed::default() };
+    parse_text(text, source, report)
+}
+
+/// `bytes` as text, if they are, and no more than a document has.
+pub(crate) fn text_of<'a>(
+    bytes: &'a [u8],
+    source: SourceIndex,
+    report: &mut Diagnostics,
+) -> Option<&'a str> {
     if bytes.len() > DOCUMENT_BYTES_MAX {
         let message =
             format!("the document has {} bytes, more than {DOCUMENT_BYTES_MAX}", bytes.len());
         report.push(Diagnostic::new(Code::TooLarge, source, Span::default(), message));
-        return Parsed::default();
+        return None;
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse_text(text, source, report),
+        Ok(text) => Some(text),
         Err(error) => {
             let at = error.valid_up_to();
             // As text the bytes that do not belong there are shown as one U+FFFD.
@@ -46,7 +56,7 @@ pub fn parse(bytes: &[u8], source: SourceIndex, report: &mut Diagnostics) -> Par
             let message =
                 format!("the document is not UTF-8 text: byte {at} does not belong there");
             report.push(Diagnostic::new(Code::NotUtf8, source, span, message));
-            Parsed::default()
+            None
         }
     }
 }

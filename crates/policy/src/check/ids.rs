@@ -7,7 +7,7 @@ use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex},
     policy::Policy,
     span::Span,
-    syntax::{Options, Rule, Statement},
+    syntax::{Rule, Statement},
 };
 
 /// Bytes of the digest that an id shows: among 10,000 rules two share 48 bits once in five million policies, and are
@@ -58,8 +58,7 @@ pub(super) fn give(policies: &mut [Policy], report: &mut Diagnostics) {
 /// `deny-3f29c0a1b2d4`: from the tier, the effect, both ends and the services. Mode, reason, owner, end and log do not take
 /// part: a rule that goes from audit to enforce is the same rule.
 fn derive(tier: &str, rule: &Rule) -> String {
-    let says = Rule { mode: None, options: Options::default(), ..rule.clone() };
-    let text = format!("{tier}\n{}", crate::format::statement(&Statement::Rule(says)));
+    let text = format!("{tier}\n{}", crate::format::essence(rule));
     let digest = blake3::hash(text.as_bytes());
     let mut id = rule.effect.word().to_owned();
     id.push('-');

@@ -9,7 +9,10 @@ use crate::{
     limits::REPORTED_MAX,
     nearest::nearest,
     span::Span,
-    syntax::{Document, Expression, LabelTest, Meaning, Name, ServiceKind, Statement, Word},
+    syntax::{
+        Document, Expression, LabelTest, Meaning, Name, Selector, Service, ServiceKind, Statement,
+        Word,
+    },
 };
 
 /// The names of a document.
@@ -111,20 +114,31 @@ fn definitions<'a>(
 }
 
 fn uses(statement: &Statement) -> Vec<Use<'_>> {
-    let mut uses = Vec::new();
-    for selector in walk::selectors(statement) {
-        walk::each(selector, &mut |selector| {
-            if let Expression::Named(word) = &*selector.expression {
-                uses.push(Use { word, span: selector.span, kind: Kind::Selector });
-            }
-        });
-    }
-    for service in walk::services(statement) {
-        if let ServiceKind::Named(word) = &service.kind {
-            uses.push(Use { word, span: service.span, kind: Kind::Services });
-        }
-    }
+    let mut uses: Vec<Use<'_>> = walk::selectors(statement).into_iter().flat_map(uses_of).collect();
+    uses.extend(walk::services(statement).iter().filter_map(use_of));
     uses
+}
+
+fn uses_in(name: &Name) -> Vec<Use<'_>> {
+    match &name.means {
+        Meaning::Selector(selector) => uses_of(selector),
+        Meaning::Services(services) => services.iter().filter_map(use_of).collect(),
+    }
+}
+
+fn uses_of(selector: &Selector) -> Vec<Use<'_>> {
+    let mut uses = Vec::new();
+    walk::each(selector, &mut |selector| {
+        if let Expression::Named(word) = &*selector.expression {
+            uses.push(Use { word, span: selector.span, kind: Kind::Selector });
+        }
+    });
+    uses
+}
+
+fn use_of(service: &Service) -> Option<Use<'_>> {
+    let ServiceKind::Named(word) = &service.kind else { return None };
+    Some(Use { word, span: service.span, kind: Kind::Services })
 }
 
 fn kind_of(name: &Name) -> Kind {
@@ -198,11 +212,8 @@ fn order(
     let needs: Vec<Vec<usize>> = names
         .iter()
         .map(|(_, name)| {
-            let statement = Statement::Name((*name).clone());
-            let mut needs: Vec<usize> = uses(&statement)
-                .iter()
-                .filter_map(|place| index.get(place.word).copied())
-                .collect();
+            let mut needs: Vec<usize> =
+                uses_in(name).iter().filter_map(|place| index.get(place.word).copied()).collect();
             needs.sort_unstable();
             needs.dedup();
             needs

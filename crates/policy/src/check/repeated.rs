@@ -9,7 +9,7 @@ use crate::{
     policy::Policy,
     span::Span,
     syntax::{
-        Answer, Document, Expression, Failsafe, Inbound, LabelTest, Mode, Options, Process, Rule,
+        Answer, Document, Expression, Failsafe, Inbound, LabelTest, Mode, Process, RuleMode,
         Selector, Statement, Test, Tier, Way, Word,
     },
 };
@@ -114,13 +114,11 @@ pub(super) fn rules(
     document: &Document,
     report: &mut Diagnostics,
 ) {
-    let mut seen: BTreeMap<String, Span> = BTreeMap::new();
+    let mut seen: BTreeMap<(Option<RuleMode>, String), Span> = BTreeMap::new();
     for (line, statement) in document.statements() {
-        let says = match statement {
-            Statement::Rule(rule) => {
-                Statement::Rule(Rule { options: Options::default(), ..rule.clone() })
-            }
-            Statement::Test(Test { .. }) => statement.clone(),
+        let key = match statement {
+            Statement::Rule(rule) => (rule.mode, format::essence(rule)),
+            Statement::Test(Test { .. }) => (None, format::statement(statement)),
             Statement::Tier(_)
             | Statement::Mode(_)
             | Statement::Name(_)
@@ -129,7 +127,6 @@ pub(super) fn rules(
             | Statement::Failsafe(_) => continue,
         };
         let is_test = matches!(statement, Statement::Test(_));
-        let key = format::statement(&says);
         let Some(&first) = seen.get(&key) else {
             seen.insert(key, line.span);
             continue;
@@ -162,7 +159,10 @@ pub(super) fn elements(
     document: &Document,
     report: &mut Diagnostics,
 ) {
-    let mut list = |elements: &mut dyn Iterator<Item = (String, Span)>| {
+    let mut list = |elements: &mut dyn ExactSizeIterator<Item = (String, Span)>| {
+        if elements.len() < 2 {
+            return;
+        }
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         for (element, span) in elements {
             let Some(&first) = seen.get(&element) else {
