@@ -1,7 +1,7 @@
 //! What documents mean together: names looked up, contradictions found, ids given. Everything that is wrong is collected.
 
 mod empty;
-mod ids;
+pub(crate) mod ids;
 mod names;
 mod repeated;
 mod rules;
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::{
-    diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex, render},
+    diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex, render, sarif, short},
     inventory::Inventory,
     json::from_json,
     limits::DOCUMENTS_MAX,
@@ -49,9 +49,21 @@ impl Checked {
 
     /// The diagnostics as plain text with carets.
     pub fn render(&self) -> String {
-        let sources: Vec<(&str, &str)> =
-            self.texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        render(&self.diagnostics, &sources)
+        render(&self.diagnostics, &self.borrowed())
+    }
+
+    /// The diagnostics, one line each.
+    pub fn short(&self) -> String {
+        short(&self.diagnostics, &self.borrowed())
+    }
+
+    /// The diagnostics as a SARIF 2.1.0 log.
+    pub fn sarif(&self) -> String {
+        sarif(&self.diagnostics, &self.borrowed())
+    }
+
+    fn borrowed(&self) -> Vec<(&str, &str)> {
+        self.texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect()
     }
 
     /// Line and column of a place; `None` if there is no such source. Finds the lines anew: for many places make a
@@ -107,10 +119,10 @@ fn one(
     now: Timestamp,
     report: &mut Diagnostics,
 ) -> Policy {
-    let Parsed { document, damaged_names } = parsed;
+    let Parsed { document, damaged_names, damaged: left_out } = parsed;
     let damaged: BTreeSet<&str> = damaged_names.iter().map(String::as_str).collect();
     let whole = repeated::statements(source, &document, report);
-    let found = names::look_up(source, &document, &damaged, inventory, report);
+    let found = names::look_up(source, &document, &damaged, left_out == 0, inventory, report);
     repeated::elements(source, text, &document, report);
     repeated::rules(source, text, &document, report);
     rules::judge(source, &document, whole.mode, now, report);

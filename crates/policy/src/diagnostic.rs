@@ -1,9 +1,11 @@
 //! What is wrong with a document: collected, each with its code, its place, what was expected and what may be meant.
 
 mod code;
+mod machine;
 mod render;
 
 pub use code::Code;
+pub use machine::{sarif, short};
 pub use render::render;
 
 use crate::{limits::REPORTED_MAX, span::Span};

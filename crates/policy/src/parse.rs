@@ -25,6 +25,8 @@ pub struct Parsed {
     pub document: Document,
     /// Names whose definitions have faults: they are defined, but nobody knows as what.
     pub damaged_names: Vec<String>,
+    /// How many statements were left out.
+    pub damaged: usize,
 }
 
 /// Reads `bytes` as the text form of a policy. Faults go to `report`, as those of document `source`.
@@ -89,13 +91,12 @@ fn parse_text(text: &str, source: SourceIndex, report: &mut Diagnostics) -> Pars
                 report,
             };
             line.span = parser.statement_span();
-            if tokens.damaged {
-                parsed.damaged_names.extend(parser.name_being_defined());
-            } else {
+            if !tokens.damaged {
                 line.statement = parser.statement().ok().filter(|_| !parser.damaged);
-                if line.statement.is_none() {
-                    parsed.damaged_names.extend(parser.name_being_defined());
-                }
+            }
+            if line.statement.is_none() {
+                parsed.damaged += 1;
+                parsed.damaged_names.extend(parser.name_being_defined());
             }
         }
         parsed.document.lines.push(line);

@@ -15,7 +15,7 @@ use crate::{
 const DIGEST_BYTES: usize = 6;
 
 /// Gives every rule its id. Reports ids that are given twice.
-pub(super) fn give(policies: &mut [Policy], report: &mut Diagnostics) {
+pub(crate) fn give(policies: &mut [Policy], report: &mut Diagnostics) {
     let mut given: BTreeMap<String, (SourceIndex, Span)> = BTreeMap::new();
     for policy in policies.iter() {
         for rule in policy.document.rules() {
@@ -57,7 +57,7 @@ pub(super) fn give(policies: &mut [Policy], report: &mut Diagnostics) {
 
 /// `deny-3f29c0a1b2d4`: from the tier, the effect, both ends and the services. Mode, reason, owner, end and log do not take
 /// part: a rule that goes from audit to enforce is the same rule.
-fn derive(tier: &str, rule: &Rule) -> String {
+pub(crate) fn derive(tier: &str, rule: &Rule) -> String {
     let text = format!("{tier}\n{}", crate::format::essence(rule));
     let digest = blake3::hash(text.as_bytes());
     let mut id = rule.effect.word().to_owned();

@@ -36,10 +36,12 @@ enum Kind {
     Services,
 }
 
+/// `complete`: no statement was left out, so that a name which is not used here is not used at all.
 pub(super) fn look_up(
     source: SourceIndex,
     document: &Document,
     damaged: &BTreeSet<&str>,
+    complete: bool,
     inventory: Option<&Inventory>,
     report: &mut Diagnostics,
 ) -> Found {
@@ -67,7 +69,7 @@ pub(super) fn look_up(
         }
     }
     for (word, (_, name)) in &definitions {
-        if !used.contains(word) {
+        if complete && !used.contains(word) {
             let message = format!("`{word}` is defined and never used");
             report.push(Diagnostic::new(Code::UnusedName, source, name.name.span, message));
         }
