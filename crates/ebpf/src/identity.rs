@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::{
         bpf_get_current_comm,
         generated::{
-            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_sk_storage_get,
-            bpf_skc_to_mptcp_sock,
+            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+            bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
         },
     },
 };
@@ -82,8 +82,9 @@ fn current() -> Owner {
         return Owner::default();
     }
     // SAFETY: helpers without pointers.
-    let (ids, users, cgroup) =
-        unsafe { (bpf_get_current_pid_tgid(), bpf_get_current_uid_gid(), bpf_get_current_cgroup_id()) };
+    let (ids, users, cgroup) = unsafe {
+        (bpf_get_current_pid_tgid(), bpf_get_current_uid_gid(), bpf_get_current_cgroup_id())
+    };
     Owner {
         cgroup,
         pid: (ids >> 32) as u32,
@@ -94,8 +95,11 @@ fn current() -> Owner {
     }
 }
 
-/// The part of an owner that rules can ask for.
+/// The part of an owner that rules can ask for. No process has id 0, so that owner is nobody.
 #[inline(always)]
 pub(crate) fn subject(owner: &Owner) -> Subject {
+    if owner.pid == 0 {
+        return Subject::UNKNOWN;
+    }
     Subject { uid: owner.uid, gid: owner.gid, exe: 0, cgroup: owner.cgroup }
 }

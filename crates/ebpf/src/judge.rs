@@ -39,7 +39,8 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) ->
     count(slot, &decision);
     let wanted = decision.denies()
         || slot.report & REPORT_ALLOWED != 0
-        || image_flags(slot) & FLAG_LOG != 0 && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
+        || image_flags(slot) & FLAG_LOG != 0
+            && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
         || decision.would.verdict as u8 != decision.enforced.verdict as u8;
     if wanted {
         report(slot, flow, &decision, owner, sight);

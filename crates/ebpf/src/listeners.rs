@@ -47,7 +47,12 @@ pub(crate) fn claim(ctx: &SockContext, address: Address) {
         // SAFETY: the context is a socket; the map's value type is `ListenerKey`; the helper copies it.
         unsafe {
             let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-            bpf_sk_storage_get((&raw const CLAIMS).cast_mut().cast(), ctx.sock.cast(), (&raw mut key).cast(), flags);
+            bpf_sk_storage_get(
+                (&raw const CLAIMS).cast_mut().cast(),
+                ctx.sock.cast(),
+                (&raw mut key).cast(),
+                flags,
+            );
         }
     }
 }
@@ -57,8 +62,13 @@ pub(crate) fn claim(ctx: &SockContext, address: Address) {
 pub(crate) fn release(ctx: &SockContext) {
     // SAFETY: the context is a socket; the value, if any, is a `ListenerKey` and stays while the program runs.
     let key: Option<ListenerKey> = unsafe {
-        let key: *const ListenerKey =
-            bpf_sk_storage_get((&raw const CLAIMS).cast_mut().cast(), ctx.sock.cast(), null_mut(), 0).cast();
+        let key: *const ListenerKey = bpf_sk_storage_get(
+            (&raw const CLAIMS).cast_mut().cast(),
+            ctx.sock.cast(),
+            null_mut(),
+            0,
+        )
+        .cast();
         key.as_ref().copied()
     };
     let Some(key) = key else { return };

@@ -40,7 +40,8 @@ pub(crate) static JUDGED: SkStorage<u64> = SkStorage::new();
 
 /// Who claimed which local endpoint.
 #[map]
-pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> =
+    HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// What user space is told. The loader may change the size.
 #[map]
@@ -60,11 +61,26 @@ static SLOT_RULES: u32 = 0;
 #[unsafe(no_mangle)]
 static FEATURES: u32 = 0;
 
+/// The cgroup that the hooks are attached to, and its depth below the root; set by the loader for the tripwire.
+#[unsafe(no_mangle)]
+static CGROUP_ID: u64 = 0;
+#[unsafe(no_mangle)]
+static CGROUP_LEVEL: u32 = 0;
+
 /// Whether the kernel has a feature. A constant for the verifier, so the code behind an absent one is never checked.
 #[inline(always)]
 pub(crate) fn has(feature: u32) -> bool {
     // SAFETY: a static of this object, in a frozen map; volatile because the loader changes its value after compilation.
     unsafe { read_volatile(&raw const FEATURES) & feature != 0 }
+}
+
+/// Id and depth of the cgroup that the hooks are attached to.
+#[inline(always)]
+pub(crate) fn watched_cgroup() -> (u64, i32) {
+    // SAFETY: as in `has`.
+    unsafe {
+        (read_volatile(&raw const CGROUP_ID), read_volatile(&raw const CGROUP_LEVEL).cast_signed())
+    }
 }
 
 #[inline(always)]

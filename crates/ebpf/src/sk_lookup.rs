@@ -26,8 +26,19 @@ const AF_INET: u32 = 2;
 pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
     let Some(slot) = Slot::in_force() else { return SK_PASS };
     let flow = flow(&ctx);
+    if is_diagnosis(&flow) {
+        return SK_PASS;
+    }
     let sight = Sight { hook: Hook::Lookup, socket: 0, netns: 0 };
     if allowed(&slot, &flow, &Owner::default(), &sight).0 { SK_PASS } else { SK_DROP }
+}
+
+/// Whether nobody knocks: sock_diag(7) looks a listener up as if a packet came from no address and no port
+/// (`inet_diag_find_one_icsk`), and refusing it would keep a listener from being destroyed. No connection can be made
+/// that way: an answer to the unspecified address goes nowhere.
+#[inline(always)]
+fn is_diagnosis(flow: &Flow) -> bool {
+    flow.remote.port == 0 && flow.remote.address.is_unspecified() && matches!(flow.protocol, Protocol::TCP)
 }
 
 #[inline(always)]
@@ -36,8 +47,12 @@ fn flow(ctx: &SkLookupContext) -> Flow {
     // SAFETY: fields of the context, each read as wide as it is. `remote_port` is in network order, `local_port` in host
     // order (struct bpf_sk_lookup).
     unsafe {
-        let word = |words: *const [u32; 4], index: usize| u32::from_be(read_volatile(words.cast::<u32>().add(index)));
-        let six = |words: *const [u32; 4]| Address::v6([word(words, 0), word(words, 1), word(words, 2), word(words, 3)]);
+        let word = |words: *const [u32; 4], index: usize| {
+            u32::from_be(read_volatile(words.cast::<u32>().add(index)))
+        };
+        let six = |words: *const [u32; 4]| {
+            Address::v6([word(words, 0), word(words, 1), word(words, 2), word(words, 3)])
+        };
         let (local, remote) = if read_volatile(&raw const (*lookup).family) == AF_INET {
             (
                 Address::v4(u32::from_be(read_volatile(&raw const (*lookup).local_ip4))),
@@ -49,9 +64,15 @@ fn flow(ctx: &SkLookupContext) -> Flow {
         Flow {
             direction: Direction::In,
             protocol: Protocol::canonical(read_volatile(&raw const (*lookup).protocol)),
-            local: Endpoint { address: local, port: read_volatile(&raw const (*lookup).local_port) as u16 },
-            remote: Endpoint { address: remote, port: u16::from_be(read_volatile(&raw const (*lookup).remote_port)) },
-            subject: Subject::default(),
+            local: Endpoint {
+                address: local,
+                port: read_volatile(&raw const (*lookup).local_port) as u16,
+            },
+            remote: Endpoint {
+                address: remote,
+                port: u16::from_be(read_volatile(&raw const (*lookup).remote_port)),
+            },
+            subject: Subject::UNKNOWN,
         }
     }
 }

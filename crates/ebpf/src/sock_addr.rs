@@ -43,12 +43,13 @@ pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i3
     let Some(slot) = Slot::in_force() else { return ALLOW };
     let sk = socket(ctx);
     let local = local(sk);
-    let address = if named.is_unspecified() && local.address.is_v4() && !local.address.is_unspecified() {
-        // A socket bound to an IPv4 address reaches 127.0.0.1 by `::` too (tcp_v6_connect).
-        Address::LOOPBACK_V4
-    } else {
-        named.as_destination()
-    };
+    let address =
+        if named.is_unspecified() && local.address.is_v4() && !local.address.is_unspecified() {
+            // A socket bound to an IPv4 address reaches 127.0.0.1 by `::` too (tcp_v6_connect).
+            Address::LOOPBACK_V4
+        } else {
+            named.as_destination()
+        };
     let owner = owner_of(sk);
     let flow = Flow {
         direction: Direction::Out,
@@ -94,7 +95,8 @@ pub(crate) fn judge_claim(ctx: &SockAddrContext, named: Address) -> i32 {
 fn sight(ctx: &SockAddrContext, hook: Hook) -> Sight {
     let context = ctx.sock_addr.cast();
     // SAFETY: both helpers take the context of a sock_addr program.
-    let (socket, netns) = unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
+    let (socket, netns) =
+        unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
     Sight { hook, socket, netns }
 }
 
@@ -128,8 +130,9 @@ fn local(sk: *mut bpf_sock) -> Endpoint {
         let address = if read_volatile(&raw const (*sk).family) == AF_INET {
             Address::v4(u32::from_be(read_volatile(&raw const (*sk).src_ip4)))
         } else {
-            let word =
-                |index: usize| u32::from_be(read_volatile((&raw const (*sk).src_ip6).cast::<u32>().add(index)));
+            let word = |index: usize| {
+                u32::from_be(read_volatile((&raw const (*sk).src_ip6).cast::<u32>().add(index)))
+            };
             Address::v6([word(0), word(1), word(2), word(3)])
         };
         Endpoint { address, port }
@@ -146,6 +149,11 @@ fn mark(sk: *mut bpf_sock, slot: &Slot) {
     // SAFETY: `sk` is a socket of this context and not null; the helper copies the value.
     unsafe {
         let flags = u64::from(aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE);
-        bpf_sk_storage_get((&raw const JUDGED).cast_mut().cast(), sk.cast(), (&raw mut generation).cast(), flags);
+        bpf_sk_storage_get(
+            (&raw const JUDGED).cast_mut().cast(),
+            sk.cast(),
+            (&raw mut generation).cast(),
+            flags,
+        );
     }
 }

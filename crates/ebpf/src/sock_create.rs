@@ -8,7 +8,9 @@ use aya_ebpf::{
     macros::cgroup_sock,
     programs::SockContext,
 };
-use verdict::{Direction, Endpoint, Flow, Protocol, abi::Hook, image_flags, layout::FLAG_PROTOCOLS};
+use verdict::{
+    Direction, Endpoint, Flow, Protocol, abi::Hook, image_flags, layout::FLAG_PROTOCOLS,
+};
 
 use crate::{
     identity::{owner_of, stamp_current, subject},
@@ -27,8 +29,12 @@ pub(crate) fn sock_create(ctx: SockContext) -> i32 {
         return ALLOW;
     }
     // SAFETY: two fields of the context, read as wide as they are.
-    let (kind, number) =
-        unsafe { (read_volatile(&raw const (*ctx.sock).type_), read_volatile(&raw const (*ctx.sock).protocol)) };
+    let (kind, number) = unsafe {
+        (
+            read_volatile(&raw const (*ctx.sock).type_),
+            read_volatile(&raw const (*ctx.sock).protocol),
+        )
+    };
     let protocol = if kind == SOCK_RAW { Protocol::RAW } else { Protocol::canonical(number) };
     if matches!(protocol, Protocol::TCP | Protocol::UDP) {
         return ALLOW;
@@ -43,7 +49,8 @@ pub(crate) fn sock_create(ctx: SockContext) -> i32 {
     };
     let context = ctx.sock.cast();
     // SAFETY: both helpers take the context of a cgroup_sock program.
-    let (socket, netns) = unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
+    let (socket, netns) =
+        unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
     if claim_allowed(&slot, &flow, &owner, &Sight { hook: Hook::Create, socket, netns }) {
         ALLOW
     } else {

@@ -1,24 +1,24 @@
 //! tp_btf/inet_sock_set_state: reports a TCP socket that connects or listens without a verdict. Optional: it runs at
 //! every change of state of every connection.
 //!
-//! It cannot refuse; user space looks the reported socket up by its cookie and destroys it.
+//! It cannot refuse; user space looks the reported socket up by its cookie and destroys it where the verdict is to deny.
+//! It runs for the whole machine, so it looks only at tasks below the cgroup that the other hooks are attached to.
 
 use core::ptr::null_mut;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get},
+    helpers::generated::{
+        bpf_get_current_ancestor_cgroup_id, bpf_get_socket_cookie, bpf_sk_storage_get,
+    },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use verdict::{
-    Decision, Direction, Endpoint, Flow, Protocol,
-    abi::{Hook, Owner},
-};
+use verdict::{Decision, Direction, Endpoint, Flow, Protocol, abi::Hook};
 
 use crate::{
-    identity::subject,
+    identity::{owner_of, subject},
     judge::Sight,
-    maps::{JUDGED, Slot},
+    maps::{JUDGED, Slot, watched_cgroup},
     report::report,
 };
 
@@ -32,17 +32,25 @@ pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
     if state != TCP_SYN_SENT && state != TCP_LISTEN {
         return 0;
     }
+    let (cgroup, level) = watched_cgroup();
+    // SAFETY: a helper without pointers.
+    if unsafe { bpf_get_current_ancestor_cgroup_id(level) } != cgroup {
+        return 0;
+    }
     let sk: *mut core::ffi::c_void = ctx.arg(0);
     // SAFETY: the tracepoint's first argument is a socket that the verifier knows as one.
     let (mark, socket) = unsafe {
-        (bpf_sk_storage_get((&raw const JUDGED).cast_mut().cast(), sk, null_mut(), 0), bpf_get_socket_cookie(sk))
+        (
+            bpf_sk_storage_get((&raw const JUDGED).cast_mut().cast(), sk, null_mut(), 0),
+            bpf_get_socket_cookie(sk),
+        )
     };
     if !mark.is_null() && state == TCP_SYN_SENT {
         return 0;
     }
     let Some(slot) = Slot::in_force() else { return 0 };
     let direction = if state == TCP_LISTEN { Direction::In } else { Direction::Out };
-    let owner = Owner::default();
+    let owner = owner_of(core::ptr::null_mut());
     let flow = Flow {
         direction,
         protocol: Protocol::TCP,
@@ -50,6 +58,12 @@ pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
         remote: Endpoint::default(),
         subject: subject(&owner),
     };
-    report(&slot, &flow, &Decision::MALFORMED, &owner, &Sight { hook: Hook::Tripwire, socket, netns: 0 });
+    report(
+        &slot,
+        &flow,
+        &Decision::MALFORMED,
+        &owner,
+        &Sight { hook: Hook::Tripwire, socket, netns: 0 },
+    );
     0
 }

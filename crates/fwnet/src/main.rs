@@ -7,6 +7,7 @@ mod cli;
 mod legacy;
 mod prefix;
 mod report;
+mod tripwire;
 mod verbs;
 
 use std::process::ExitCode;

@@ -47,6 +47,7 @@ pub struct Cgroup {
     directory: File,
     path: PathBuf,
     id: u64,
+    level: u32,
 }
 
 impl Cgroup {
@@ -62,7 +63,7 @@ impl Cgroup {
         if kind.f_type != CGROUP2_MAGIC || !metadata.is_dir() {
             return Err(CgroupError::Foreign { path: path.to_owned() });
         }
-        Ok(Self { directory, path: path.to_owned(), id: metadata.ino() })
+        Ok(Self { directory, path: path.to_owned(), id: metadata.ino(), level: level(path) })
     }
 
     /// The root of the mounted hierarchy.
@@ -78,10 +79,22 @@ impl Cgroup {
         &self.path
     }
 
+    /// How many cgroups are above it; 0 is the root.
+    pub(crate) fn level(&self) -> u32 {
+        self.level
+    }
+
     /// The kernel's id, which is the directory's inode number on 64-bit kernels.
     pub fn id(&self) -> u64 {
         self.id
     }
+}
+
+/// Depth below the mount; 0 where the path cannot be resolved.
+fn level(path: &Path) -> u32 {
+    let (Ok(tree), Ok(full)) = (CgroupTree::mounted(), fs::canonicalize(path)) else { return 0 };
+    let depth = full.strip_prefix(&tree.mount).map_or(0, |below| below.components().count());
+    u32::try_from(depth).unwrap_or(0)
 }
 
 impl AsFd for Cgroup {

@@ -40,8 +40,7 @@ impl Features {
     }
 
     fn loads(features: u32) -> Result<Result<(), AttachError>, ObjectError> {
-        let mut object =
-            open(&Numbers { slot_lines: 1, slot_rules: 1, features, event_bytes: 4096 })?;
+        let mut object = open(&Numbers::probing(features))?;
         let connect = Hook::ALL
             .iter()
             .find(|hook| hook.program == "connect4")

@@ -165,6 +165,7 @@ impl Firewall {
             slot_rules,
             features: features.0 | wanted,
             event_bytes: EVENT_BYTES,
+            cgroup: (attachments.cgroup.id(), attachments.cgroup.level()),
         };
         let mut object = open(&numbers)?;
         let system = |what| move |source| LoadError::System { what, source };

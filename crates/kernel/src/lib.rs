@@ -24,6 +24,7 @@ mod probe;
 pub mod raw;
 mod slots;
 mod snapshot;
+mod sockets;
 mod sys;
 
 pub use attach::AttachError;
@@ -37,3 +38,4 @@ pub use object::ObjectError;
 pub use privilege::{PrivilegeError, require as require_privilege};
 pub use probe::{Probe, probe};
 pub use snapshot::{Snapshot, snapshot};
+pub use sockets::{Sockets, SocketsError, State, TcpSocket};

@@ -128,16 +128,39 @@ impl Netns {
     }
 }
 
+impl Netns {
+    /// A second descriptor of it, to enter it by.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-/// The cookie is a socket's to tell, so a thread of its own enters the namespace and asks one.
-fn cookie(namespace: File) -> io::Result<u64> {
-    let ask = move || -> io::Result<u64> {
+/// Runs `inside` on a thread of its own that has entered the namespace.
+///
+/// # Errors
+/// Where the namespace cannot be entered, or `inside` fails.
+pub(crate) fn enter<T: Send + 'static>(
+    namespace: File,
+    inside: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let entered = move || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        inside()
+    };
+    thread::spawn(entered)
+        .join()
+        .unwrap_or_else(|_panic| Err(io::Error::other("the thread inside the namespace panicked")))
+}
+
+/// The cookie is a socket's to tell.
+fn cookie(namespace: File) -> io::Result<u64> {
+    enter(namespace, || {
         let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
         let (mut cookie, mut size) = (0u64, 8 as libc::socklen_t);
         // SAFETY: the two pointers are to locals that outlive the call; `size` is the first one's size.
@@ -151,10 +174,7 @@ fn cookie(namespace: File) -> io::Result<u64> {
             )
         };
         Ok(if result == 0 { cookie } else { 0 })
-    };
-    thread::spawn(ask)
-        .join()
-        .unwrap_or_else(|_panic| Err(io::Error::other("asking for the cookie panicked")))
+    })
 }
 
 #[cfg(test)]

@@ -38,6 +38,15 @@ pub(crate) struct Numbers {
     pub(crate) features: u32,
     /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub(crate) event_bytes: u32,
+    /// Id of the cgroup that the hooks are attached to, and its depth below the root.
+    pub(crate) cgroup: (u64, u32),
+}
+
+impl Numbers {
+    /// The least that a program loads with, to see whether it does.
+    pub(crate) fn probing(features: u32) -> Self {
+        Self { slot_lines: 1, slot_rules: 1, features, event_bytes: 4096, cgroup: (0, 0) }
+    }
 }
 
 /// Creates the maps; programs are loaded one by one afterwards.
@@ -52,6 +61,8 @@ pub(crate) fn open(numbers: &Numbers) -> Result<Ebpf, ObjectError> {
         .override_global("SLOT_LINES", &numbers.slot_lines, true)
         .override_global("SLOT_RULES", &numbers.slot_rules, true)
         .override_global("FEATURES", &numbers.features, true)
+        .override_global("CGROUP_ID", &numbers.cgroup.0, true)
+        .override_global("CGROUP_LEVEL", &numbers.cgroup.1, true)
         .map_max_entries("IMAGE", 2 * numbers.slot_lines)
         .map_max_entries("HITS", 4 * numbers.slot_rules)
         .map_max_entries("EVENTS", numbers.event_bytes)

@@ -22,8 +22,7 @@ pub struct Probe {
 /// Where not even the maps can be made.
 pub fn probe() -> Result<Probe, ObjectError> {
     let features = Features::probe()?;
-    let numbers = Numbers { slot_lines: 1, slot_rules: 1, features: features.0, event_bytes: 4096 };
-    let mut object = open(&numbers)?;
+    let mut object = open(&Numbers::probing(features.0))?;
     let hooks = Hook::ALL.iter().map(|hook| (hook, load(&mut object, hook).map(drop))).collect();
     Ok(Probe { hooks, features })
 }

@@ -53,16 +53,22 @@ pub struct Endpoint {
 }
 
 /// The local process that connects or accepts, as far as the kernel knows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
-    /// User id, in the initial user namespace.
+    /// User id, in the initial user namespace; `u32::MAX` is unknown.
     pub uid: u32,
-    /// Group id, in the initial user namespace.
+    /// Group id, in the initial user namespace; `u32::MAX` is unknown.
     pub gid: u32,
     /// The executable, as the agent numbers it; 0 is unknown.
     pub exe: u64,
     /// The cgroup v2 id; 0 is unknown.
     pub cgroup: u64,
+}
+
+impl Subject {
+    /// Nobody knows: no rule that asks for a user, group, executable or unit holds. The two ids are the ones that no
+    /// process can have (setuid(2): -1 stands for "no change").
+    pub const UNKNOWN: Self = Self { uid: u32::MAX, gid: u32::MAX, exe: 0, cgroup: 0 };
 }
 
 /// One attempt to connect or to accept, as [`decide`](crate::decide) judges it.

@@ -24,7 +24,7 @@ pub(super) fn lines(seen: &Seen<'_>, debug: u8) -> String {
         ),
     };
     let mut lines = String::new();
-    if debug >= 1 {
+    if debug >= 1 || event.door == Door::Tripwire {
         // Writing to a string cannot fail.
         let _written = writeln!(lines, "! {what}");
     }

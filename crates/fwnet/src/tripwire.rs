@@ -1,0 +1,54 @@
+//! What follows when the tripwire reports: the socket is found by its cookie, judged, and ended if it may not be.
+
+use kernel::{Event, Netns, Sockets, State, TcpSocket};
+use verdict::{Decision, Direction, Flow, Line, Protocol, Subject, closed, decide};
+
+/// A socket that came into being without a verdict.
+#[derive(Debug)]
+pub(crate) struct Tripped {
+    /// What the kernel knows of it.
+    pub(crate) socket: TcpSocket,
+    /// What the image says about it now.
+    pub(crate) decision: Decision,
+    /// Whether it was ended; `Err` says why that did not work.
+    pub(crate) ended: Option<Result<(), kernel::SocketsError>>,
+}
+
+/// Looks for the socket of `event` in every network namespace. `None` where it is gone already, and for a listener on
+/// a port that is not closed: every listener comes by here, because no hook of this tier judges listen().
+pub(crate) fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
+    for namespace in Netns::found() {
+        let sockets = Sockets::of(&namespace);
+        // A namespace that ended while we look has no sockets left.
+        let Ok(list) = sockets.list(Sockets::OPENING) else { continue };
+        let Some(socket) = list.into_iter().find(|socket| socket.cookie == event.socket) else {
+            continue;
+        };
+        let (decision, denied) = judge(event, &socket, image);
+        if socket.state == State::Listen && !denied {
+            return None;
+        }
+        let ended = denied.then(|| sockets.destroy(&socket));
+        return Some(Tripped { socket, decision, ended });
+    }
+    None
+}
+
+fn judge(event: &Event, socket: &TcpSocket, image: &[Line]) -> (Decision, bool) {
+    let owner = event.owner.unwrap_or_default();
+    let subject = Subject { uid: owner.uid, gid: owner.gid, exe: 0, cgroup: owner.cgroup };
+    let direction = if socket.state == State::Listen { Direction::In } else { Direction::Out };
+    let flow = Flow {
+        direction,
+        protocol: Protocol::TCP,
+        local: socket.local,
+        remote: socket.remote,
+        subject: if event.owner.is_some() { subject } else { Subject::UNKNOWN },
+    };
+    let decision = decide(&flow, image);
+    let denied = match direction {
+        Direction::In => closed(&flow, image),
+        Direction::Out => decision.denies(),
+    };
+    (decision, denied)
+}
