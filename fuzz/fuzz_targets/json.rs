@@ -2,7 +2,7 @@
 #![no_main]
 
 #[path = "../properties.rs"]
-#[allow(dead_code, reason = "each target uses one of the properties")]
+#[expect(dead_code, reason = "each target uses one of the properties")]
 mod properties;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::json(bytes));
