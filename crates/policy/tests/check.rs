@@ -1,5 +1,7 @@
 //! What the check says: one row for each fault, with the code that must be reported and words that must be said.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
+
 use jiff::Timestamp;
 use policy::{Checked, Inventory, Severity, Source, Tier, Way, check};
 

@@ -1,5 +1,7 @@
 //! Every file of the fuzz corpus through what the fuzz targets run.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
+
 #[path = "../../../fuzz/properties.rs"]
 mod properties;
 

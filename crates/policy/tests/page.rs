@@ -1,6 +1,8 @@
 //! The language's page: its worked example is checked, its error is what is said, its JSON is read, and its limits and
 //! words are those of the code.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
+
 use jiff::Timestamp;
 use policy::{Checked, Code, Inventory, Source, check, limits};
 
