@@ -22,7 +22,9 @@ pub mod syntax;
 
 pub use check::{Checked, Source, check};
 pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile};
-pub use diagnostic::{Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render};
+pub use diagnostic::{
+    Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render, sarif, short,
+};
 pub use facts::{Facts, Identities, NoIdentities};
 pub use format::format;
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
