@@ -12,6 +12,7 @@ use verdict::{
 };
 
 use crate::{
+    answers::{answers, remember},
     maps::{HITS, Slot, has, slot_rules},
     report::report,
 };
@@ -31,12 +32,18 @@ pub(crate) struct Sight {
     pub(crate) netns: u64,
 }
 
-/// Judges, counts and reports a flow; `true` is allowed. Without an image in reach the flow is denied: that cannot
+/// Judges, counts and reports a flow; `true` is allowed. An answer to an allowed datagram passes uncounted. Without an image in reach the flow is denied: that cannot
 /// happen between attach and detach, and if it did, open would be the wrong way to fail.
 #[inline(always)]
 pub(crate) fn allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) -> (bool, Decision) {
     let decision = decide(flow, slot);
+    if decision.denies() && answers(slot, flow, &decision, sight.netns) {
+        return (true, decision);
+    }
     count(slot, &decision);
+    if !decision.denies() {
+        remember(slot, flow, sight.netns);
+    }
     let wanted = decision.denies()
         || slot.report & REPORT_ALLOWED != 0
         || image_flags(slot) & FLAG_LOG != 0

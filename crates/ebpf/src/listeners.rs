@@ -11,8 +11,8 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use verdict::{
-    Address, Protocol,
-    abi::{Listener, ListenerKey},
+    Address, Flow, Protocol,
+    abi::{Listener, ListenerKey, Owner},
 };
 
 use crate::{
@@ -78,6 +78,24 @@ pub(crate) fn release(ctx: &SockContext) {
         // An entry that is gone already is as good.
         let _gone = LISTENERS.remove(key);
     }
+}
+
+/// The owner of whoever claimed the local end of an inbound flow; nobody where that is not known.
+#[inline(always)]
+pub(crate) fn listener(netns: u64, flow: &Flow) -> Owner {
+    let of = |address: Address| {
+        let key = ListenerKey {
+            netns,
+            address_hi: address.hi,
+            address_lo: address.lo,
+            port: flow.local.port,
+            protocol: flow.protocol.0,
+            padding: [0; 5],
+        };
+        // SAFETY: the owner is copied at once; a change in between gives one of two owners that both claimed the end.
+        unsafe { LISTENERS.get(key) }.map(|listener| listener.owner)
+    };
+    of(flow.local.address).or_else(|| of(Address::UNSPECIFIED_V6)).unwrap_or_default()
 }
 
 #[inline(always)]

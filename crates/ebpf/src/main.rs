@@ -11,6 +11,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the atomic add")]
 
+mod answers;
 mod bind4;
 mod bind6;
 mod connect4;

@@ -6,11 +6,11 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use verdict::{
     Line, Tables,
-    abi::{Control, Listener, ListenerKey, Losses, Owner},
+    abi::{Control, EXCHANGES_MAX, Exchange, Listener, ListenerKey, Losses, Owner},
 };
 
 /// Two slots of lines, one behind the other. The loader sets how many.
@@ -43,6 +43,11 @@ pub(crate) static JUDGED: SkStorage<u64> = SkStorage::new();
 pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> =
     HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
+/// Allowed datagrams, by which answers are known, with the time of the last one.
+#[map]
+pub(crate) static EXCHANGES: LruHashMap<Exchange, u64> =
+    LruHashMap::with_max_entries(EXCHANGES_MAX, 0);
+
 /// What user space is told. The loader may change the size.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
@@ -67,6 +72,11 @@ static CGROUP_ID: u64 = 0;
 #[unsafe(no_mangle)]
 static CGROUP_LEVEL: u32 = 0;
 
+/// Cookie of the network namespace that this copy of the inbound program is attached to; set by the loader, because
+/// the program itself cannot ask (`sk_lookup_func_proto` in net/core/filter.c has no helper for it).
+#[unsafe(no_mangle)]
+static NETNS_COOKIE: u64 = 0;
+
 /// Whether the kernel has a feature. A constant for the verifier, so the code behind an absent one is never checked.
 #[inline(always)]
 pub(crate) fn has(feature: u32) -> bool {
@@ -81,6 +91,13 @@ pub(crate) fn watched_cgroup() -> (u64, i32) {
     unsafe {
         (read_volatile(&raw const CGROUP_ID), read_volatile(&raw const CGROUP_LEVEL).cast_signed())
     }
+}
+
+/// The namespace of the inbound program.
+#[inline(always)]
+pub(crate) fn own_netns() -> u64 {
+    // SAFETY: as in `has`.
+    unsafe { read_volatile(&raw const NETNS_COOKIE) }
 }
 
 #[inline(always)]

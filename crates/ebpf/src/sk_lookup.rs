@@ -1,8 +1,8 @@
 //! sk_lookup: the inbound verdict where a listener (or an unconnected UDP socket) would be found. A denied peer or port
 //! gets a reset before any socket exists, so accept() never wakes.
 //!
-//! Runs once for each connection, not for its packets. It has no process: the owner is left unknown, and user space
-//! finds it in the table of listeners.
+//! Runs once for each connection, not for its packets. It has no process: where a rule asks for one, it is looked up in
+//! the table of listeners, and for events user space does that.
 
 use core::ptr::read_volatile;
 
@@ -10,11 +10,15 @@ use aya_ebpf::{macros::sk_lookup, programs::SkLookupContext};
 use verdict::{
     Address, Direction, Endpoint, Flow, Protocol, Subject,
     abi::{Hook, Owner},
+    image_flags,
+    layout::FLAG_SUBJECTS,
 };
 
 use crate::{
+    identity::subject,
     judge::{Sight, allowed},
-    maps::Slot,
+    listeners::listener,
+    maps::{Slot, own_netns},
 };
 
 const SK_DROP: u32 = 0;
@@ -25,12 +29,19 @@ const AF_INET: u32 = 2;
 #[sk_lookup]
 pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
     let Some(slot) = Slot::in_force() else { return SK_PASS };
-    let flow = flow(&ctx);
+    let mut flow = flow(&ctx);
     if is_diagnosis(&flow) {
         return SK_PASS;
     }
-    let sight = Sight { hook: Hook::Lookup, socket: 0, netns: 0 };
-    if allowed(&slot, &flow, &Owner::default(), &sight).0 { SK_PASS } else { SK_DROP }
+    let netns = own_netns();
+    let owner = if image_flags(&slot) & FLAG_SUBJECTS != 0 {
+        listener(netns, &flow)
+    } else {
+        Owner::default()
+    };
+    flow.subject = subject(&owner);
+    let sight = Sight { hook: Hook::Lookup, socket: 0, netns };
+    if allowed(&slot, &flow, &owner, &sight).0 { SK_PASS } else { SK_DROP }
 }
 
 /// Whether nobody knocks: sock_diag(7) looks a listener up as if a packet came from no address and no port
@@ -38,7 +49,9 @@ pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
 /// that way: an answer to the unspecified address goes nowhere.
 #[inline(always)]
 fn is_diagnosis(flow: &Flow) -> bool {
-    flow.remote.port == 0 && flow.remote.address.is_unspecified() && matches!(flow.protocol, Protocol::TCP)
+    flow.remote.port == 0
+        && flow.remote.address.is_unspecified()
+        && matches!(flow.protocol, Protocol::TCP)
 }
 
 #[inline(always)]

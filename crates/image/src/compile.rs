@@ -239,6 +239,13 @@ impl Classed {
         if denies(Direction::In).next().is_some() {
             flags |= layout::FLAG_INBOUND;
         }
+        if rules
+            .rules
+            .iter()
+            .any(|rule| rule.verdict == Verdict::Deny && rule.flags & layout::RULE_DEFAULT != 0)
+        {
+            flags |= layout::FLAG_ANSWERS | layout::FLAG_DATAGRAMS | layout::FLAG_INBOUND;
+        }
         let ports = self.ports.classes.signatures();
         let closed_rows = (0usize..self.near.classes.len() * ports.len())
             .filter(|row| closed.get(row >> 5).is_some_and(|word| word >> (row & 31) & 1 == 1))

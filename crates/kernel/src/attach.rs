@@ -29,6 +29,15 @@ pub enum AttachError {
         /// What the kernel said.
         source: Box<ProgramError>,
     },
+    /// A copy of the object for one network namespace cannot be made.
+    #[error("load a copy of {hook}")]
+    Copy {
+        /// The hook.
+        hook: &'static str,
+        /// Why.
+        #[source]
+        source: crate::object::ObjectError,
+    },
     /// The kernel does not attach it there.
     #[error("attach {hook} to {target}")]
     Attach {

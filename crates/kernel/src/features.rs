@@ -40,7 +40,7 @@ impl Features {
     }
 
     fn loads(features: u32) -> Result<Result<(), AttachError>, ObjectError> {
-        let mut object = open(&Numbers::probing(features))?;
+        let mut object = open(&Numbers::probing(features), None)?;
         let connect = Hook::ALL
             .iter()
             .find(|hook| hook.program == "connect4")

@@ -8,6 +8,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::ProgramFd,
 };
 use image::{Damage, Image, check};
 use verdict::abi::{self, Losses, REPORT_ALLOWED};
@@ -21,7 +22,7 @@ use crate::{
     hook::{Hook, Scope},
     listeners::Listeners,
     netns::Netns,
-    object::{Numbers, ObjectError, open},
+    object::{Numbers, ObjectError, Pins, open},
     slots::Slots,
     sys::Barrier,
 };
@@ -137,7 +138,8 @@ pub struct Firewall {
     links: Vec<Attached>,
     object: Ebpf,
     slots: Slots,
-    slot_rules: u32,
+    numbers: Numbers,
+    pins: Pins,
     barrier: Barrier,
     events: RingBuf<MapData>,
     hits: PerCpuArray<MapData, u64>,
@@ -166,9 +168,11 @@ impl Firewall {
             features: features.0 | wanted,
             event_bytes: EVENT_BYTES,
             cgroup: (attachments.cgroup.id(), attachments.cgroup.level()),
+            netns: 0,
         };
-        let mut object = open(&numbers)?;
         let system = |what| move |source| LoadError::System { what, source };
+        let pins = Pins::new().map_err(system("make a BPF file system"))?;
+        let mut object = open(&numbers, Some(&pins))?;
         let slots = Slots::new(
             data(&object, "IMAGE")?.fd().as_fd(),
             data(&object, "CONTROL")?.fd().as_fd(),
@@ -178,7 +182,8 @@ impl Firewall {
         let mut firewall = Self {
             links: Vec::new(),
             slots,
-            slot_rules,
+            numbers,
+            pins,
             barrier: Barrier::new().map_err(system("make the barrier map"))?,
             events: take(&mut object, "EVENTS")?,
             hits: take(&mut object, "HITS")?,
@@ -202,12 +207,12 @@ impl Firewall {
     /// # Errors
     /// The old image stays in force.
     pub fn swap(&mut self, image: &Image) -> Result<Vec<Hits>, SwapError> {
-        if image.lines().len() > self.slots.lines() || image.rules() > self.slot_rules {
+        if image.lines().len() > self.slots.lines() || image.rules() > self.numbers.slot_rules {
             return Err(SwapError::Size {
                 lines: image.lines().len(),
                 rules: image.rules(),
                 slot_lines: self.slots.lines(),
-                slot_rules: self.slot_rules,
+                slot_rules: self.numbers.slot_rules,
             });
         }
         check(&self.slots.stage(image.lines()))?;
@@ -252,31 +257,37 @@ impl Firewall {
 
     /// Attaches a hook to each of its targets where it is not yet.
     fn attach_hook(&mut self, hook: &'static Hook) -> Result<(), AttachError> {
-        let Self { links, object, attachments, .. } = self;
-        let program = load(object, hook)?;
-        let cgroup = &attachments.cgroup;
-        let targets: Vec<(String, BorrowedFd<'_>)> = match hook.scope {
-            Scope::Cgroup => vec![(format!("cgroup {}", cgroup.path().display()), cgroup.as_fd())],
-            Scope::Netns => attachments
-                .namespaces
-                .iter()
-                .map(|namespace| {
-                    (format!("network namespace {}", namespace.name()), namespace.as_fd())
-                })
-                .collect(),
-            Scope::Host => vec![("this machine".to_owned(), cgroup.as_fd())],
-        };
-        for (target, descriptor) in targets {
-            if links
-                .iter()
-                .any(|attached| attached.hook.name == hook.name && attached.target == target)
-            {
-                continue;
+        match hook.scope {
+            Scope::Cgroup => {
+                let cgroup = &self.attachments.cgroup;
+                let target = format!("cgroup {}", cgroup.path().display());
+                let program = load(&mut self.object, hook)?;
+                attach_once(&mut self.links, hook, program, cgroup.as_fd(), target)
             }
-            let link = attach(program, hook, descriptor, &target)?;
-            links.push(Attached { hook, target, _link: link });
+            Scope::Host => {
+                let program = load(&mut self.object, hook)?;
+                let unused = self.attachments.cgroup.as_fd();
+                attach_once(&mut self.links, hook, program, unused, "this machine".to_owned())
+            }
+            Scope::Netns => {
+                for namespace in &self.attachments.namespaces {
+                    // A copy of the program for each namespace, because it cannot ask in which one it runs. The link
+                    // keeps the program when the copy goes.
+                    let numbers = Numbers { netns: namespace.cookie(), ..self.numbers };
+                    let mut copy = open(&numbers, Some(&self.pins))
+                        .map_err(|source| AttachError::Copy { hook: hook.name, source })?;
+                    let target = format!("network namespace {}", namespace.name());
+                    attach_once(
+                        &mut self.links,
+                        hook,
+                        load(&mut copy, hook)?,
+                        namespace.as_fd(),
+                        target,
+                    )?;
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Attaches the inbound hook to a namespace that appeared after loading.
@@ -347,10 +358,13 @@ impl Firewall {
     }
 
     fn hits_of(&self, slot: u32) -> Vec<Hits> {
-        let first = slot * self.slot_rules;
+        let first = slot * self.numbers.slot_rules;
         let sum = |entry| self.hits.get(&entry, 0).map_or(0, |values| values.iter().sum());
-        (first..first + self.slot_rules)
-            .map(|entry| Hits { enforced: sum(entry), would: sum(entry + 2 * self.slot_rules) })
+        (first..first + self.numbers.slot_rules)
+            .map(|entry| Hits {
+                enforced: sum(entry),
+                would: sum(entry + 2 * self.numbers.slot_rules),
+            })
             .collect()
     }
 
@@ -358,7 +372,7 @@ impl Firewall {
     fn retire(&mut self) -> Vec<Hits> {
         let idle = self.slots.generation().wrapping_add(1) & 1;
         let retired = self.hits_of(idle);
-        let first = idle * self.slot_rules;
+        let first = idle * self.numbers.slot_rules;
         let zero = || {
             let cpus = aya::util::nr_cpus().unwrap_or(1);
             aya::maps::PerCpuValues::try_from(vec![0u64; cpus])
@@ -366,7 +380,7 @@ impl Firewall {
         for (number, hits) in (0u32..).zip(&retired) {
             for (entry, count) in [
                 (first + number, hits.enforced),
-                (first + number + 2 * self.slot_rules, hits.would),
+                (first + number + 2 * self.numbers.slot_rules, hits.would),
             ] {
                 if count != 0
                     && let Ok(values) = zero()
@@ -396,6 +410,21 @@ impl Firewall {
     pub fn detach(self) -> Vec<(&'static Hook, String)> {
         self.links.into_iter().map(|attached| (attached.hook, attached.target)).collect()
     }
+}
+
+fn attach_once(
+    links: &mut Vec<Attached>,
+    hook: &'static Hook,
+    program: &ProgramFd,
+    descriptor: BorrowedFd<'_>,
+    target: String,
+) -> Result<(), AttachError> {
+    if links.iter().any(|attached| attached.hook.name == hook.name && attached.target == target) {
+        return Ok(());
+    }
+    let link = attach(program, hook, descriptor, &target)?;
+    links.push(Attached { hook, target, _link: link });
+    Ok(())
 }
 
 impl std::fmt::Debug for Firewall {

@@ -1,8 +1,14 @@
 //! The BPF object: the one that was built with this crate, or the one that a test names.
 
-use std::{borrow::Cow, env, fs, path::PathBuf};
+use std::{
+    borrow::Cow,
+    env, fs, io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+};
 
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 /// The committed object. `cargo xtask bpf` builds it from crates/ebpf.
 static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
@@ -20,11 +26,42 @@ pub enum ObjectError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The kernel refuses a map, or the object is damaged.
     #[error("load the BPF object")]
     Load(#[from] Box<EbpfError>),
+}
+
+/// Every map of the object.
+const MAPS: [&str; 10] = [
+    "CLAIMS",
+    "CONTROL",
+    "EVENTS",
+    "EXCHANGES",
+    "HITS",
+    "IMAGE",
+    "JUDGED",
+    "LISTENERS",
+    "LOSSES",
+    "OWNERS",
+];
+
+/// A BPF file system of our own that is mounted nowhere: where several copies of the object meet in the same maps. It
+/// goes with the value.
+#[derive(Debug)]
+pub(crate) struct Pins(OwnedFd);
+
+impl Pins {
+    pub(crate) fn new() -> io::Result<Self> {
+        let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        Ok(Self(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?))
+    }
+
+    fn path(&self, map: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{map}", self.0.as_raw_fd()))
+    }
 }
 
 /// Numbers that the programs are loaded with.
@@ -40,29 +77,36 @@ pub(crate) struct Numbers {
     pub(crate) event_bytes: u32,
     /// Id of the cgroup that the hooks are attached to, and its depth below the root.
     pub(crate) cgroup: (u64, u32),
+    /// Cookie of the network namespace that the inbound program is for.
+    pub(crate) netns: u64,
 }
 
 impl Numbers {
     /// The least that a program loads with, to see whether it does.
     pub(crate) fn probing(features: u32) -> Self {
-        Self { slot_lines: 1, slot_rules: 1, features, event_bytes: 4096, cgroup: (0, 0) }
+        Self { slot_lines: 1, slot_rules: 1, features, event_bytes: 4096, cgroup: (0, 0), netns: 0 }
     }
 }
 
-/// Creates the maps; programs are loaded one by one afterwards.
-pub(crate) fn open(numbers: &Numbers) -> Result<Ebpf, ObjectError> {
+/// Creates the maps, or takes those that an earlier call has left in `pins`; programs are loaded one by one afterwards.
+pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, ObjectError> {
     let bytes = match env::var_os(OVERRIDE).map(PathBuf::from) {
         Some(path) => {
             Cow::Owned(fs::read(&path).map_err(|source| ObjectError::Read { path, source })?)
         }
         None => Cow::Borrowed(COMMITTED),
     };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for map in pins.iter().flat_map(|_| MAPS) {
+        loader.map_pin_path(map, pins.map(|pins| pins.path(map)).unwrap_or_default());
+    }
+    loader
         .override_global("SLOT_LINES", &numbers.slot_lines, true)
         .override_global("SLOT_RULES", &numbers.slot_rules, true)
         .override_global("FEATURES", &numbers.features, true)
         .override_global("CGROUP_ID", &numbers.cgroup.0, true)
         .override_global("CGROUP_LEVEL", &numbers.cgroup.1, true)
+        .override_global("NETNS_COOKIE", &numbers.netns, true)
         .map_max_entries("IMAGE", 2 * numbers.slot_lines)
         .map_max_entries("HITS", 4 * numbers.slot_rules)
         .map_max_entries("EVENTS", numbers.event_bytes)

@@ -22,7 +22,7 @@ pub struct Probe {
 /// Where not even the maps can be made.
 pub fn probe() -> Result<Probe, ObjectError> {
     let features = Features::probe()?;
-    let mut object = open(&Numbers::probing(features.0))?;
+    let mut object = open(&Numbers::probing(features.0), None)?;
     let hooks = Hook::ALL.iter().map(|hook| (hook, load(&mut object, hook).map(drop))).collect();
     Ok(Probe { hooks, features })
 }

@@ -148,6 +148,8 @@ fn what_goes_out_is_judged_as_decide_says() {
             Some(firewall) => drop(firewall.swap(&compile(&rules).expect("fits")).expect("a swap")),
         }
         let firewall = firewall.as_mut().expect("just loaded");
+        // Once for all flows of the rules: each move of a process waits for a grace period.
+        let _visit = bed.cgroup.enter_current_process();
         for (number, flow) in (0usize..).zip(flows) {
             let flow = Flow {
                 direction: Direction::Out,
@@ -157,11 +159,9 @@ fn what_goes_out_is_judged_as_decide_says() {
                 ..flow
             };
             let mapped = number % 3 == 0;
-            let visit = bed.cgroup.enter_current_process();
             let result = bed
                 .namespace
                 .inside(|| attempt(flow.protocol, None, standard(flow.remote, mapped)));
-            drop(visit);
             let expected = evaluate(&rules, &flow);
             let event = next_event(firewall, |event| event.door == Door::Connect);
             assert_eq!(

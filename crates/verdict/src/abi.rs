@@ -85,6 +85,33 @@ pub struct Listener {
 
 const _: () = assert!(size_of::<Listener>() == 48, "Listener has no padding");
 
+/// Key of map `EXCHANGES`: an allowed datagram between a local port and a peer, whichever way it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Exchange {
+    /// Network namespace cookie.
+    pub netns: u64,
+    /// Canonical address of the peer, upper half.
+    pub peer_hi: u64,
+    /// Canonical address of the peer, lower half.
+    pub peer_lo: u64,
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// The peer's port, host byte order.
+    pub peer_port: u16,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<Exchange>() == 32, "Exchange has no hidden padding");
+
+/// How long a datagram counts as an answer to one that was allowed: a minute, as NAT devices keep their mappings at
+/// least two (RFC 4787, 4.3) and every answer begins it anew.
+pub const ANSWER_NS: u64 = 60_000_000_000;
+
+/// Exchanges that are remembered; the least recently used one goes first.
+pub const EXCHANGES_MAX: u32 = 65_536;
+
 /// Which hook reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]

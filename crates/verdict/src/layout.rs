@@ -85,6 +85,8 @@ pub const FLAG_INBOUND: u32 = 1 << 2;
 pub const FLAG_CLOSED: u32 = 1 << 3;
 /// Some rule refuses protocols without ports: the sock_create hook has to look.
 pub const FLAG_PROTOCOLS: u32 = 1 << 4;
+/// A default denies: datagrams that answer an allowed datagram have to be recognised.
+pub const FLAG_ANSWERS: u32 = 1 << 6;
 /// Some rule reports the flows that it decides.
 pub const FLAG_LOG: u32 = 1 << 5;
 
