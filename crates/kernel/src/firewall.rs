@@ -273,10 +273,13 @@ impl Firewall {
                 for namespace in &self.attachments.namespaces {
                     // A copy of the program for each namespace, because it cannot ask in which one it runs. The link
                     // keeps the program when the copy goes.
+                    let target = format!("network namespace {}", namespace.name());
+                    if is_attached(&self.links, hook, &target) {
+                        continue;
+                    }
                     let numbers = Numbers { netns: namespace.cookie(), ..self.numbers };
                     let mut copy = open(&numbers, Some(&self.pins))
                         .map_err(|source| AttachError::Copy { hook: hook.name, source })?;
-                    let target = format!("network namespace {}", namespace.name());
                     attach_once(
                         &mut self.links,
                         hook,
@@ -412,6 +415,10 @@ impl Firewall {
     }
 }
 
+fn is_attached(links: &[Attached], hook: &Hook, target: &str) -> bool {
+    links.iter().any(|attached| attached.hook.name == hook.name && attached.target == target)
+}
+
 fn attach_once(
     links: &mut Vec<Attached>,
     hook: &'static Hook,
@@ -419,7 +426,7 @@ fn attach_once(
     descriptor: BorrowedFd<'_>,
     target: String,
 ) -> Result<(), AttachError> {
-    if links.iter().any(|attached| attached.hook.name == hook.name && attached.target == target) {
+    if is_attached(links, hook, &target) {
         return Ok(());
     }
     let link = attach(program, hook, descriptor, &target)?;
