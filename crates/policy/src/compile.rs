@@ -89,7 +89,8 @@ pub fn compile(policies: &[Policy], facts: &Facts<'_>) -> Result<Compiled, Compi
     let mut sets = Sets::default();
     let mut placed = Vec::with_capacity(policies.len());
     for policy in policies {
-        placed.push(PlacedPolicy::new(policy, facts, &here));
+        let scene = Scene::new(policy, facts.inventory, &here);
+        placed.push(PlacedPolicy::new(policy, &scene, facts, &here));
     }
     for (policy, placed) in policies.iter().zip(&placed) {
         sets.fill(policy, placed.all(), facts.inventory, &here, &order);
@@ -107,13 +108,12 @@ pub(crate) struct PlacedPolicy {
 }
 
 impl PlacedPolicy {
-    pub(crate) fn new(policy: &Policy, facts: &Facts<'_>, here: &Here) -> Self {
-        let scene = Scene::new(policy, facts.inventory, here);
+    pub(crate) fn new(policy: &Policy, scene: &Scene, facts: &Facts<'_>, here: &Here) -> Self {
         Self {
-            failsafe: place_failsafe(policy, &scene, facts, here),
+            failsafe: place_failsafe(policy, scene, facts, here),
             rules: policy
                 .rules()
-                .map(|rule| place_rule(policy, rule, &scene, facts, here))
+                .map(|rule| place_rule(policy, rule, scene, facts, here))
                 .collect(),
         }
     }

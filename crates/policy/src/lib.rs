@@ -8,6 +8,7 @@ mod compile;
 mod diagnostic;
 mod facts;
 mod format;
+mod incremental;
 pub mod inventory;
 mod json;
 mod lex;
@@ -27,6 +28,7 @@ pub use diagnostic::{
 };
 pub use facts::{Facts, Identities, NoIdentities};
 pub use format::format;
+pub use incremental::{Change, Compiler, EditError, Enforcer, HostError};
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
 pub use json::{FromJson, from_json, json_schema, to_json};
 pub use parse::{Parsed, parse};

@@ -9,7 +9,7 @@ use crate::{
     facts::{Facts, Here},
     inventory::Inventory,
     policy::{Policy, PolicyRule},
-    resolve::{Near, NearNames, Part, ServiceNames, Who, is_any, is_any_process, who},
+    resolve::{Eye, Near, NearNames, Part, ServiceNames, Who, is_any, is_any_process, who},
     syntax::{self, Effect, End, Existing, Failsafe, Inbound, Mode, Selector, Statement},
 };
 
@@ -46,7 +46,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(policy: &Policy, inventory: &Inventory, here: &Here) -> Self {
-        Self { near: Near::names(policy, inventory, here), services: ServiceNames::new(policy) }
+        Self {
+            near: Near::names(policy, Eye::here(inventory, here)),
+            services: ServiceNames::new(policy),
+        }
     }
 }
 
@@ -191,7 +194,8 @@ impl Clause<'_> {
         here: &Here,
         unknown: &mut Unknown,
     ) -> Vec<Half> {
-        let near = |end: &End| Near::of(&end.selector, &scene.near, facts.inventory, here);
+        let eye = Eye::here(facts.inventory, here);
+        let near = |end: &End| Near::of(&end.selector, &scene.near, eye);
         let out = self.out(&near(self.from), facts, here, unknown);
         let accepting = self.accepting(near(self.to), facts, here, unknown);
         out.into_iter().chain(accepting).collect()

@@ -34,7 +34,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn of(self, set: AddressSet) -> AddressSet {
+    pub(crate) fn of(self, set: AddressSet) -> AddressSet {
         match self {
             Self::Whole => set,
             Self::Loopback => set.intersection(loopback()),
@@ -56,6 +56,20 @@ impl AddressOrder {
             .collect();
         order.sort_unstable();
         Self(order)
+    }
+
+    /// Takes over that `host` has `new` addresses in place of `old` ones.
+    pub(crate) fn replace(&mut self, host: HostIndex, old: &[Address], new: &[Address]) {
+        for &address in old.iter().filter(|address| !new.contains(address)) {
+            if let Ok(at) = self.0.binary_search(&(address, host)) {
+                self.0.remove(at);
+            }
+        }
+        for &address in new.iter().filter(|address| !old.contains(address)) {
+            if let Err(at) = self.0.binary_search(&(address, host)) {
+                self.0.insert(at, (address, host));
+            }
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use image::AddressSet;
 use verdict::Address;
 
-use super::{far::loopback, passes};
+use super::{far::loopback, needed, passes};
 use crate::{
     facts::Here,
-    inventory::Inventory,
+    inventory::{Host, Inventory},
     policy::Policy,
     syntax::{Expression, Meaning, Selector},
 };
@@ -22,6 +22,22 @@ pub(crate) enum Near {
     Always,
     /// Some addresses, which need not all be this host's; neither none nor all.
     At(AddressSet),
+}
+
+/// The host that is asked about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Eye<'a> {
+    /// What the inventory says of it; `None` for a host, or an address, that it does not know.
+    pub(crate) host: Option<&'a Host>,
+    /// Whether it is the host that enforces.
+    pub(crate) me: bool,
+}
+
+impl<'a> Eye<'a> {
+    /// The host that enforces.
+    pub(crate) fn here(inventory: &'a Inventory, here: &Here) -> Self {
+        Self { host: here.index.and_then(|index| inventory.host(index)), me: true }
+    }
 }
 
 /// What the names of a document mean from near.
@@ -67,30 +83,38 @@ impl Near {
     }
 
     /// The names of `policy`, worked out in order so that a chain of any length is not recursed into.
-    pub(crate) fn names(policy: &Policy, inventory: &Inventory, here: &Here) -> NearNames {
+    pub(crate) fn names(policy: &Policy, eye: Eye<'_>) -> NearNames {
         let mut names = NearNames::new();
         for name in policy.names_in_order() {
             if let Meaning::Selector(selector) = &name.means {
-                let near = Self::of(selector, &names, inventory, here);
+                let near = Self::of(selector, &names, eye);
                 names.insert(name.name.text.clone(), near);
             }
         }
         names
     }
 
+    /// What `selector` means by itself: the names it uses are worked out for it alone.
+    pub(crate) fn with_names(selector: &Selector, policy: &Policy, eye: Eye<'_>) -> Self {
+        let mut names = NearNames::new();
+        for (name, meant) in needed(selector, policy) {
+            let near = Self::of(meant, &names, eye);
+            names.insert(name.name.text.clone(), near);
+        }
+        Self::of(selector, &names, eye)
+    }
+
     /// What `selector` means, given the names it uses.
-    pub(crate) fn of(
-        selector: &Selector,
-        names: &NearNames,
-        inventory: &Inventory,
-        here: &Here,
-    ) -> Self {
-        let of = |selector: &Selector| Self::of(selector, names, inventory, here);
+    pub(crate) fn of(selector: &Selector, names: &NearNames, eye: Eye<'_>) -> Self {
+        let of = |selector: &Selector| Self::of(selector, names, eye);
         match &*selector.expression {
-            Expression::Any | Expression::Me => Self::Always,
+            Expression::Any => Self::Always,
+            Expression::Me => Self::whole(eye.me),
             Expression::Named(word) => match names.get(word) {
                 Some(near) => near.clone(),
-                None => Self::whole(here.index.is_some() && inventory.find(word) == here.index),
+                None => Self::whole(
+                    eye.host.is_some_and(|host| host.id == *word || host.names.contains(word)),
+                ),
             },
             Expression::Addresses(addresses) => {
                 let ranges = addresses.ranges();
@@ -99,8 +123,7 @@ impl Near {
                 ))
             }
             Expression::Label { key, test } => {
-                let host = here.index.and_then(|index| inventory.host(index));
-                Self::whole(host.is_some_and(|host| passes(host, key, test)))
+                Self::whole(eye.host.is_some_and(|host| passes(host, key, test)))
             }
             Expression::Not(inner) => of(inner).not(),
             Expression::AllOf(members) => {
@@ -110,6 +133,15 @@ impl Near {
                 members.iter().fold(Self::Never, |any, member| any.or(of(member)))
             }
             Expression::Except(from, without) => of(from).and(of(without).not()),
+        }
+    }
+
+    /// The addresses of `domain` that are meant.
+    pub(crate) fn within(&self, domain: &AddressSet) -> AddressSet {
+        match self {
+            Self::Never => AddressSet::new(),
+            Self::Always => domain.clone(),
+            Self::At(set) => set.intersection(domain),
         }
     }
 
