@@ -4,7 +4,10 @@
 //! which files are there, and does the committed BPF object come from the committed source.
 
 pub mod bpf;
+pub mod demo;
 pub mod packages;
+pub mod programs;
 pub mod step;
+pub mod supervise;
 pub mod test;
 pub mod workspace;

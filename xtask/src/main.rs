@@ -2,20 +2,22 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xtask::{bpf, test};
+use xtask::{bpf, demo, test};
 
 /// The developer's commands of fwnet.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Xtask {
     Bpf(bpf::Bpf),
+    Demo(demo::Demo),
     Test(test::Test),
 }
 
 fn main() -> ExitCode {
     let outcome = match Xtask::parse() {
         Xtask::Bpf(command) => command.run(),
-        // It has the last line itself, also when it stops early.
+        // These have the last line themselves, also when they stop early.
+        Xtask::Demo(command) => return command.run(),
         Xtask::Test(command) => return command.run(),
     };
     match outcome {

@@ -30,6 +30,32 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "strace", why: "what a program asked of the kernel, and got" },
 ];
 
+/// A program, and the package that has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    /// Its name, looked for in `PATH`.
+    pub program: &'static str,
+    /// Where it comes from if it is not there.
+    pub package: Package,
+}
+
+/// Installs the packages of those programs that are not there.
+///
+/// # Errors
+/// If one is missing and cannot be installed here; the message says what to do.
+pub fn provide(needs: &[Need]) -> Result<()> {
+    let missing: Vec<_> = needs
+        .iter()
+        .filter(|need| workspace::find_program(need.program).is_none())
+        .map(|need| need.package)
+        .collect();
+    if !missing.is_empty() && workspace::find_program("apt-get").is_none() {
+        let lines: Vec<_> = missing.iter().map(|it| format!("{}: {}", it.name, it.why)).collect();
+        bail!("no Debian here, so nothing is installed; missing: {}", lines.join(", "));
+    }
+    install_missing(&missing)
+}
+
 /// Installs the packages that are missing, and bpf-linker.
 ///
 /// # Errors
@@ -49,12 +75,15 @@ fn install_packages() -> Result<()> {
         }
         return Ok(());
     }
-    let missing = missing_packages();
+    install_missing(&missing_packages())
+}
+
+fn install_missing(missing: &[Package]) -> Result<()> {
     if missing.is_empty() {
         eprintln!("    every package is there");
         return Ok(());
     }
-    for Package { name, why } in &missing {
+    for Package { name, why } in missing {
         eprintln!("    missing: {name} ({why})");
     }
     let names: Vec<_> = missing.iter().map(|package| package.name).collect();

@@ -1,0 +1,63 @@
+//! The programs of the workspace, built as users get them.
+
+use crate::{step, workspace};
+use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Programs by name, where cargo put them.
+#[derive(Debug)]
+pub struct Programs(BTreeMap<String, PathBuf>);
+
+impl Programs {
+    /// Builds every program of `packages` with the release profile. Cargo's own progress goes to standard error.
+    ///
+    /// # Errors
+    /// If the build does not succeed; the compiler has said why.
+    pub fn release(packages: &[&str]) -> Result<Self> {
+        let mut command = workspace::cargo();
+        command.args(["build", "--release", "--bins"]);
+        command.args(["--message-format", "json-render-diagnostics"]);
+        command.args(packages.iter().flat_map(|package| ["--package", package]));
+        let line = step::line(&command);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = output.with_context(|| format!("start {line}"))?;
+        if !output.status.success() {
+            bail!("{line}: {}", output.status);
+        }
+        Ok(Self(executables(&String::from_utf8_lossy(&output.stdout))))
+    }
+
+    /// The path of the program `name`.
+    ///
+    /// # Errors
+    /// If none of the packages has it.
+    pub fn path(&self, name: &str) -> Result<&Path> {
+        let path = self.0.get(name).with_context(|| format!("no program {name} was built"))?;
+        Ok(path)
+    }
+}
+
+/// The programs among cargo's messages (JSON lines with the member `executable`).
+fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+    let programs = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let path = PathBuf::from(message.get("executable")?.as_str()?);
+        Some((path.file_name()?.to_str()?.to_owned(), path))
+    });
+    programs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_among_cargo_s_messages() {
+        let messages = "{\"executable\":null}\nnot JSON\n{\"executable\":\"/t/fwnet\"}\n{\"executable\":\"/t/tcpcli\"}\n";
+        let found = executables(messages);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found.get("tcpcli"), Some(&PathBuf::from("/t/tcpcli")));
+    }
+}
