@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-use crate::verbs::{doctor, run};
+use crate::verbs::{check, convert, doctor, fmt, run};
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
 #[derive(Debug, Parser)]
@@ -21,6 +21,12 @@ pub(crate) enum Verb {
     Run(run::Typed),
     /// Say which hooks work here, which tier is active and what is not covered
     Doctor(doctor::Typed),
+    /// Say what is wrong with policies, whether they lock anybody out, and how large they are on each host
+    Check(check::Typed),
+    /// Write policies the one way they are written
+    Fmt(fmt::Typed),
+    /// Turn a policy from text to JSON or back
+    Convert(convert::Typed),
 }
 
 /// How to print.

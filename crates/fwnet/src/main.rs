@@ -1,12 +1,17 @@
 //! The one binary: every verb of fwnet.
 //!
 //! Exit codes: 0 done, 1 it did not work (or, for verbs that answer a question, the answer is "no"), 2 the command line
-//! is wrong. Errors are one line on standard error that names what is wrong.
+//! is wrong (or, for those, a file is). Errors are one line on standard error that names what is wrong.
 
+mod answer;
 mod cli;
+mod documents;
 mod legacy;
+mod lockout;
+mod names;
 mod prefix;
 mod report;
+mod size;
 mod tripwire;
 mod verbs;
 

@@ -1,6 +1,9 @@
 //! The verbs, one file each.
 
+pub(crate) mod check;
+pub(crate) mod convert;
 pub(crate) mod doctor;
+pub(crate) mod fmt;
 pub(crate) mod run;
 
 use std::process::ExitCode;
@@ -12,5 +15,8 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Run(typed) => run::run(typed),
         Verb::Doctor(typed) => doctor::run(&typed),
+        Verb::Check(typed) => Ok(check::run(&typed)),
+        Verb::Fmt(typed) => Ok(fmt::run(&typed)),
+        Verb::Convert(typed) => Ok(convert::run(&typed)),
     }
 }

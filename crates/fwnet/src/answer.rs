@@ -1,0 +1,45 @@
+//! How a verb that answers a question ends: the answer on standard output, and an exit code that says what it was.
+
+use std::{
+    io::{ErrorKind, Write, stdout},
+    process::ExitCode,
+};
+
+/// The answer is "fine" or "allow".
+pub(crate) const FINE: u8 = 0;
+/// The answer is a finding or "deny".
+pub(crate) const FINDING: u8 = 1;
+/// There is no answer: the command line, a file or a policy is wrong.
+pub(crate) const ERROR: u8 = 2;
+
+/// The exit code of a verb that answers a question. Errors go to standard error here, because `main` would call them 1.
+pub(crate) fn exit(answered: anyhow::Result<u8>) -> ExitCode {
+    ExitCode::from(answered.unwrap_or_else(|error| {
+        eprintln!("fwnet: {error:#}");
+        ERROR
+    }))
+}
+
+/// [`FINDING`] if there is one.
+pub(crate) const fn finding_if(found: bool) -> u8 {
+    if found { FINDING } else { FINE }
+}
+
+/// Writes `text` to standard output. A reader that has heard enough (`| head`) is no error.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes `value` as one indented JSON document.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{value:#}\n"))
+}

@@ -1,0 +1,150 @@
+//! The files that policy verbs read: policies, an inventory, and what the check of them says.
+//!
+//! `-` is standard input. Files are read as far as their limit and one byte, so that an endless one is an error too.
+
+use std::{
+    fs::File,
+    io::{Read, stdin},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use jiff::Timestamp;
+use policy::{Checked, Inventory, Source, limits};
+
+/// Policies and inventory as they are named on every command line.
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// A policy, as text or JSON (repeatable; `-` is standard input)
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// The hosts with their addresses and labels, as TOML or JSON
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
+}
+
+/// Policies that were read and checked together.
+pub(crate) struct Documents {
+    /// Who there is; empty where no inventory was named.
+    pub(crate) inventory: Inventory,
+    /// The policies and what is wrong with them.
+    pub(crate) checked: Checked,
+    /// The moment of the check.
+    pub(crate) now: Timestamp,
+}
+
+impl Files {
+    /// Reads and checks the named policies and those of `more`.
+    ///
+    /// # Errors
+    /// If no policy is named, a file cannot be read, or the inventory is wrong. What is wrong with the policies is in
+    /// the value.
+    pub(crate) fn check(&self, more: &[PathBuf]) -> anyhow::Result<Documents> {
+        let paths: Vec<&Path> = self.policy.iter().chain(more).map(PathBuf::as_path).collect();
+        if paths.is_empty() {
+            bail!("no policy is named: --policy FILE");
+        }
+        let named = paths.iter().copied().chain(self.inventory.as_deref());
+        if named.filter(|path| is_standard_input(path)).count() > 1 {
+            bail!("standard input can be read once only, and `-` is named more often");
+        }
+        let inventory = self.inventory.as_deref().map(read_inventory).transpose()?;
+        check_together(&paths, inventory)
+    }
+
+    /// Like [`check`](Self::check), for verbs that have nothing to say about faulty policies.
+    ///
+    /// # Errors
+    /// If a policy has errors, too: they are then on standard error.
+    pub(crate) fn sound(&self, more: &[PathBuf]) -> anyhow::Result<Documents> {
+        self.check(more)?.without_errors()
+    }
+
+    /// Checks the documents of `paths` on their own, with the inventory of the command line.
+    ///
+    /// # Errors
+    /// See [`sound`](Self::sound).
+    pub(crate) fn sound_apart(&self, paths: &[PathBuf]) -> anyhow::Result<Documents> {
+        let inventory = self.inventory.as_deref().map(read_inventory).transpose()?;
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        check_together(&paths, inventory)?.without_errors()
+    }
+}
+
+fn check_together(paths: &[&Path], inventory: Option<Inventory>) -> anyhow::Result<Documents> {
+    let documents = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let sources: Vec<Source<'_>> =
+        documents.iter().map(|(name, bytes)| Source { name, bytes }).collect();
+    let now = Timestamp::now();
+    let checked = policy::check(&sources, inventory.as_ref(), now);
+    Ok(Documents { inventory: inventory.unwrap_or_default(), checked, now })
+}
+
+impl Documents {
+    fn without_errors(self) -> anyhow::Result<Self> {
+        if self.checked.diagnostics.has_errors() {
+            eprint!("{}", self.checked.render());
+            bail!("the policy has errors, so there is no answer");
+        }
+        Ok(self)
+    }
+
+    /// The host called `named`; without it this machine by its name, or the only host of the inventory.
+    ///
+    /// # Errors
+    /// If the inventory does not know `named`, though it knows others.
+    pub(crate) fn host(&self, named: Option<&str>) -> anyhow::Result<String> {
+        let hosts = self.inventory.hosts();
+        if let Some(named) = named {
+            let known = self.inventory.find(named).and_then(|index| self.inventory.host(index));
+            return match known {
+                Some(host) => Ok(host.id.clone()),
+                None if hosts.is_empty() => Ok(named.to_owned()),
+                None => bail!("the inventory does not know the host `{named}`"),
+            };
+        }
+        let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        match (self.inventory.find(&own).and_then(|index| self.inventory.host(index)), hosts) {
+            (Some(host), _) => Ok(host.id.clone()),
+            (None, [only]) => Ok(only.id.clone()),
+            (None, _) => Ok(own),
+        }
+    }
+}
+
+/// Name and content of a document.
+///
+/// # Errors
+/// If it cannot be read. What is too long for a policy is read one byte too far, for the check to refuse.
+pub(crate) fn read(path: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+    Ok((name(path), read_up_to(path, limits::DOCUMENT_BYTES_MAX)?))
+}
+
+/// What messages call a file.
+pub(crate) fn name(path: &Path) -> String {
+    if is_standard_input(path) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Whether a file is called `-`.
+pub(crate) fn is_standard_input(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn read_inventory(path: &Path) -> anyhow::Result<Inventory> {
+    let bytes = read_up_to(path, limits::INVENTORY_BYTES_MAX)?;
+    Inventory::read(&bytes).with_context(|| name(path))
+}
+
+/// The first `limit` bytes of a file and one more.
+pub(crate) fn read_up_to(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = limit as u64 + 1;
+    let read = if is_standard_input(path) {
+        stdin().lock().take(limit).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    read.with_context(|| name(path))?;
+    Ok(bytes)
+}

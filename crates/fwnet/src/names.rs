@@ -1,0 +1,193 @@
+//! Names of process qualifiers as this machine knows them: users and groups from /etc/passwd and /etc/group,
+//! executables by device and inode, units and cgroup paths by the id of their cgroup.
+//!
+//! Files are read once, when the value is made; executables and cgroups are looked up when they are asked for.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use kernel::{Cgroup, CgroupTree};
+use policy::Identities;
+
+/// Directories that a unit search looks into at most; a machine with more cgroups finds units by their path only.
+const CGROUPS_MAX: usize = 16_384;
+
+/// What this machine knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+    /// Where the cgroup2 hierarchy is mounted, if it is.
+    cgroups: Option<PathBuf>,
+}
+
+impl Names {
+    /// Of this machine. What cannot be read knows no names, so that rules which name one match nobody.
+    pub(crate) fn here() -> Self {
+        let read = |path: &str| numbers(&fs::read_to_string(path).unwrap_or_default());
+        Self {
+            users: read("/etc/passwd"),
+            groups: read("/etc/group"),
+            cgroups: CgroupTree::mounted().ok().map(|tree| tree.mount().to_owned()),
+        }
+    }
+}
+
+impl Identities for Names {
+    fn user(&self, name: &str) -> Option<u32> {
+        self.users.get(name).copied()
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        self.groups.get(name).copied()
+    }
+
+    fn exe(&self, path: &str) -> Option<u64> {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        Some(exe_id(metadata.dev(), metadata.ino()))
+    }
+
+    fn unit(&self, name: &str) -> Option<u64> {
+        let mount = self.cgroups.as_deref()?;
+        let path = match name.strip_prefix('/') {
+            Some(below) => mount.join(below),
+            None => find_unit(mount, name)?,
+        };
+        Some(Cgroup::open(&path).ok()?.id())
+    }
+}
+
+/// What another machine is taken to know: every name, each as a number of its own. For questions about hosts that are
+/// not this one, whose users and units nobody here can look up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Assumed;
+
+impl Identities for Assumed {
+    fn user(&self, name: &str) -> Option<u32> {
+        Some(assumed_id(name))
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        Some(assumed_id(name))
+    }
+
+    fn exe(&self, path: &str) -> Option<u64> {
+        Some(assumed_number(path))
+    }
+
+    fn unit(&self, name: &str) -> Option<u64> {
+        Some(assumed_number(name))
+    }
+}
+
+/// What knows the names of the host `id`: this machine if it is called so, else [`Assumed`].
+pub(crate) fn known_at(id: &str, inventory: &policy::Inventory) -> Box<dyn Identities> {
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_here =
+        id == own || inventory.find(&own).is_some_and(|at| inventory.find(id) == Some(at));
+    if is_here { Box::new(Names::here()) } else { Box::new(Assumed) }
+}
+
+/// FNV-1a, never 0: the same name has the same number whatever machine asks.
+fn assumed_number(name: &str) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.max(1)
+}
+
+/// In the upper half of the 32 bits, where no ordinary user is, and never -1, which is no user at all.
+fn assumed_id(name: &str) -> u32 {
+    let low = u32::try_from(assumed_number(name) & 0x7fff_ffff).unwrap_or_default();
+    (low | 0x8000_0000).min(u32::MAX - 1)
+}
+
+/// The number of an executable: its file's inode, with the device above it as the kernel keeps it (12 bits major, 20
+/// bits minor: MKDEV in include/linux/kdev_t.h). Inodes beyond 32 bits are mixed with the device, not cut.
+pub(crate) fn exe_id(device: u64, inode: u64) -> u64 {
+    let device = u64::from(rustix::fs::major(device)) << 20 | u64::from(rustix::fs::minor(device));
+    device.rotate_left(32) ^ inode
+}
+
+/// Name to number, from lines `name:password:number:...` (passwd(5), group(5)). Of two lines of one name the first
+/// holds, as for getpwnam(3).
+fn numbers(text: &str) -> BTreeMap<String, u32> {
+    let mut numbers = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(_), Some(Ok(number))) =
+            (fields.next(), fields.next(), fields.next().map(str::parse))
+            && !name.is_empty()
+        {
+            numbers.entry(name.to_owned()).or_insert(number);
+        }
+    }
+    numbers
+}
+
+/// The cgroup of a unit: the directory of its name nearest to the root, and of several there the first by path.
+fn find_unit(mount: &Path, name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return None;
+    }
+    let mut level = vec![mount.to_owned()];
+    let mut seen = 0;
+    while !level.is_empty() && seen < CGROUPS_MAX {
+        let mut below: Vec<PathBuf> = Vec::new();
+        for directory in &level {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            below.extend(
+                entries
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|entry| entry.path()),
+            );
+        }
+        below.sort_unstable();
+        seen += below.len();
+        if let Some(found) =
+            below.iter().find(|path| path.file_name().is_some_and(|own| own == name))
+        {
+            return Some(found.clone());
+        }
+        level = below;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_of_a_name_holds_and_nonsense_is_skipped() {
+        let users =
+            numbers("root:x:0:0::/root:/bin/sh\nbad\nweb:x:33:33\nweb:x:34:34\n:x:1:1\nn:x:y:1\n");
+        assert_eq!(users, BTreeMap::from([("root".to_owned(), 0), ("web".to_owned(), 33)]));
+    }
+
+    #[test]
+    fn executables_differ_by_inode_and_device_and_never_are_unknown() {
+        let of = |path: &str| Names::here().exe(path);
+        assert!(of("/bin/sh").is_some_and(|id| id != 0));
+        assert_ne!(of("/bin/sh"), of("/bin/ls"));
+        assert_eq!(of("/bin"), None, "a directory is not an executable");
+        assert_ne!(exe_id(0x0801, 7), exe_id(0x0802, 7));
+    }
+
+    #[test]
+    fn a_unit_is_found_by_name_and_by_path() {
+        let Ok(tree) = CgroupTree::mounted() else { panic!("cgroup2 is not mounted") };
+        let group = testbed::Cgroup::new();
+        let names = Names::here();
+        let id = Cgroup::open(group.path()).unwrap().id();
+        let below = group.path().strip_prefix(tree.mount()).unwrap();
+        assert_eq!(names.unit(&format!("/{}", below.display())), Some(id));
+        let name = group.path().file_name().unwrap().to_str().unwrap();
+        assert_eq!(names.unit(name), Some(id));
+        assert_eq!(names.unit("no-such-unit.service"), None);
+    }
+}
