@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use policy::{Checked, Inventory, Source, limits};
 
 /// Policies and inventory as they are named on every command line.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Files {
     /// A policy, as text or JSON (repeatable; `-` is standard input)
     #[arg(long, value_name = "FILE")]
@@ -35,6 +35,11 @@ pub(crate) struct Documents {
 }
 
 impl Files {
+    /// Whether the command line names a policy.
+    pub(crate) fn named(&self) -> bool {
+        !self.policy.is_empty()
+    }
+
     /// Reads and checks the named policies and those of `more`.
     ///
     /// # Errors

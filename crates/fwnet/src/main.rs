@@ -6,9 +6,11 @@
 mod answer;
 mod cli;
 mod documents;
+mod enforce;
 mod legacy;
 mod lockout;
 mod names;
+mod orders;
 mod prefix;
 mod report;
 mod size;

@@ -13,7 +13,7 @@ use kernel::{CgroupTree, Event};
 use rustix::time::{ClockId, clock_gettime};
 use verdict::{Verdict, abi::Owner};
 
-use crate::cli::Output;
+use crate::{cli::Output, orders::Reason};
 
 /// What is known about an event besides what the kernel sent.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) owner: Option<Owner>,
     /// The cgroup's path below the mount.
     pub(crate) cgroup: Option<String>,
-    /// Id of the rule that decided.
-    pub(crate) rule: &'a str,
+    /// The rule that decided.
+    pub(crate) rule: &'a Reason,
     /// Version of the policy.
     pub(crate) version: u64,
     /// This machine.
@@ -74,7 +74,13 @@ impl Reporter {
     }
 
     /// Prints one event.
-    pub(crate) fn event(&mut self, event: &Event, owner: Option<Owner>, rule: &str, version: u64) {
+    pub(crate) fn event(
+        &mut self,
+        event: &Event,
+        owner: Option<Owner>,
+        rule: &Reason,
+        version: u64,
+    ) {
         let owner = event.owner.or(owner);
         let cgroup = owner.and_then(|owner| self.cgroup(owner.cgroup));
         let host = std::mem::take(&mut self.host);

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    net::Ipv4Addr,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::MetadataExt,
@@ -17,6 +18,8 @@ use rustix::{
     net::{AddressFamily, SocketType, socket},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
+
+use verdict::Address;
 
 /// `NSFS_MAGIC` (include/uapi/linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -129,6 +132,22 @@ impl Netns {
 }
 
 impl Netns {
+    /// The addresses of its interfaces, loopback among them.
+    ///
+    /// # Errors
+    /// Where it cannot be entered or the kernel does not list them.
+    pub fn addresses(&self) -> io::Result<Vec<Address>> {
+        enter(self.file()?, || {
+            let mut addresses = local_v4(&fs::read_to_string("/proc/thread-self/net/fib_trie")?);
+            // Absent where IPv6 is off.
+            let v6 = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+            addresses.extend(v6.lines().filter_map(local_v6));
+            addresses.sort_unstable();
+            addresses.dedup();
+            Ok(addresses)
+        })
+    }
+
     /// A second descriptor of it, to enter it by.
     pub(crate) fn file(&self) -> io::Result<File> {
         self.file.try_clone()
@@ -139,6 +158,27 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// The local IPv4 addresses in `/proc/net/fib_trie`: leaves that a line `/32 host LOCAL` follows.
+fn local_v4(trie: &str) -> Vec<Address> {
+    let mut leaf = None;
+    let mut addresses = Vec::new();
+    for line in trie.lines() {
+        let line = line.trim_start();
+        if let Some(text) = line.strip_prefix("|-- ") {
+            leaf = text.trim().parse::<Ipv4Addr>().ok();
+        } else if line.starts_with("/32 host LOCAL") {
+            addresses.extend(leaf.map(|v4| Address::v4(v4.to_bits())));
+        }
+    }
+    addresses
+}
+
+/// The address of a line of `/proc/net/if_inet6`: 32 hexadecimal digits come first.
+fn local_v6(line: &str) -> Option<Address> {
+    let digits = line.split_ascii_whitespace().next()?;
+    u128::from_str_radix(digits, 16).ok().map(Address::from_bits)
 }
 
 /// Runs `inside` on a thread of its own that has entered the namespace.
@@ -189,6 +229,19 @@ mod tests {
             ("/proc/version", "/proc/version is not a network namespace"),
         ] {
             assert_eq!(Netns::open(name).expect_err("not a namespace").to_string(), message);
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_interfaces() {
+        let bed = testbed::Namespace::new();
+        bed.add_address("lo", "10.1.2.3/32");
+        bed.add_address("lo", "fd00::7/128");
+        let addresses =
+            Netns::open(bed.name()).expect("just made").addresses().expect("it lists them");
+        let v6 = Address::from_bits(0xfd00 << 112 | 7);
+        for address in [Address::LOOPBACK_V4, Address::LOOPBACK_V6, Address::v4(0x0a01_0203), v6] {
+            assert!(addresses.contains(&address), "{address:?} in {addresses:?}");
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn line(seen: &Seen<'_>) -> String {
             "transport": transport(event.protocol),
             "type": if event.remote.address.is_v4() { "ipv4" } else { "ipv6" },
         },
-        "rule": { "id": seen.rule, "version": seen.version.to_string() },
+        "rule": rule(seen),
         "observer": { "vendor": "fwnet", "type": "firewall" },
         "fwnet": {
             "verdict": { "enforced": past(enforced), "would": past(event.decision.would.verdict) },
@@ -51,6 +51,23 @@ pub(super) fn line(seen: &Seen<'_>) -> String {
         fields.insert("group".into(), json!({ "id": owner.gid.to_string() }));
     }
     format!("{line}\n")
+}
+
+fn rule(seen: &Seen<'_>) -> Value {
+    let mut fields = Map::new();
+    fields.insert("id".into(), seen.rule.id.as_str().into());
+    fields.insert("version".into(), seen.version.to_string().into());
+    let known = [
+        ("name", &seen.rule.text),
+        ("reference", &seen.rule.place),
+        ("description", &seen.rule.reason),
+    ];
+    for (name, value) in known {
+        if let Some(value) = value {
+            fields.insert(name.into(), value.as_str().into());
+        }
+    }
+    fields.into()
 }
 
 fn end(end: Endpoint) -> Value {

@@ -30,7 +30,7 @@ pub(super) fn lines(seen: &Seen<'_>, debug: u8) -> String {
     }
     if event.decision.denies() {
         let by_port =
-            matches!(event.door, Door::Lookup | Door::Bind) && seen.rule.starts_with("port ");
+            matches!(event.door, Door::Lookup | Door::Bind) && seen.rule.id.starts_with("port ");
         let _written = if by_port {
             writeln!(lines, "! accept from denied port {}", event.local.port)
         } else {

@@ -1,0 +1,253 @@
+//! Enforcing in the foreground: events out, signals in, rules read again, everything put back at the end.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    os::{fd::AsFd, unix::net::UnixStream},
+    time::Duration,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use kernel::{Attachments, Door, Event, Firewall, Hits, Netns, SwapError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use verdict::{Direction, Verdict};
+
+use crate::{
+    orders::{Orders, Ready},
+    report::Reporter,
+    tripwire,
+};
+
+/// How often new network namespaces are looked for, when all of them are wanted.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Signals that have been caught and wait to be read.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    end: UnixStream,
+    reload: UnixStream,
+}
+
+impl Signals {
+    /// Catches SIGINT and SIGTERM (end) and SIGHUP (read again).
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub(crate) fn catch() -> anyhow::Result<Self> {
+        Ok(Self { end: caught(&[SIGINT, SIGTERM])?, reload: caught(&[SIGHUP])? })
+    }
+}
+
+/// A descriptor that polls readable once one of `signals` came.
+fn caught(signals: &[i32]) -> anyhow::Result<UnixStream> {
+    let (read, write) = UnixStream::pair().context("make a pair of sockets for signals")?;
+    for &signal in signals {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)
+            .context("catch signals")?;
+    }
+    read.set_nonblocking(true)?;
+    Ok(read)
+}
+
+fn has_come(mut signal: &UnixStream) -> bool {
+    signal.read(&mut [0; 64]).is_ok_and(|count| count > 0)
+}
+
+/// Rules in force, and what is needed to change them.
+pub(crate) struct Enforcement<'a> {
+    pub(crate) firewall: Firewall,
+    pub(crate) reporter: Reporter,
+    pub(crate) orders: Orders,
+    /// Makes the attachments anew, for rules that need larger tables than there are.
+    pub(crate) attachments: &'a dyn Fn() -> anyhow::Result<Attachments>,
+    /// Addresses of this host.
+    pub(crate) addresses: Vec<verdict::Address>,
+    /// What is in force, and what was before: an event may still come from there.
+    pub(crate) ready: Ready,
+    pub(crate) before: Option<Ready>,
+    /// Counts of rules that are no longer in force, by id and direction.
+    pub(crate) counted: BTreeMap<(String, Direction), u64>,
+    /// Whether new network namespaces are joined as they appear.
+    pub(crate) follow: bool,
+}
+
+impl Enforcement<'_> {
+    /// Prints events until SIGINT or SIGTERM.
+    ///
+    /// # Errors
+    /// Where waiting itself fails.
+    pub(crate) fn watch(&mut self, signals: &Signals) -> anyhow::Result<()> {
+        loop {
+            self.drain();
+            let timeout = self.timeout();
+            {
+                let source = self.firewall.event_source();
+                let mut sources = [
+                    PollFd::new(&source, PollFlags::IN),
+                    PollFd::from_borrowed_fd(signals.end.as_fd(), PollFlags::IN),
+                    PollFd::from_borrowed_fd(signals.reload.as_fd(), PollFlags::IN),
+                ];
+                match poll(&mut sources, timeout.as_ref()) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(errno) => return Err(errno).context("wait for events"),
+                }
+            }
+            if has_come(&signals.end) {
+                self.drain();
+                return Ok(());
+            }
+            let expired = self.ready.next.is_some_and(|next| next <= Timestamp::now());
+            if has_come(&signals.reload) || expired {
+                self.read_again();
+            }
+            if self.follow {
+                self.join_new();
+            }
+        }
+    }
+
+    /// Until the next look for namespaces or the end of a rule, whichever comes first.
+    fn timeout(&self) -> Option<Timespec> {
+        let look = self.follow.then_some(LOOK_AGAIN);
+        let expiry = self.ready.next.map(|next| {
+            let left = next.duration_since(Timestamp::now());
+            Duration::try_from(left)
+                .unwrap_or_default()
+                .clamp(Duration::from_millis(10), Duration::from_secs(3600))
+        });
+        let wait = look.into_iter().chain(expiry).min()?;
+        Some(Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() })
+    }
+
+    fn drain(&mut self) {
+        while let Some(mut event) = self.firewall.next_event() {
+            if event.door == Door::Tripwire {
+                let Some(tripped) = tripwire::follow(&event, self.ready.image.lines()) else {
+                    continue;
+                };
+                event.local = tripped.socket.local;
+                event.remote = tripped.socket.remote;
+                event.decision = tripped.decision;
+                if let Some(Err(error)) = tripped.ended {
+                    eprintln!("fwnet: tripwire: {:#}", anyhow::Error::from(error));
+                }
+            }
+            if self.reporter.closed() {
+                continue;
+            }
+            let owner = if event.owner.is_none() { self.firewall.listener(&event) } else { None };
+            let ready = self.judged_by(&event);
+            let reason = ready.reason(event.decision.enforced.rule).cloned().unwrap_or_default();
+            let version = ready.rules.version;
+            self.reporter.event(&event, owner, &reason, version);
+        }
+    }
+
+    /// The rules whose image judged the event.
+    fn judged_by(&self, event: &Event) -> &Ready {
+        let current =
+            event.generation == self.firewall.generation() || event.door == Door::Tripwire;
+        self.before.as_ref().filter(|_| !current).unwrap_or(&self.ready)
+    }
+
+    /// Reads the rules again and puts them in force, or says why not and changes nothing.
+    fn read_again(&mut self) {
+        if matches!(self.orders, Orders::Lists { .. }) {
+            eprintln!("fwnet: nothing to read again: the rules are on the command line");
+            return;
+        }
+        let version = self.ready.rules.version + 1;
+        match self.orders.read(&self.addresses, version).and_then(|ready| self.put_in_force(ready))
+        {
+            Ok(()) => {
+                eprintln!("fwnet: now enforcing {} (version {version})", self.ready.summary);
+                self.tell_notes();
+            }
+            Err(error) => {
+                eprintln!(
+                    "fwnet: nothing is changed, version {} stays in force: {error:#}",
+                    version - 1
+                );
+                // A rule that ended must not be tried at every turn of the loop.
+                self.ready.next = self.ready.next.filter(|next| *next > Timestamp::now());
+            }
+        }
+    }
+
+    fn put_in_force(&mut self, ready: Ready) -> anyhow::Result<()> {
+        let retired = match self.firewall.swap(&ready.image) {
+            Ok(retired) => retired,
+            Err(SwapError::Size { .. }) => {
+                // Larger tables: a second set of programs is attached beside the first, which then goes. For a moment
+                // both judge, and what either denies is denied.
+                let mut beside = Firewall::load(&ready.image, (self.attachments)()?)?;
+                std::mem::swap(&mut self.firewall, &mut beside);
+                let hits = beside.hits();
+                drop(beside);
+                hits
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.drain();
+        let before = std::mem::replace(&mut self.ready, ready);
+        add(&mut self.counted, &before, &retired);
+        self.before = Some(before);
+        Ok(())
+    }
+
+    /// Prints what whoever enforces this should know.
+    pub(crate) fn tell_notes(&self) {
+        for note in &self.ready.notes {
+            eprintln!("fwnet: note: {note}");
+        }
+    }
+
+    /// Network namespaces that appeared since the last look.
+    fn join_new(&mut self) {
+        for found in Netns::found() {
+            if self.firewall.namespaces().iter().any(|known| known.inode() == found.inode()) {
+                continue;
+            }
+            let name = found.name().to_owned();
+            if let Err(error) = self.firewall.join(found) {
+                eprintln!(
+                    "fwnet: inbound is not judged in {name}: {:#}",
+                    anyhow::Error::from(error)
+                );
+            }
+        }
+    }
+
+    /// Restores, and reports what was removed and what was counted.
+    pub(crate) fn finish(mut self) {
+        add(&mut self.counted, &self.ready, &self.firewall.hits());
+        for ((id, direction), times) in &self.counted {
+            let direction = match direction {
+                Direction::Out => "out",
+                Direction::In => "in",
+            };
+            eprintln!("fwnet: {id} {direction}: denied {times} times");
+        }
+        let lost = self.firewall.lost();
+        if lost.limited + lost.overrun > 0 {
+            let (limited, overrun) = (lost.limited, lost.overrun);
+            let all = limited + overrun;
+            eprintln!(
+                "fwnet: {all} events not shown: {limited} over the rate limit, {overrun} with the buffer full"
+            );
+        }
+        for (hook, target) in self.firewall.detach() {
+            eprintln!("fwnet: removed {} from {target}", hook.name);
+        }
+    }
+}
+
+fn add(counted: &mut BTreeMap<(String, Direction), u64>, ready: &Ready, hits: &[Hits]) {
+    for (rule, hits) in ready.rules.rules.iter().zip(hits) {
+        if rule.verdict == Verdict::Deny && hits.enforced > 0 {
+            *counted.entry((rule.id.clone(), rule.direction)).or_default() += hits.enforced;
+        }
+    }
+}

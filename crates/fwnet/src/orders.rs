@@ -1,0 +1,145 @@
+//! What is to be enforced, and where that is written: lists on the command line, or policy files that are read again.
+
+use anyhow::Context;
+use image::{Image, RuleSet, compile};
+use jiff::Timestamp;
+use policy::{Facts, Origin};
+use verdict::{Address, RuleNumber};
+
+use crate::{
+    documents::Files,
+    legacy::{self, Inbound},
+    names::Names,
+    prefix::{Ports, Prefix},
+};
+
+/// Where the rules come from.
+#[derive(Debug)]
+pub(crate) enum Orders {
+    /// `--deny` and `--port`
+    Lists {
+        /// Denied addresses.
+        addresses: Vec<Prefix>,
+        /// Denied ports.
+        ports: Vec<Ports>,
+        /// Which directions.
+        inbound: Inbound,
+    },
+    /// `--policy` and `--inventory`
+    Documents {
+        /// The files.
+        files: Files,
+        /// The host that this is, if named.
+        host: Option<String>,
+    },
+}
+
+/// Rules that are ready to be put in force.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The rules, by number.
+    pub(crate) rules: RuleSet,
+    /// The same as tables.
+    pub(crate) image: Image,
+    /// Where each rule comes from, by number.
+    pub(crate) reasons: Vec<Reason>,
+    /// What this is, for people: "2 denied addresses and 1 denied port".
+    pub(crate) summary: String,
+    /// What whoever enforces it should know.
+    pub(crate) notes: Vec<String>,
+    /// When a rule ends, so that it is time to read again.
+    pub(crate) next: Option<Timestamp>,
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reason {
+    /// Its stable id.
+    pub(crate) id: String,
+    /// What it says.
+    pub(crate) text: Option<String>,
+    /// File and line.
+    pub(crate) place: Option<String>,
+    /// Why it exists, by its author.
+    pub(crate) reason: Option<String>,
+}
+
+impl Ready {
+    /// The reason of a verdict.
+    pub(crate) fn reason(&self, rule: RuleNumber) -> Option<&Reason> {
+        self.reasons.get(usize::from(rule.0))
+    }
+}
+
+impl Orders {
+    /// Reads and compiles. `addresses` are this host's; `version` goes into the image.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the files or the rules; errors of policies have been printed.
+    pub(crate) fn read(&self, addresses: &[Address], version: u64) -> anyhow::Result<Ready> {
+        match self {
+            Self::Lists { addresses, ports, inbound } => lists(addresses, ports, *inbound),
+            Self::Documents { files, host } => {
+                documents(files, host.as_deref(), addresses, version)
+            }
+        }
+    }
+}
+
+fn lists(addresses: &[Prefix], ports: &[Ports], inbound: Inbound) -> anyhow::Result<Ready> {
+    let rules = legacy::rules(addresses, ports, inbound);
+    let image = compile(&rules).context("compile --deny and --port")?;
+    let reasons = rules
+        .rules
+        .iter()
+        .map(|rule| Reason { id: rule.id.clone(), ..Reason::default() })
+        .collect();
+    let summary = format!(
+        "{} and {}",
+        count(addresses.len(), "denied address", "denied addresses"),
+        count(ports.len(), "denied port", "denied ports")
+    );
+    Ok(Ready { rules, image, reasons, summary, notes: Vec::new(), next: None })
+}
+
+fn documents(
+    files: &Files,
+    host: Option<&str>,
+    addresses: &[Address],
+    version: u64,
+) -> anyhow::Result<Ready> {
+    let documents = files.sound(&[])?;
+    let host = documents.host(host)?;
+    let names = Names::here();
+    let facts = Facts {
+        addresses,
+        version,
+        ..Facts::new(&documents.inventory, &host, &names, documents.now)
+    };
+    let compiled =
+        policy::compile(&documents.checked.policies, &facts).context("compile the policy")?;
+    let reason = |origin: &Origin| Reason {
+        id: origin.id.clone(),
+        text: Some(origin.text.clone()),
+        place: origin
+            .place(&documents.checked)
+            .map(|(name, position)| format!("{name}:{}", position.line)),
+        reason: origin.reason.clone(),
+    };
+    Ok(Ready {
+        reasons: compiled.origins.iter().map(reason).collect(),
+        summary: format!("{} for host {host}", count(compiled.rules.rules.len(), "rule", "rules")),
+        notes: compiled.notes.iter().map(ToString::to_string).collect(),
+        next: compiled.next_expiry,
+        rules: compiled.rules,
+        image: compiled.image,
+    })
+}
+
+/// `1 port`, `2 ports`.
+pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        more => format!("{more} {many}"),
+    }
+}
