@@ -13,8 +13,9 @@ mod sets;
 use image::{Image, RuleSet};
 use jiff::Timestamp;
 
-pub(crate) use assemble::assemble;
+pub(crate) use assemble::{Gathered, gather};
 pub use note::Note;
+pub(crate) use note::std_address;
 pub use origin::{Origin, Stated};
 pub(crate) use place::{Placed, Scene, place_failsafe, place_rule};
 pub(crate) use sets::{SetKey, Sets};
@@ -84,18 +85,27 @@ pub type CompileError = image::CompileError;
 /// # Errors
 /// [`CompileError`] if the rules do not fit.
 pub fn compile(policies: &[Policy], facts: &Facts<'_>) -> Result<Compiled, CompileError> {
+    gathered(policies, facts).compile()
+}
+
+/// The first half of [`compile`]: the rules that concern the host of `facts`, and where each comes from.
+pub fn host_rules(policies: &[Policy], facts: &Facts<'_>) -> (RuleSet, Vec<Origin>) {
+    let Gathered { rules, origins, .. } = gathered(policies, facts);
+    (rules, origins)
+}
+
+fn gathered(policies: &[Policy], facts: &Facts<'_>) -> Gathered {
     let here = Here::new(facts.inventory, facts.host, facts.addresses);
     let order = AddressOrder::new(facts.inventory);
     let mut sets = Sets::default();
     let mut placed = Vec::with_capacity(policies.len());
     for policy in policies {
         let scene = Scene::new(policy, facts.inventory, &here);
-        placed.push(PlacedPolicy::new(policy, &scene, facts, &here));
+        let own = PlacedPolicy::new(policy, &scene, facts, &here);
+        sets.fill(policy, own.all(), facts.inventory, &here, &order);
+        placed.push(own);
     }
-    for (policy, placed) in policies.iter().zip(&placed) {
-        sets.fill(policy, placed.all(), facts.inventory, &here, &order);
-    }
-    assemble(policies, &placed, &sets, facts, &here)
+    gather(policies, &placed, &sets, facts, &here)
 }
 
 /// What one policy is at one host.

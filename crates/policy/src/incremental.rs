@@ -8,14 +8,17 @@
 mod edit;
 mod identity;
 
-use image::AddressSet;
+use image::{AddressSet, RuleSet};
 use jiff::Timestamp;
 use verdict::Address;
 
 pub use edit::EditError;
 
 use crate::{
-    compile::{CompileError, Compiled, PlacedPolicy, Scene, SetKey, Sets, assemble, place_rule},
+    compile::{
+        CompileError, Compiled, Gathered, Origin, PlacedPolicy, Scene, SetKey, Sets, gather,
+        place_rule,
+    },
     facts::{Facts, Here, Identities},
     inventory::{Host, HostIndex, Inventory, InventoryFault},
     policy::Policy,
@@ -32,28 +35,19 @@ pub struct Enforcer {
     pub identities: Box<dyn Identities + Send + Sync>,
 }
 
-/// Whether a change made another image.
+/// Whether a change can make another image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Nothing that concerns this host.
     None,
-    /// [`Compiler::compiled`] is another.
-    Compiled,
+    /// A rule that concerns this host: [`Compiler::compiled`] is to be asked again.
+    Rules,
 }
 
-/// Why a host cannot be taken over.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// The host contradicts itself or the inventory; nothing has changed.
-    #[error("the host does not fit into the inventory: {}", one_line(.0))]
-    Faults(Vec<InventoryFault>),
-    /// The change is made, but the rules do not fit into an image any more: what is compiled stays as it was.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-}
-
-fn one_line(faults: &[InventoryFault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+impl Change {
+    fn when(concerns: bool) -> Self {
+        if concerns { Self::Rules } else { Self::None }
+    }
 }
 
 /// What [`Facts`] are made from.
@@ -92,7 +86,7 @@ pub struct Compiler {
     sets: Sets,
     ids: identity::Ids,
     compiled: Compiled,
-    /// The last change made rules that do not fit: `compiled` is older than the rest.
+    /// Something concerned this host since `compiled`.
     behind: bool,
 }
 
@@ -123,14 +117,49 @@ impl Compiler {
         let placed = place_all(&world, &scenes, &here);
         let mut sets = Sets::default();
         fill(&mut sets, &world, &placed, &here, &order);
-        let compiled = assemble(&world.policies, &placed, &sets, &facts, &here)?;
+        let compiled = gather(&world.policies, &placed, &sets, &facts, &here).compile()?;
         let ids = identity::Ids::new(&world.policies);
         Ok(Self { world, here, order, scenes, placed, sets, ids, compiled, behind: false })
     }
 
-    /// What the policies are at this host: the last that fitted.
-    pub fn compiled(&self) -> &Compiled {
+    /// What the policies are at this host now. Makes the image if a change since the last call concerned this host, once
+    /// for all such changes.
+    ///
+    /// # Errors
+    /// [`CompileError`] if the rules do not fit any more: [`Compiler::last`] stays as it was, until a change makes them
+    /// fit again.
+    pub fn compiled(&mut self) -> Result<&Compiled, CompileError> {
+        if self.behind {
+            let gathered = self.gather();
+            self.compiled = if gathered.rules == self.compiled.rules {
+                gathered.with(self.compiled.image.clone())
+            } else {
+                gathered.compile()?
+            };
+            self.behind = false;
+        }
+        Ok(&self.compiled)
+    }
+
+    /// What was compiled last and fitted.
+    pub fn last(&self) -> &Compiled {
         &self.compiled
+    }
+
+    /// The rules that concern this host now and where each comes from, without an image.
+    pub fn rules(&self) -> (RuleSet, Vec<Origin>) {
+        let Gathered { rules, origins, .. } = self.gather();
+        (rules, origins)
+    }
+
+    fn gather(&self) -> Gathered {
+        let World { policies, .. } = &self.world;
+        gather(policies, &self.placed, &self.sets, &self.world.facts(), &self.here)
+    }
+
+    fn note(&mut self, concerns: bool) -> Change {
+        self.behind |= concerns;
+        Change::when(concerns)
     }
 
     /// The policies as they are now.
@@ -150,14 +179,7 @@ impl Compiler {
 
     /// Takes other policies, checked together with [`Compiler::inventory`] and without errors. Address sets that their
     /// selectors still stand for are kept.
-    ///
-    /// # Errors
-    /// [`CompileError`] if the rules do not fit: what is compiled stays as it was.
-    pub fn replace_policies(
-        &mut self,
-        policies: Vec<Policy>,
-        version: u64,
-    ) -> Result<Change, CompileError> {
+    pub fn replace_policies(&mut self, policies: Vec<Policy>, version: u64) -> Change {
         let same_names = policies.len() == self.world.policies.len()
             && policies
                 .iter()
@@ -171,14 +193,14 @@ impl Compiler {
             self.sets = Sets::default();
         }
         self.place_all();
-        self.assemble_if(!same)
+        self.note(!same)
     }
 
     /// Adds a host, or replaces the one of the same id: other labels, names or addresses.
     ///
     /// # Errors
-    /// [`HostError::Faults`] if the host does not fit into the inventory, and nothing has changed then.
-    pub fn replace_host(&mut self, host: Host) -> Result<Change, HostError> {
+    /// What is wrong with the host by itself or in this inventory; nothing has changed then.
+    pub fn replace_host(&mut self, host: Host) -> Result<Change, Vec<InventoryFault>> {
         let old = self
             .world
             .inventory
@@ -186,7 +208,7 @@ impl Compiler {
             .and_then(|index| self.world.inventory.host(index))
             .cloned();
         let new = host.clone();
-        let index = self.world.inventory.replace(host).map_err(HostError::Faults)?;
+        let index = self.world.inventory.replace(host)?;
         let old_addresses = old.as_ref().map(|old| old.addresses.clone()).unwrap_or_default();
         self.order.replace(index, &old_addresses, &new.addresses);
         let here = self.world.here();
@@ -194,21 +216,18 @@ impl Compiler {
             self.here = here;
             self.sets = Sets::default();
             self.place_all();
-            return Ok(self.assemble_if(true)?);
+            return Ok(self.note(true));
         }
         let mut changed = self.take_over(index, old.as_ref(), &new);
         if self.here.index == Some(index) {
             self.place_all();
             changed = true;
         }
-        Ok(self.assemble_if(changed)?)
+        Ok(self.note(changed))
     }
 
     /// Takes over that the time is `now`: rules that have ended since are left out.
-    ///
-    /// # Errors
-    /// [`CompileError`] if the rules do not fit, as can be when the time goes back.
-    pub fn advance(&mut self, now: Timestamp) -> Result<Change, CompileError> {
+    pub fn advance(&mut self, now: Timestamp) -> Change {
         let ends = || self.world.policies.iter().flat_map(|policy| policy.document.rules());
         let (earlier, later) = (now.min(self.world.now), now.max(self.world.now));
         let passed = ends()
@@ -218,7 +237,7 @@ impl Compiler {
         if passed {
             self.place_all();
         }
-        self.assemble_if(passed)
+        self.note(passed)
     }
 
     /// What every rule is at this host, from the start; address sets that are known stay.
@@ -273,20 +292,6 @@ impl Compiler {
             Some(policy) => Near::with_names(&key.selector, policy, eye),
             None => Near::Never,
         }
-    }
-
-    fn assemble_if(&mut self, changed: bool) -> Result<Change, CompileError> {
-        if !changed && !self.behind {
-            return Ok(Change::None);
-        }
-        self.behind = true;
-        let facts = self.world.facts();
-        let compiled =
-            assemble(&self.world.policies, &self.placed, &self.sets, &facts, &self.here)?;
-        self.behind = false;
-        let change = if compiled == self.compiled { Change::None } else { Change::Compiled };
-        self.compiled = compiled;
-        Ok(change)
     }
 }
 

@@ -6,6 +6,7 @@
 mod check;
 mod compile;
 mod diagnostic;
+mod explain;
 mod facts;
 mod format;
 mod incremental;
@@ -22,13 +23,16 @@ mod span;
 pub mod syntax;
 
 pub use check::{Checked, Source, check};
-pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile};
+pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
 pub use diagnostic::{
     Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render, sarif, short,
 };
+pub use explain::{
+    EndAccount, ExplainError, Explanation, Matched, Party, Question, TierAccount, WhatIf, explain,
+};
 pub use facts::{Facts, Identities, NoIdentities};
 pub use format::format;
-pub use incremental::{Change, Compiler, EditError, Enforcer, HostError};
+pub use incremental::{Change, Compiler, EditError, Enforcer};
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
 pub use json::{FromJson, from_json, json_schema, to_json};
 pub use parse::{Parsed, parse};

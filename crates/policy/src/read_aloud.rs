@@ -37,14 +37,25 @@ pub struct Spoken {
 }
 
 /// One rule that speaks of the flow.
-struct Voice {
-    tier: u8,
-    said: Said,
-    audit: bool,
+#[derive(Clone, Debug)]
+pub(crate) struct Voice {
+    /// 0 failsafe, 1 to 3 the policies' own, 4 loopback, 5 the defaults.
+    pub(crate) tier: u8,
+    pub(crate) said: Said,
+    pub(crate) audit: bool,
 }
 
 /// Judges `flow` at the host of `facts` by `policies`, which were checked together without errors.
 pub fn read_aloud(policies: &[Policy], facts: &Facts<'_>, flow: &Flow) -> Spoken {
+    let voices = voices(policies, facts, flow);
+    Spoken {
+        enforced: decide(voices.iter().filter(|voice| !voice.audit)),
+        would: decide(voices.iter()),
+    }
+}
+
+/// Everything that speaks of the flow, in the order of the documents and of the text.
+pub(crate) fn voices(policies: &[Policy], facts: &Facts<'_>, flow: &Flow) -> Vec<Voice> {
     let mut voices = Vec::new();
     for policy in policies {
         let reader = Reader { policy, facts, flow };
@@ -59,14 +70,11 @@ pub fn read_aloud(policies: &[Policy], facts: &Facts<'_>, flow: &Flow) -> Spoken
         voices.push(Voice { tier: 4, said, audit: false });
     }
     voices.extend(default(policies, flow.direction));
-    Spoken {
-        enforced: decide(voices.iter().filter(|voice| !voice.audit)),
-        would: decide(voices.iter()),
-    }
+    voices
 }
 
 /// The first tier in which any rule speaks decides, and in it a rule that denies, and of several the first.
-fn decide<'a>(voices: impl Iterator<Item = &'a Voice> + Clone) -> Said {
+pub(crate) fn decide<'a>(voices: impl Iterator<Item = &'a Voice> + Clone) -> Said {
     let first = voices.clone().map(|voice| voice.tier).min();
     let tier = voices.filter(|voice| Some(voice.tier) == first);
     let denying = tier.clone().find(|voice| voice.said.verdict == Verdict::Deny);

@@ -6,7 +6,7 @@ mod world;
 
 use policy::{
     Change, Compiler, Diagnostics, EditError, Enforcer, Inventory, Policy, Rule, compile, format,
-    parse,
+    host_rules, parse,
 };
 use proptest::{prelude::*, test_runner::Config};
 use world::{Choices, choices};
@@ -69,12 +69,12 @@ fn edit(compiler: &mut Compiler, choices: &mut Choices) -> Result<Option<Change>
                 "2027-01-31T12:00:00Z",
                 "2027-02-01T00:00:00Z",
             ]);
-            compiler.advance(moment.parse().expect("a moment")).ok()
+            compiler.advance(moment.parse().expect("a moment")).into()
         }
         _ => {
             let documents = world::documents(choices);
             world::checked(&documents, compiler.inventory())
-                .and_then(|checked| compiler.replace_policies(checked.policies, 7).ok())
+                .map(|checked| compiler.replace_policies(checked.policies, 7))
         }
     })
 }
@@ -85,7 +85,7 @@ fn written_again(policies: &[Policy], inventory: &Inventory) -> Option<Vec<Polic
     world::checked(&documents, inventory).map(|checked| checked.policies)
 }
 
-fn keeps_up(choices: &mut Choices) -> Result<[usize; 2], TestCaseError> {
+fn keeps_up(choices: &mut Choices) -> Result<(), TestCaseError> {
     let inventory =
         Inventory::new(world::hosts(choices)).expect("the hosts of the world are in order");
     let Some(checked) = world::checked(&world::documents(choices), &inventory) else {
@@ -98,24 +98,30 @@ fn keeps_up(choices: &mut Choices) -> Result<[usize; 2], TestCaseError> {
     };
     let mut compiler = Compiler::new(checked.policies, inventory, enforcer, world::now(), 1)
         .expect("few rules fit");
-    let mut changes = [0, 0];
-    for _ in 0..EDITS {
-        let before = compiler.compiled().clone();
+    let mut before = compiler.rules();
+    for at in 0..EDITS {
         let change = edit(&mut compiler, choices)?;
-        let fresh = compile(compiler.policies(), &compiler.facts()).expect("few rules fit");
-        prop_assert_eq!(compiler.compiled(), &fresh);
-        prop_assert_eq!(compiler.compiled().image.bytes(), fresh.image.bytes());
-        if let Some(change) = change {
-            prop_assert_eq!(change == Change::Compiled, before != fresh);
-            changes[usize::from(change == Change::Compiled)] += 1;
+        let after = compiler.rules();
+        prop_assert_eq!(&after, &host_rules(compiler.policies(), &compiler.facts()));
+        if change == Some(Change::None) {
+            prop_assert_eq!(&after.0, &before.0);
+        }
+        before = after;
+        // An image follows from its rules alone, and takes most of the time.
+        if at % 10 == 9 {
+            let fresh = compile(compiler.policies(), &compiler.facts()).expect("few rules fit");
+            let compiled = compiler.compiled().expect("few rules fit");
+            prop_assert_eq!(compiled, &fresh);
+            prop_assert_eq!(compiled.image.bytes(), fresh.image.bytes());
         }
     }
     if let Some(policies) = written_again(compiler.policies(), compiler.inventory()) {
         let again = compile(&policies, &compiler.facts()).expect("few rules fit");
-        prop_assert_eq!(&again.rules, &compiler.compiled().rules);
-        prop_assert_eq!(again.image.bytes(), compiler.compiled().image.bytes());
+        let compiled = compiler.compiled().expect("few rules fit");
+        prop_assert_eq!(&again.rules, &compiled.rules);
+        prop_assert_eq!(again.image.bytes(), compiled.image.bytes());
     }
-    Ok(changes)
+    Ok(())
 }
 
 proptest! {

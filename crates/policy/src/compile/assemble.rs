@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use image::{AddressSet, Mode, Rule, RuleSet, Service, SetIndex};
+use image::{AddressSet, Image, Mode, Rule, RuleSet, Service, SetIndex};
+use jiff::Timestamp;
 use verdict::{Direction, Protocol, Verdict};
 
 use super::{
@@ -15,14 +16,38 @@ use crate::{
     syntax::{self, Answer, Statement, Way},
 };
 
+/// What concerns a host, not yet an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gathered {
+    pub(crate) rules: RuleSet,
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) next_expiry: Option<Timestamp>,
+}
+
+impl Gathered {
+    /// With its image.
+    pub(crate) fn compile(self) -> Result<Compiled, CompileError> {
+        let image = image::compile(&self.rules)?;
+        Ok(self.with(image))
+    }
+
+    /// With an image that was made from the same rules.
+    pub(crate) fn with(self, image: Image) -> Compiled {
+        let Self { rules, origins, notes, next_expiry } = self;
+        let answers_needed = rules.rules.iter().any(may_deny_datagrams);
+        Compiled { rules, image, origins, notes, next_expiry, answers_needed }
+    }
+}
+
 /// Puts together what concerns the host. `sets` knows every key of `placed`, which has one element for each policy.
-pub(crate) fn assemble(
+pub(crate) fn gather(
     policies: &[Policy],
     placed: &[PlacedPolicy],
     sets: &Sets,
     facts: &Facts<'_>,
     here: &Here,
-) -> Result<Compiled, CompileError> {
+) -> Gathered {
     let mut assembly = Assembly {
         known: sets,
         rules: RuleSet::default(),
@@ -56,9 +81,7 @@ pub(crate) fn assemble(
     notes.sort_unstable();
     notes.dedup();
     let Assembly { rules, origins, .. } = assembly;
-    let image = image::compile(&rules)?;
-    let answers_needed = rules.rules.iter().any(may_deny_datagrams);
-    Ok(Compiled { rules, image, origins, notes, next_expiry, answers_needed })
+    Gathered { rules, origins, notes, next_expiry }
 }
 
 fn notes(facts: &Facts<'_>, here: &Here) -> Vec<Note> {

@@ -2,7 +2,7 @@
 
 use super::{Change, Compiler, identity, place_rule};
 use crate::{
-    compile::{CompileError, PlacedPolicy, SetKey},
+    compile::{PlacedPolicy, SetKey},
     diagnostic::SourceIndex,
     inventory::Inventory,
     policy::{Policy, PolicyRule, effective},
@@ -13,7 +13,7 @@ use crate::{
 /// Why a rule cannot be replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// There is no such rule; nothing has changed.
+    /// There is no such rule
     #[error("there is no rule {place} in document {source_index}")]
     NoRule {
         /// Which document was meant.
@@ -21,29 +21,25 @@ pub enum EditError {
         /// Which of its rules, counted from 0.
         place: usize,
     },
-    /// The rule uses a word that means nothing there; nothing has changed.
+    /// The rule uses a word that means nothing there
     #[error("`{word}` is neither a name of the document nor a host")]
     UndefinedName {
         /// The word.
         word: String,
     },
-    /// Another rule has this id; nothing has changed.
+    /// Another rule has this id
     #[error("the id `{id}` is given twice")]
     RepeatedId {
         /// The id.
         id: String,
     },
-    /// The change is made, but the rules do not fit into an image any more: what is compiled stays as it was.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
 }
 
 impl Compiler {
-    /// Puts `rule` in the place of rule `place` (counted from 0) of document `source`. Costs what this rule costs, and a
-    /// new image if it concerns this host before or after.
+    /// Puts `rule` in the place of rule `place` (counted from 0) of document `source`. Costs what this rule costs.
     ///
     /// # Errors
-    /// [`EditError`]; in all cases but the last nothing has changed.
+    /// [`EditError`]; nothing has changed then.
     pub fn replace_rule(
         &mut self,
         source: SourceIndex,
@@ -71,11 +67,11 @@ impl Compiler {
                 }
                 self.ids = identity::Ids::new(&self.world.policies);
                 self.place_all();
-                return Ok(self.assemble_if(true)?);
+                return Ok(self.note(true));
             }
         }
         let changed = self.place_one(source, place);
-        Ok(self.assemble_if(changed)?)
+        Ok(self.note(changed))
     }
 
     fn write(&mut self, source: SourceIndex, line: usize, rule: Rule) {

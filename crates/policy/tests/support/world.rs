@@ -49,11 +49,11 @@ pub(crate) struct Names;
 
 impl Identities for Names {
     fn user(&self, name: &str) -> Option<u32> {
-        ["root", "alice", "bob"].iter().position(|known| *known == name).map(|uid| uid as u32)
+        (0..).zip(["root", "alice", "bob"]).find(|(_, known)| *known == name).map(|(uid, _)| uid)
     }
 
     fn group(&self, name: &str) -> Option<u32> {
-        ["root", "staff"].iter().position(|known| *known == name).map(|gid| gid as u32)
+        (0..).zip(["root", "staff"]).find(|(_, known)| *known == name).map(|(gid, _)| gid)
     }
 
     fn exe(&self, path: &str) -> Option<u64> {
@@ -361,8 +361,8 @@ pub(crate) fn flow(choices: &mut Choices) -> Flow {
         local,
         remote,
         subject: Subject {
-            uid: choices.below(4) as u32,
-            gid: choices.below(3) as u32,
+            uid: [0, 1, 2, 3][choices.below(4)],
+            gid: [0, 1, 2][choices.below(3)],
             exe: choices.below(3) as u64,
             cgroup: choices.below(3) as u64,
         },
