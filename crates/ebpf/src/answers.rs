@@ -41,7 +41,9 @@ pub(crate) fn remember(slot: &Slot, flow: &Flow, netns: u64) {
 /// A socket that connects before it has a port will be found by its answers without us.
 #[inline(always)]
 fn concerns(slot: &Slot, flow: &Flow) -> bool {
-    matches!(flow.protocol, Protocol::UDP) && flow.local.port != 0 && image_flags(slot) & FLAG_ANSWERS != 0
+    matches!(flow.protocol, Protocol::UDP)
+        && flow.local.port != 0
+        && image_flags(slot) & FLAG_ANSWERS != 0
 }
 
 #[inline(always)]

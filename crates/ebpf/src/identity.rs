@@ -5,19 +5,21 @@ use core::ptr::null_mut;
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::{
-        bpf_get_current_comm,
+        bpf_get_current_comm, bpf_probe_read_kernel,
         generated::{
-            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-            bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
+            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+            bpf_get_current_uid_gid, bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
         },
     },
 };
 use verdict::{
     Subject,
-    abi::{FEATURE_CURRENT, FEATURE_MPTCP, Owner},
+    abi::{FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, Owner},
+    image_flags,
+    layout::FLAG_SUBJECTS,
 };
 
-use crate::maps::{OWNERS, has};
+use crate::maps::{OWNERS, Slot, exe_path, has};
 
 /// The owner of `sk`, which may be null.
 ///
@@ -91,8 +93,36 @@ fn current() -> Owner {
         tid: ids as u32,
         uid: users as u32,
         gid: (users >> 32) as u32,
+        exe: exe().unwrap_or(0),
         comm: bpf_get_current_comm().unwrap_or_default(),
     }
+}
+
+/// The executable of the running task; nothing where no rule asks for processes, or where there is none (a kernel
+/// thread). The file is not held while we read, so what a racing exec leaves may be either of the two.
+#[inline(always)]
+fn exe() -> Option<u64> {
+    if !has(FEATURE_EXE) || image_flags(&Slot::in_force()?) & FLAG_SUBJECTS == 0 {
+        return None;
+    }
+    let [mm, exe_file, f_inode, i_ino, i_sb, s_dev] = exe_path();
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let inode = pointer(pointer(pointer(task, mm)?, exe_file)?, f_inode)?;
+    let device: u32 = number(pointer(inode, i_sb)?, s_dev)?;
+    Some(verdict::abi::exe(device, number(inode, i_ino)?))
+}
+
+#[inline(always)]
+fn pointer(structure: u64, offset: u32) -> Option<u64> {
+    number(structure, offset).filter(|&pointer: &u64| pointer != 0)
+}
+
+#[inline(always)]
+fn number<T>(structure: u64, offset: u32) -> Option<T> {
+    let address = structure.wrapping_add(u64::from(offset)) as *const T;
+    // SAFETY: the helper reads memory of the kernel and answers with an error where there is none.
+    unsafe { bpf_probe_read_kernel(address) }.ok()
 }
 
 /// The part of an owner that rules can ask for. No process has id 0, so that owner is nobody.
@@ -101,5 +131,5 @@ pub(crate) fn subject(owner: &Owner) -> Subject {
     if owner.pid == 0 {
         return Subject::UNKNOWN;
     }
-    Subject { uid: owner.uid, gid: owner.gid, exe: 0, cgroup: owner.cgroup }
+    Subject { uid: owner.uid, gid: owner.gid, exe: owner.exe, cgroup: owner.cgroup }
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use verdict::{
     Line, Tables,
-    abi::{Control, EXCHANGES_MAX, Exchange, Listener, ListenerKey, Losses, Owner},
+    abi::{Control, EXCHANGES_MAX, EXE_PATH, Exchange, Listener, ListenerKey, Losses, Owner},
 };
 
 /// Two slots of lines, one behind the other. The loader sets how many.
@@ -72,6 +72,10 @@ static CGROUP_ID: u64 = 0;
 #[unsafe(no_mangle)]
 static CGROUP_LEVEL: u32 = 0;
 
+/// See [`EXE_PATH`]; set by the loader from the running kernel's BTF.
+#[unsafe(no_mangle)]
+static EXE_OFFSETS: [u32; EXE_PATH] = [0; EXE_PATH];
+
 /// Cookie of the network namespace that this copy of the inbound program is attached to; set by the loader, because
 /// the program itself cannot ask (`sk_lookup_func_proto` in net/core/filter.c has no helper for it).
 #[unsafe(no_mangle)]
@@ -91,6 +95,13 @@ pub(crate) fn watched_cgroup() -> (u64, i32) {
     unsafe {
         (read_volatile(&raw const CGROUP_ID), read_volatile(&raw const CGROUP_LEVEL).cast_signed())
     }
+}
+
+/// The way from a task to its executable.
+#[inline(always)]
+pub(crate) fn exe_path() -> [u32; EXE_PATH] {
+    // SAFETY: as in `has`.
+    unsafe { read_volatile(&raw const EXE_OFFSETS) }
 }
 
 /// The namespace of the inbound program.

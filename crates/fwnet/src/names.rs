@@ -106,11 +106,9 @@ fn assumed_id(name: &str) -> u32 {
     (low | 0x8000_0000).min(u32::MAX - 1)
 }
 
-/// The number of an executable: its file's inode, with the device above it as the kernel keeps it (12 bits major, 20
-/// bits minor: MKDEV in include/linux/kdev_t.h). Inodes beyond 32 bits are mixed with the device, not cut.
-pub(crate) fn exe_id(device: u64, inode: u64) -> u64 {
-    let device = u64::from(rustix::fs::major(device)) << 20 | u64::from(rustix::fs::minor(device));
-    device.rotate_left(32) ^ inode
+/// The number of an executable by what stat(2) says of its file.
+fn exe_id(device: u64, inode: u64) -> u64 {
+    verdict::abi::exe(rustix::fs::major(device) << 20 | rustix::fs::minor(device), inode)
 }
 
 /// Name to number, from lines `name:password:number:...` (passwd(5), group(5)). Of two lines of one name the first

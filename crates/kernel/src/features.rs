@@ -1,9 +1,10 @@
 //! What this kernel offers the programs beyond the least: found out by loading, never by version.
 
-use verdict::abi::{FEATURE_CURRENT, FEATURE_MPTCP, FEATURE_RETVAL};
+use verdict::abi::{EXE_PATH, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, FEATURE_RETVAL};
 
 use crate::{
     attach::{AttachError, load},
+    btf::Btf,
     hook::Hook,
     object::{Numbers, ObjectError, open},
 };
@@ -12,9 +13,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features(pub(crate) u32);
 
-const ALL: [(u32, &str); 3] = [
+const ALL: [(u32, &str); 4] = [
     (FEATURE_RETVAL, "errno of a denied call can be chosen"),
     (FEATURE_CURRENT, "the running task can be asked for"),
+    (FEATURE_EXE, "the executable of a process is known"),
     (FEATURE_MPTCP, "extra MPTCP subflows are attributed to their owner"),
 ];
 
@@ -26,12 +28,13 @@ impl Features {
 
     /// Loads the connect program with all features, and where that fails with one at a time.
     pub(crate) fn probe() -> Result<Self, ObjectError> {
-        let all = ALL.into_iter().fold(0, |all, (feature, _)| all | feature);
+        let known = if exe_offsets().is_some() { u32::MAX } else { !FEATURE_EXE };
+        let all = known & ALL.into_iter().fold(0, |all, (feature, _)| all | feature);
         if Self::loads(all)?.is_ok() {
             return Ok(Self(all));
         }
         let mut found = 0;
-        for (feature, _) in ALL {
+        for (feature, _) in ALL.into_iter().filter(|(feature, _)| feature & known != 0) {
             if Self::loads(feature)?.is_ok() {
                 found |= feature;
             }
@@ -47,4 +50,21 @@ impl Features {
             .expect("the table has the connect hook");
         Ok(load(&mut object, connect).map(drop))
     }
+}
+
+/// The way from a task to its executable in the running kernel; `None` where its BTF does not tell it, or the fields
+/// are not as wide as the programs read them.
+pub(crate) fn exe_offsets() -> Option<[u32; EXE_PATH]> {
+    let btf = Btf::running().ok()?;
+    let field = |structure, name, size| {
+        btf.field(structure, name).filter(|field| field.size == size).map(|field| field.offset)
+    };
+    Some([
+        field("task_struct", "mm", 8)?,
+        field("mm_struct", "exe_file", 8)?,
+        field("file", "f_inode", 8)?,
+        field("inode", "i_ino", 8)?,
+        field("inode", "i_sb", 8)?,
+        field("super_block", "s_dev", 4)?,
+    ])
 }

@@ -18,7 +18,7 @@ use crate::{
     attach::{AttachError, attach, load},
     cgroup::Cgroup,
     event::Event,
-    features::Features,
+    features::{Features, exe_offsets},
     hook::{Hook, Scope},
     listeners::Listeners,
     netns::Netns,
@@ -168,6 +168,7 @@ impl Firewall {
             features: features.0 | wanted,
             event_bytes: EVENT_BYTES,
             cgroup: (attachments.cgroup.id(), attachments.cgroup.level()),
+            exe_offsets: exe_offsets().unwrap_or_default(),
             netns: 0,
         };
         let system = |what| move |source| LoadError::System { what, source };

@@ -11,6 +11,7 @@
 )]
 
 mod attach;
+mod btf;
 mod cgroup;
 mod event;
 mod features;
@@ -28,6 +29,7 @@ mod sockets;
 mod sys;
 
 pub use attach::AttachError;
+pub use btf::{Btf, BtfError, Field};
 pub use cgroup::{Cgroup, CgroupError, CgroupTree};
 pub use event::{Door, Event};
 pub use features::Features;

@@ -14,7 +14,9 @@ pub(crate) struct Listeners(
 );
 
 impl Listeners {
-    pub(crate) fn new(map: HashMap<MapData, [u8; 32], [u8; 48]>) -> Self {
+    pub(crate) fn new(
+        map: HashMap<MapData, [u8; size_of::<ListenerKey>()], [u8; size_of::<Listener>()]>,
+    ) -> Self {
         Self(map)
     }
 

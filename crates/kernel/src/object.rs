@@ -9,6 +9,7 @@ use std::{
 
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use verdict::abi::EXE_PATH;
 
 /// The committed object. `cargo xtask bpf` builds it from crates/ebpf.
 static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
@@ -77,6 +78,8 @@ pub(crate) struct Numbers {
     pub(crate) event_bytes: u32,
     /// Id of the cgroup that the hooks are attached to, and its depth below the root.
     pub(crate) cgroup: (u64, u32),
+    /// The way from a task to its executable, where `features` has it.
+    pub(crate) exe_offsets: [u32; EXE_PATH],
     /// Cookie of the network namespace that the inbound program is for.
     pub(crate) netns: u64,
 }
@@ -84,7 +87,16 @@ pub(crate) struct Numbers {
 impl Numbers {
     /// The least that a program loads with, to see whether it does.
     pub(crate) fn probing(features: u32) -> Self {
-        Self { slot_lines: 1, slot_rules: 1, features, event_bytes: 4096, cgroup: (0, 0), netns: 0 }
+        let exe_offsets = [0; EXE_PATH];
+        Self {
+            slot_lines: 1,
+            slot_rules: 1,
+            features,
+            event_bytes: 4096,
+            cgroup: (0, 0),
+            exe_offsets,
+            netns: 0,
+        }
     }
 }
 
@@ -106,6 +118,7 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, Objec
         .override_global("FEATURES", &numbers.features, true)
         .override_global("CGROUP_ID", &numbers.cgroup.0, true)
         .override_global("CGROUP_LEVEL", &numbers.cgroup.1, true)
+        .override_global("EXE_OFFSETS", numbers.exe_offsets.as_slice(), true)
         .override_global("NETNS_COOKIE", &numbers.netns, true)
         .map_max_entries("IMAGE", 2 * numbers.slot_lines)
         .map_max_entries("HITS", 4 * numbers.slot_rules)

@@ -31,12 +31,28 @@ pub const FEATURE_MPTCP: u32 = 1 << 2;
 /// The tripwire is wanted: judged sockets are marked.
 pub const FEATURE_TRIPWIRE: u32 = 1 << 3;
 
+/// The kernel's structures lead from a task to its executable.
+pub const FEATURE_EXE: u32 = 1 << 4;
+
+/// The pointers from a task to its executable's inode, and the two numbers there, as byte offsets: `task_struct.mm`,
+/// `mm_struct.exe_file`, `file.f_inode`, `inode.i_ino`, `inode.i_sb`, `super_block.s_dev`.
+pub const EXE_PATH: usize = 6;
+
+/// The number of an executable: its file's inode, with the device above it as the kernel keeps it (`dev_t`: 12 bits
+/// major, 20 bits minor, include/linux/kdev_t.h). Inodes beyond 32 bits are mixed with the device, not cut.
+#[inline(always)]
+pub const fn exe(device: u32, inode: u64) -> u64 {
+    (device as u64).rotate_left(32) ^ inode
+}
+
 /// Whose a socket is: stamped when the socket is created, before its process holds the descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Owner {
     /// cgroup v2 id.
     pub cgroup: u64,
+    /// The executable, see [`exe`]; 0 is unknown.
+    pub exe: u64,
     /// Process id (thread group), in the initial pid namespace.
     pub pid: u32,
     /// Thread id.
@@ -49,7 +65,7 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Owner>() == 40, "Owner has no padding");
+const _: () = assert!(size_of::<Owner>() == 48, "Owner has no padding");
 
 /// Key of map `LISTENERS`: a claimed local endpoint.
 #[derive(
@@ -83,7 +99,7 @@ pub struct Listener {
     pub owner: Owner,
 }
 
-const _: () = assert!(size_of::<Listener>() == 48, "Listener has no padding");
+const _: () = assert!(size_of::<Listener>() == 56, "Listener has no padding");
 
 /// Key of map `EXCHANGES`: an allowed datagram between a local port and a peer, whichever way it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
@@ -168,7 +184,7 @@ pub struct Event {
     pub padding: u8,
 }
 
-const _: () = assert!(size_of::<Event>() == 112, "Event has no hidden padding");
+const _: () = assert!(size_of::<Event>() == 120, "Event has no hidden padding");
 
 /// The one value of the per-CPU map `LOSSES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
