@@ -8,16 +8,16 @@ use std::{
 };
 
 use doors::storm::{self, Storm};
-use testbed::{Host, Network, Running};
+use testbed::{Network, Running};
 
 use crate::shared::{
-    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, counter, data, on,
-    run_on, somebody_comes, text, through, tool,
+    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, counter, data, host,
+    on, run_on, somebody_comes, star, text, through, tool,
 };
 
 /// A server, a client that is denied and one that is not: 10.7.0.1, .2 and .3.
 fn trio() -> Network {
-    Network::star(3)
+    star(3)
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn c4_c5_c6_c13_the_callers_buffer_decides_nothing() {
 
 #[test]
 fn c5_without_a_port_rule_no_accept_is_refused() {
-    let host = Host::new();
+    let host = host();
     let enforcing = Enforcing::on(&host, &["--deny", "198.51.100.7"]);
     let echo = Echo::serve(on(&host, || TcpListener::bind("127.0.0.1:0")).unwrap());
     assert_eq!(on(&host, || connect_errno(&echo.address.to_string())), None);
@@ -135,7 +135,7 @@ fn c7_failures_of_accept_pass_unchanged() {
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
     enforcing.stop();
-    let host = Host::new();
+    let host = host();
     let enforcing = Enforcing::on(&host, &["--deny", "127.0.0.2", "--port", "10000"]);
     let output = run_on(&host, "python3", &[data("accept_errors.py").to_str().unwrap()]);
     let expected = "not listening EINVAL\nnot a socket ENOTSOCK\nbad descriptor EBADF\ninterrupted EINTR\nempty EAGAIN\nbad pointer EFAULT\n";

@@ -10,16 +10,16 @@ use std::{
 
 use doors::{Protocol, Stage, outward};
 use serde_json::Value;
-use testbed::{Host, Network};
+use testbed::Host;
 
 use crate::shared::{
-    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, counter, data, on,
-    run_on, somebody_comes, text, through,
+    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, counter, data, host,
+    on, run_on, somebody_comes, star, text, through,
 };
 
 #[test]
 fn b1_denied_address_gives_eacces_and_sends_nothing() {
-    let network = Network::star(2);
+    let network = star(2);
     let [client, server] = network.hosts() else { panic!("a star of two") };
     let listener = server.namespace.inside(|| TcpListener::bind("0.0.0.0:20000")).unwrap();
     let enforcing = Enforcing::start(&client.cgroup, &[], &["--deny", "10.7.0.2"]);
@@ -37,7 +37,7 @@ fn b1_denied_address_gives_eacces_and_sends_nothing() {
 
 #[test]
 fn b2_denied_port_gives_eacces_on_loopback_and_elsewhere() {
-    let network = Network::star(2);
+    let network = star(2);
     let [client, server] = network.hosts() else { panic!("a star of two") };
     let _far = Echo::tcp(&server.namespace, "[::]:10000");
     let _near = Echo::tcp(&client.namespace, "[::]:10000");
@@ -50,7 +50,7 @@ fn b2_denied_port_gives_eacces_on_loopback_and_elsewhere() {
 
 #[test]
 fn b3_a_nonblocking_connect_is_denied_at_once() {
-    let host = Host::new();
+    let host = host();
     let enforcing = Enforcing::on(&host, &["--deny", "192.0.2.1"]);
     // There is no route to the address: the denial comes before anything looks for one.
     let error = on(&host, || through("connect-nonblocking", "192.0.2.1:80")).unwrap_err();
@@ -60,7 +60,7 @@ fn b3_a_nonblocking_connect_is_denied_at_once() {
 
 #[test]
 fn b4_one_denial_has_the_lines_of_the_module() {
-    let host = Host::new();
+    let host = host();
     for (debug, expected) in [
         ("0", &["! connect to 127.0.0.2:20000 denied"][..]),
         ("1", &["! connect to 127.0.0.2:20000", "! connect to 127.0.0.2:20000 denied"]),
@@ -84,7 +84,7 @@ fn facts(host: &Host, script: &str) -> Value {
 /// The same facts with rules that have nothing to do with them.
 #[track_caller]
 fn same_facts(script: &str, least: usize) {
-    let host = Host::new();
+    let host = host();
     let before = facts(&host, script);
     let enforcing =
         Enforcing::on(&host, &["--deny", "198.51.100.7", "--port", "10000", "--debug", "1"]);
@@ -101,7 +101,7 @@ fn b5_a_permitted_connect_has_the_kernels_own_result() {
 
 #[test]
 fn b6_mapped_and_ipv6_are_judged_and_other_families_are_not() {
-    let host = Host::new();
+    let host = host();
     host.namespace.add_address("lo", "fd09::2/128");
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     let enforcing =
@@ -128,7 +128,7 @@ fn b6_mapped_and_ipv6_are_judged_and_other_families_are_not() {
 
 #[test]
 fn b7_a_port_rule_means_tcp() {
-    let host = Host::new();
+    let host = host();
     let echo = Echo::udp(&host.namespace, "127.0.0.1:10000");
     let enforcing = Enforcing::on(&host, &["--port", "10000"]);
     on(&host, || {
@@ -145,7 +145,7 @@ fn b7_a_port_rule_means_tcp() {
 
 #[test]
 fn b8_the_unspecified_address_is_loopback() {
-    let host = Host::new();
+    let host = host();
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     for (rule, denied, allowed) in [
         ("127.0.0.1", ["0.0.0.0:20000", "[::ffff:0.0.0.0]:20000"], "[::]:20000"),
@@ -166,7 +166,7 @@ fn b8_the_unspecified_address_is_loopback() {
 /// The doors whose name begins so are refused, and open again afterwards.
 #[track_caller]
 fn judged(prefix: &str, least: usize) {
-    let host = Host::new();
+    let host = host();
     let _stream = Echo::tcp(&host.namespace, "[::]:20000");
     let _datagram = Echo::udp(&host.namespace, "127.0.0.2:20000");
     let doors: Vec<_> = outward().filter(|door| door.name.contains(prefix)).collect();
@@ -200,7 +200,7 @@ fn b11_mptcp_is_judged() {
 #[test]
 fn b12_every_datagram_is_judged_by_its_own_destination() {
     judged("udp", 4);
-    let host = Host::new();
+    let host = host();
     let good = Echo::udp(&host.namespace, "127.0.0.1:20000");
     let bad = Echo::udp(&host.namespace, "127.0.0.2:20000");
     let enforcing = Enforcing::on(&host, &["--deny", "127.0.0.2"]);
@@ -231,7 +231,7 @@ fn b15_b16_lengths_and_precedence_of_errors_are_the_kernels() {
 
 #[test]
 fn b17_disconnect_passes_and_each_udp_connect_is_judged() {
-    let host = Host::new();
+    let host = host();
     let enforcing = Enforcing::on(&host, &["--deny", "127.0.0.2"]);
     on(&host, || {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -249,7 +249,7 @@ fn b17_disconnect_passes_and_each_udp_connect_is_judged() {
 
 #[test]
 fn b18_a_socket_connected_before_and_passed_on_keeps_its_connection() {
-    let host = Host::new();
+    let host = host();
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     let mut stream = on(&host, || TcpStream::connect("127.0.0.2:20000")).unwrap();
     let enforcing = Enforcing::on(&host, &["--deny", "127.0.0.2"]);
@@ -277,7 +277,7 @@ fn b18_a_socket_connected_before_and_passed_on_keeps_its_connection() {
 #[test]
 fn b2_every_stream_door_is_closed_to_a_port_that_nobody_listens_on() {
     // A denial must not be taken for the refusal of a closed port, nor the other way round.
-    let host = Host::new();
+    let host = host();
     let enforcing = Enforcing::on(&host, &["--port", "10000"]);
     let start = Instant::now();
     for door in outward().filter(|door| door.protocol != Protocol::Udp) {

@@ -12,9 +12,9 @@ use std::{
 };
 
 use doors::{Attempt, Door, DoorError, Protocol, Stage, inward, listen, named, open};
-use testbed::{Host, Namespace, Network};
+use testbed::{Host, Namespace};
 
-use crate::shared::{EACCES, ECONNREFUSED, Enforcing, at, on};
+use crate::shared::{EACCES, ECONNREFUSED, Enforcing, at, host, on, star};
 
 /// How long accept() is watched while it must not wake. The client has its answer long before.
 const WATCHED: Duration = Duration::from_millis(60);
@@ -210,7 +210,7 @@ fn wrong(denied: bool, ends: &Ends) -> Option<String> {
 
 #[test]
 fn every_way_in_from_another_host() {
-    let network = Network::star(3);
+    let network = star(3);
     let [server, bad, good] = network.hosts() else { panic!("a star of three") };
     let client = |namespace| Client {
         namespace,
@@ -224,7 +224,7 @@ fn every_way_in_from_another_host() {
 
 #[test]
 fn every_way_in_on_loopback() {
-    let server = Host::new();
+    let server = host();
     server.namespace.add_address("lo", "10.9.0.66/32");
     server.namespace.add_address("lo", "fd09::66/128");
     let namespace = &server.namespace;

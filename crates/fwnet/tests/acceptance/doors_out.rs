@@ -7,9 +7,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use doors::{Attempt, Door, DoorError, Protocol, Stage, canonical, open, outward};
-use testbed::{Host, Network};
+use testbed::Host;
 
-use crate::shared::{DEADLINE, EACCES, Echo, Enforcing, at, on};
+use crate::shared::{DEADLINE, EACCES, Echo, Enforcing, at, host, on, star};
 
 const DENIED_PORT: u16 = 10_000;
 const PORT: u16 = 20_000;
@@ -140,7 +140,7 @@ fn judge(host: &Host, enforcing: impl FnOnce(&[&str]) -> Enforcing, peers: &Peer
 
 #[test]
 fn every_way_out_to_another_host() {
-    let network = Network::star(2);
+    let network = star(2);
     let [client, server] = network.hosts() else { panic!("a star of two") };
     let peers = Peers {
         v4: (network.address(1), "10.7.0.66".parse().unwrap()),
@@ -154,7 +154,7 @@ fn every_way_out_to_another_host() {
 
 #[test]
 fn every_way_out_on_loopback() {
-    let host = Host::new();
+    let host = host();
     let peers = Peers {
         v4: (Ipv4Addr::LOCALHOST, "127.0.0.2".parse().unwrap()),
         v6: (Ipv6Addr::LOCALHOST, "fd09::66".parse().unwrap()),

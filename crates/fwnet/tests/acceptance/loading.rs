@@ -9,17 +9,17 @@ use std::{
 
 use image::{Rule, RuleSet, compile};
 use kernel::{Attachments, Firewall, Netns};
-use testbed::{Cgroup, Host, Network};
+use testbed::{Cgroup, Host};
 use verdict::{Direction, Verdict};
 
 use crate::shared::{
-    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, fwnet, on,
-    somebody_comes,
+    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, fwnet, host, on,
+    somebody_comes, star,
 };
 
 /// A host whose loopback answers on port 20000, at every address.
 fn answering_host() -> (Host, Echo) {
-    let host = Host::new();
+    let host = host();
     let echo = Echo::tcp(&host.namespace, "[::]:20000");
     (host, echo)
 }
@@ -70,7 +70,7 @@ fn a2_without_deny_no_address_is_denied_and_the_log_says_so() {
 
 #[test]
 fn a3_any_number_of_ports_and_ranges() {
-    let host = Host::new();
+    let host = host();
     let ports = [10_000, 10_001, 11_000, 11_500, 11_999, 12_000];
     let _echoes: Vec<Echo> =
         ports.iter().map(|port| Echo::tcp(&host.namespace, &format!("[::]:{port}"))).collect();
@@ -141,7 +141,7 @@ fn a5_levels_change_what_is_printed_and_never_a_verdict() {
 #[test]
 fn a9_a_failure_half_way_leaves_nothing_attached() {
     // The last hook to be attached is the one in the network namespace: there is no place left for it.
-    let host = Host::new();
+    let host = host();
     let crowd = Cgroup::new();
     let mut rules = RuleSet { version: 1, ..RuleSet::default() };
     rules
@@ -181,7 +181,7 @@ fn deny_inbound_port() -> Rule {
 
 #[test]
 fn a10_success_is_one_line_that_shows_no_address_of_the_kernel() {
-    let host = Host::new();
+    let host = host();
     let lines = Enforcing::on(&host, &["--deny", "127.0.0.2", "--port", "10000"]).stop();
     let first: Vec<_> = lines.iter().filter(|line| line.starts_with("fwnet: enforcing")).collect();
     assert_eq!(first.len(), 1, "{lines:#?}");
@@ -198,7 +198,7 @@ fn a10_success_is_one_line_that_shows_no_address_of_the_kernel() {
 
 #[test]
 fn a11_takes_effect_at_once_and_an_acceptor_that_already_waits_gets_no_unchecked_connection() {
-    let network = Network::star(2);
+    let network = star(2);
     let [server, client] = network.hosts() else { panic!("a star of two") };
     let target = format!("{}:10000", network.address(0));
     // The process that waits in accept() was there before, and is in no judged cgroup.
@@ -264,7 +264,7 @@ fn a12_what_needs_no_privilege_works_without() {
 #[test]
 fn a11_nobody_comes_in_between() {
     // The first connection after the line "enforcing" is judged: there is no moment of half a firewall after it.
-    let network = Network::star(2);
+    let network = star(2);
     let [server, client] = network.hosts() else { panic!("a star of two") };
     let target = format!("{}:10000", network.address(0));
     let listener = server.namespace.inside(|| TcpListener::bind("0.0.0.0:10000")).unwrap();

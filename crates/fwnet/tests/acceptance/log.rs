@@ -8,15 +8,16 @@ use std::{
 
 use doors::storm::{self, Storm};
 use serde_json::Value;
-use testbed::{Host, Network};
 
-use crate::shared::{DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, at, connect_errno, on};
+use crate::shared::{
+    DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, at, connect_errno, host, on, star,
+};
 
 #[test]
 fn b14_threads_on_distinct_targets_get_no_wrong_verdict_and_no_wrong_event() {
     const THREADS: u8 = 16;
     const EACH: usize = 100;
-    let host = Host::new();
+    let host = host();
     // The lower half of the targets is denied; nobody listens anywhere.
     let enforcing = Enforcing::on(&host, &["--deny", "127.1.0.0/29", "--debug", "1", "-o", "json"]);
     let targets: Vec<SocketAddr> =
@@ -84,7 +85,7 @@ fn b14_threads_on_distinct_targets_get_no_wrong_verdict_and_no_wrong_event() {
 #[test]
 fn f4_j3_events_are_limited_counts_are_exact_and_what_is_not_shown_is_told() {
     const COUNT: u64 = 60_000;
-    let host = Host::new();
+    let host = host();
     let enforcing = Enforcing::on(&host, &["--deny", "127.0.0.2", "-o", "json"]);
     let storm = Storm {
         door: doors::named("connect").unwrap(),
@@ -110,7 +111,7 @@ fn f4_j3_events_are_limited_counts_are_exact_and_what_is_not_shown_is_told() {
 
 #[test]
 fn j1_the_lines_of_the_module_and_nothing_else_begin_with_its_mark() {
-    let network = Network::star(2);
+    let network = star(2);
     let [server, client] = network.hosts() else { panic!("a star of two") };
     let _port = server.namespace.inside(|| TcpListener::bind("0.0.0.0:10000")).unwrap();
     let enforcing = Enforcing::on(
@@ -189,7 +190,7 @@ fn check(event: &Value, facts: &[(&str, Value)]) {
 
 #[test]
 fn j2_events_have_every_field_under_the_names_of_ecs() {
-    let network = Network::star(2);
+    let network = star(2);
     let [server, client] = network.hosts() else { panic!("a star of two") };
     let enforcing = Enforcing::on(
         server,
@@ -270,7 +271,7 @@ fn j2_events_have_every_field_under_the_names_of_ecs() {
 #[test]
 fn j3_no_denial_is_silent() {
     // Every door's denial is told at least once; nothing is told of what is allowed.
-    let host = Host::new();
+    let host = host();
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     let enforcing = Enforcing::on(&host, &["--deny", "127.0.0.0/8"]);
     let mut expected = Vec::new();

@@ -6,10 +6,17 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails, its functions as well")]
 
 mod accepting;
+mod command_line;
 mod connecting;
 mod doors_in;
 mod doors_out;
+mod foreign;
 mod loading;
 mod log;
 mod mechanism;
+mod race;
 mod shared;
+mod suite;
+mod table;
+mod tools;
+mod untouched;

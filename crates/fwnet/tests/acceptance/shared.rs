@@ -1,6 +1,7 @@
 //! What every test starts from: `fwnet run` on a host of the test's own, servers that tell who came, and attempts.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     ffi::OsString,
     fs,
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -20,7 +21,7 @@ use doors::{Attempt, DoorError, Opened, named, open};
 use kernel::CgroupTree;
 use rustix::process::Signal;
 use serde_json::Value;
-use testbed::{Cgroup, Host, Namespace, Running};
+use testbed::{Cgroup, Host, Namespace, Network, Running};
 
 /// Nothing that works takes nearly as long, even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,6 +32,34 @@ pub(crate) const ECONNREFUSED: i32 = 111;
 
 /// The program under test.
 const FWNET: &str = env!("CARGO_BIN_EXE_fwnet");
+
+/// A host, whose maker is the only test of this process that runs: to visit a host's cgroup is a thing of the whole
+/// process, and what another test does meanwhile would be judged there. (Where every test is a process of its own, nobody
+/// waits.)
+#[track_caller]
+pub(crate) fn host() -> Host {
+    take_turn();
+    Host::new()
+}
+
+/// The same for several hosts around a switch.
+#[track_caller]
+pub(crate) fn star(count: u8) -> Network {
+    take_turn();
+    Network::star(count)
+}
+
+/// Waits until every other thread that did this has ended; it is this thread's turn until its own end.
+fn take_turn() {
+    static TURNS: Mutex<()> = Mutex::new(());
+    thread_local! {
+        static TURN: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+    }
+    TURN.with_borrow_mut(|turn| {
+        // A test that failed in its turn has harmed nothing but itself.
+        turn.get_or_insert_with(|| TURNS.lock().unwrap_or_else(PoisonError::into_inner));
+    });
+}
 
 /// A running `fwnet run`.
 #[derive(Debug)]

@@ -1,0 +1,70 @@
+"""Runs CPython's own test.test_socket, without VSOCK (which talks to the hypervisor), and prints as JSON how each test
+ended: ok, skipped, failure, error. Arguments, if any, name the tests to run."""
+
+import json
+import os
+import sys
+import tempfile
+import unittest
+
+from test import support
+
+# As `python -m test` has it where no resource is asked for: nothing beyond this machine is tried.
+support.use_resources = []
+
+
+class Outcomes(unittest.TestResult):
+    """Every test's ending by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.of = {}
+        self.why = {}
+
+    def addSuccess(self, test):
+        self.of.setdefault(test.id(), "ok")
+
+    def addSkip(self, test, reason):
+        self.of[test.id()] = "skipped"
+
+    def addFailure(self, test, trace):
+        self.of[test.id()] = "failure"
+        self.why[test.id()] = self._exc_info_to_string(trace, test)
+
+    def addError(self, test, trace):
+        self.of[test.id()] = "error"
+        self.why[test.id()] = self._exc_info_to_string(trace, test)
+
+    def addExpectedFailure(self, test, trace):
+        self.of[test.id()] = "expected failure"
+
+    def addUnexpectedSuccess(self, test):
+        self.of[test.id()] = "unexpected success"
+
+    def addSubTest(self, test, subtest, trace):
+        if trace is not None:
+            self.of[test.id()] = "failure"
+            self.why[subtest.id()] = self._exc_info_to_string(trace, test)
+
+
+def tests(suite):
+    for entry in suite:
+        if isinstance(entry, unittest.TestSuite):
+            yield from tests(entry)
+        elif "VSOCK" not in entry.id() and (not wanted or entry.id() in wanted):
+            yield entry
+
+
+wanted = set(sys.argv[1:])
+with tempfile.TemporaryDirectory() as directory:
+    os.chdir(directory)
+    # What a test prints is not what this program prints.
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    outcomes = Outcomes()
+    # As a suite, for what classes and the module set up.
+    everything = unittest.defaultTestLoader.loadTestsFromName("test.test_socket")
+    unittest.TestSuite(tests(everything)).run(outcomes)
+    os.chdir("/")
+json.dump({"outcomes": outcomes.of, "why": outcomes.why}, report)
+report.close()
