@@ -3,6 +3,7 @@
 //! A library beside the thin binary because the tests of `tests/tidy.rs` ask the same questions as the commands do:
 //! which files are there, and does the committed BPF object come from the committed source.
 
+pub mod bench;
 pub mod bpf;
 pub mod demo;
 pub mod packages;

@@ -2,12 +2,13 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xtask::{bpf, demo, test};
+use xtask::{bench, bpf, demo, test};
 
 /// The developer's commands of fwnet.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Xtask {
+    Bench(bench::Bench),
     Bpf(bpf::Bpf),
     Demo(demo::Demo),
     Test(test::Test),
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let outcome = match Xtask::parse() {
         Xtask::Bpf(command) => command.run(),
         // These have the last line themselves, also when they stop early.
+        Xtask::Bench(command) => return command.run(),
         Xtask::Demo(command) => return command.run(),
         Xtask::Test(command) => return command.run(),
     };
