@@ -3,16 +3,16 @@
 use std::{
     fs,
     net::{TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
 };
 
 use image::{AddressSet, Rule, RuleSet, Service, compile};
 use kernel::{Attachments, Firewall, Netns, snapshot};
-use rustix::process::Signal;
+use rustix::{
+    process::{Pid, Signal},
+    thread::gettid,
+};
 use testbed::{Host, wait_until};
 use verdict::{Address, Direction, Verdict};
 
@@ -49,20 +49,21 @@ fn f2_unloading_under_a_thousand_blocked_acceptors() {
         on(&host, || (0..ACCEPTORS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect());
     let addresses: Vec<_> =
         listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-    let begun = Arc::new(AtomicUsize::new(0));
+    let begun = Arc::new(Mutex::new(Vec::new()));
     let threads: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
             let begun = Arc::clone(&begun);
             let accept = move || {
-                begun.fetch_add(1, Ordering::SeqCst);
+                begun.lock().unwrap().push(gettid());
                 listener.accept().map(|(_, from)| from)
             };
             thread::Builder::new().stack_size(64 << 10).spawn(accept).unwrap()
         })
         .collect();
     wait_until(DEADLINE, "every acceptor sleeps", || {
-        begun.load(Ordering::SeqCst) == ACCEPTORS && sleeping_acceptors() == ACCEPTORS
+        let begun = begun.lock().unwrap();
+        begun.len() == ACCEPTORS && begun.iter().all(|thread| sleeps_in_accept(*thread))
     });
     enforcing.stop();
     assert!(threads.iter().all(|thread| !thread.is_finished()), "unloading woke an acceptor");
@@ -73,15 +74,9 @@ fn f2_unloading_under_a_thousand_blocked_acceptors() {
     }
 }
 
-/// Threads of this process that sleep in accept().
-fn sleeping_acceptors() -> usize {
-    fs::read_dir("/proc/self/task")
-        .unwrap()
-        .flatten()
-        .filter(|task| {
-            fs::read_to_string(task.path().join("wchan")).is_ok_and(|call| call.contains("accept"))
-        })
-        .count()
+fn sleeps_in_accept(thread: Pid) -> bool {
+    fs::read_to_string(format!("/proc/self/task/{thread}/wchan"))
+        .is_ok_and(|call| call.contains("accept"))
 }
 
 /// A firewall of somebody else on this host, by which 127.0.0.9 is denied.

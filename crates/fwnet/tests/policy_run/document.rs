@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -55,7 +55,7 @@ impl Document {
         arguments: &[&str],
     ) -> Enforcing {
         let path = self.path();
-        let mut all = vec!["--policy", text(&path)];
+        let mut all = vec!["--policy", path.to_str().unwrap()];
         all.extend(arguments);
         Enforcing::start(cgroup, namespaces, &all)
     }
@@ -64,7 +64,8 @@ impl Document {
     #[track_caller]
     pub(crate) fn swap(&self, enforcing: &Enforcing, policy: &str, version: u32) {
         self.write(policy);
-        read_again(enforcing);
+        let pid = i32::try_from(enforcing.pid()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::HUP).unwrap();
         enforcing.line(&format!("(version {version})"));
     }
 }
@@ -74,16 +75,4 @@ impl Drop for Document {
         // What stays in the directory for temporary files does no harm.
         let _ = fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Sends SIGHUP.
-#[track_caller]
-pub(crate) fn read_again(enforcing: &Enforcing) {
-    let pid = i32::try_from(enforcing.pid()).ok().and_then(Pid::from_raw).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
-}
-
-/// A path as the text that every path here is.
-pub(crate) fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }

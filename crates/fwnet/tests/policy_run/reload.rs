@@ -3,17 +3,20 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
+    fs,
     net::UdpSocket,
+    path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
-use testbed::{Host, Network, wait_until};
+use rustix::process::Signal;
+use testbed::{Host, Network, Running};
 
 use crate::{
-    document::{Document, read_again},
+    document::Document,
     shared::{DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, connect_errno, on},
 };
 
@@ -169,32 +172,39 @@ fn a_file_that_does_not_compile_changes_nothing_and_says_where() {
     let host = Host::new();
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     let document = Document::new("deny any -> 127.0.0.2\n");
-    let enforcing = document.enforce(&host, &[]);
-    let refused = |attempt: u32, text: &str, says: &[&str]| {
-        document.write(text);
-        read_again(&enforcing);
-        wait_until(DEADLINE, "what is wrong is said", || {
-            let lines = enforcing.lines();
-            let said = lines.iter().filter(|line| line.contains("nothing is changed")).count();
-            said == attempt as usize
-                && says.iter().all(|says| lines.iter().any(|line| line.contains(says)))
-        });
-        assert_eq!(on(&host, || connect_errno("127.0.0.2:20000")), Some(EACCES));
-        assert_eq!(on(&host, || connect_errno("127.0.0.1:20000")), None);
+    let path = document.path();
+    let mut running = begin(&host, &path);
+    running.wait_for_line("fwnet: enforcing", DEADLINE);
+    let denied = |address: &str| on(&host, || connect_errno(&format!("{address}:20000")));
+    let refused = |says: &[&str]| {
+        let seen = running.lines().len();
+        running.signal(Signal::HUP);
+        running.wait_for_line_after(seen, "nothing is changed, version 1 stays", DEADLINE);
+        let lines = running.lines().split_off(seen);
+        for says in says {
+            assert!(lines.iter().any(|line| line.contains(says)), "{says}: {lines:#?}");
+        }
+        assert_eq!((denied("127.0.0.2"), denied("127.0.0.1")), (Some(EACCES), None));
     };
-    refused(1, "deny any -> 127.0.0.1\ndeny any -> wbe : tcp/22\n", &["wbe", "p.fwnet:2:13"]);
-    refused(2, "deny any -> 127.0.0.1 : tcp/70000\n", &["70000", "p.fwnet:1:"]);
-    std::fs::remove_file(document.path()).unwrap();
-    read_again(&enforcing);
-    wait_until(DEADLINE, "a file that is gone changes nothing", || {
-        enforcing.lines().iter().filter(|line| line.contains("nothing is changed")).count() == 3
-    });
-    assert_eq!(on(&host, || connect_errno("127.0.0.2:20000")), Some(EACCES));
+    document.write("deny any -> 127.0.0.1\ndeny any -> wbe : tcp/22\n");
+    refused(&["wbe", "p.fwnet:2:13"]);
+    document.write("deny any -> 127.0.0.1 : tcp/70000\n");
+    refused(&["70000", "p.fwnet:1:"]);
+    fs::remove_file(&path).unwrap();
+    refused(&["p.fwnet", "No such file"]);
     // And what is right again is enforced, as the next version.
-    document.swap(&enforcing, "deny any -> 127.0.0.1\n", 2);
-    assert_eq!(on(&host, || connect_errno("127.0.0.1:20000")), Some(EACCES));
-    assert_eq!(on(&host, || connect_errno("127.0.0.2:20000")), None);
-    enforcing.stop();
+    document.write("deny any -> 127.0.0.1\n");
+    running.signal(Signal::HUP);
+    running.wait_for_line("(version 2)", DEADLINE);
+    assert_eq!((denied("127.0.0.2"), denied("127.0.0.1")), (None, Some(EACCES)));
+    running.signal(Signal::INT);
+    assert!(running.wait(DEADLINE).success());
+}
+
+/// Starts `fwnet run` with a policy that may be no good.
+fn begin(host: &Host, policy: &Path) -> Running {
+    let arguments = ["--policy", policy.to_str().unwrap()];
+    Enforcing::begin(&host.cgroup, &[&host.namespace], &arguments)
 }
 
 #[test]
@@ -202,11 +212,7 @@ fn a_file_that_does_not_compile_enforces_nothing_at_the_start() {
     let host = Host::new();
     let document = Document::new("deny any -> wbe : tcp/22\n");
     let path = document.path();
-    let mut running = Enforcing::begin(
-        &host.cgroup,
-        &[&host.namespace],
-        &["--policy", crate::document::text(&path)],
-    );
+    let mut running = begin(&host, &path);
     let status = running.wait(DEADLINE);
     let lines = running.lines();
     assert_eq!(status.code(), Some(2), "{lines:#?}");
