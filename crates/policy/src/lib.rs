@@ -3,6 +3,7 @@
 //! Meaning only: no I/O, no clock, no randomness. Everything takes bytes, trees and moments as arguments. A reader's way
 //! through: [`syntax`] is what a document says, [`parse`](parse()) reads it, [`Diagnostics`] is what is wrong with it.
 
+pub mod analysis;
 mod check;
 mod compile;
 mod diagnostic;
