@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-use crate::verbs::{check, convert, doctor, fmt, run};
+use crate::verbs::{check, convert, doctor, explain, fmt, import, run};
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
 #[derive(Debug, Parser)]
@@ -23,10 +23,14 @@ pub(crate) enum Verb {
     Doctor(doctor::Typed),
     /// Say what is wrong with policies, whether they lock anybody out, and how large they are on each host
     Check(check::Typed),
+    /// Say what happens to a connection, at each end, by which rule, and what would change it
+    Explain(explain::Typed),
     /// Write policies the one way they are written
     Fmt(fmt::Typed),
     /// Turn a policy from text to JSON or back
     Convert(convert::Typed),
+    /// Turn rules of nftables or Kubernetes into a policy, and name what cannot be expressed
+    Import(import::Typed),
 }
 
 /// How to print.

@@ -3,7 +3,9 @@
 pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod fmt;
+pub(crate) mod import;
 pub(crate) mod run;
 
 use std::process::ExitCode;
@@ -16,7 +18,9 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(typed) => run::run(typed),
         Verb::Doctor(typed) => doctor::run(&typed),
         Verb::Check(typed) => Ok(check::run(&typed)),
+        Verb::Explain(typed) => Ok(explain::run(&typed)),
         Verb::Fmt(typed) => Ok(fmt::run(&typed)),
         Verb::Convert(typed) => Ok(convert::run(&typed)),
+        Verb::Import(typed) => Ok(import::run(&typed)),
     }
 }

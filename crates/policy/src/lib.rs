@@ -10,6 +10,7 @@ mod diagnostic;
 mod explain;
 mod facts;
 mod format;
+mod import;
 mod incremental;
 pub mod inventory;
 mod json;
@@ -33,6 +34,7 @@ pub use explain::{
 };
 pub use facts::{Facts, Identities, NoIdentities};
 pub use format::format;
+pub use import::{Gap, ImportError, Imported, import_network_policies, import_nftables};
 pub use incremental::{Change, Compiler, EditError, Enforcer};
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};
 pub use json::{FromJson, from_json, json_schema, to_json};
