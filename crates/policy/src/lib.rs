@@ -23,6 +23,7 @@ mod read_aloud;
 mod resolve;
 mod span;
 pub mod syntax;
+mod trial;
 
 pub use check::{Checked, Source, check};
 pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
@@ -43,3 +44,6 @@ pub use policy::{Policy, PolicyRule};
 pub use read_aloud::{Said, Spoken, read_aloud};
 pub use span::{LineIndex, Position, Span};
 pub use syntax::{Document, Mode, Rule, Tier, Way};
+pub use trial::{
+    FailedFlow, IMAGES_MAX, JUDGEMENTS_MAX, PROCESSES_MAX, TestResult, TrialError, run_tests,
+};

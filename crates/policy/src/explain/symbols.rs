@@ -8,7 +8,7 @@ use verdict::Subject;
 use crate::{
     facts::Identities,
     policy::Policy,
-    syntax::{Failsafe, Process, Statement, Word},
+    syntax::{Failsafe, Process, Statement, Word, is_bare},
 };
 
 /// Where the numbers of named users and groups begin; below, numbers are what they say. The largest one is no user's.
@@ -71,9 +71,37 @@ impl Symbols {
         subject
     }
 
+    /// A process as a policy writes it, brackets included; nothing for a process that no rule names.
+    pub(crate) fn spell(&self, subject: &Subject) -> String {
+        fn name<T: PartialEq>(known: &BTreeMap<String, T>, value: &T) -> Option<String> {
+            known.iter().find(|(_, own)| *own == value).map(|(name, _)| quoted(name))
+        }
+        let number = |number: u32, known: &BTreeMap<String, u32>| {
+            (number != u32::MAX).then(|| name(known, &number).unwrap_or_else(|| number.to_string()))
+        };
+        let said: Vec<String> = [
+            ("user", number(subject.uid, &self.users)),
+            ("group", number(subject.gid, &self.groups)),
+            ("exe", name(&self.exes, &subject.exe)),
+            ("unit", name(&self.units, &subject.cgroup)),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| format!("{key}={value}")))
+        .collect();
+        if said.is_empty() { String::new() } else { format!("[{}]", said.join(" ")) }
+    }
+
     /// A process that no rule names.
     pub(crate) const STRANGER: Subject =
         Subject { uid: u32::MAX, gid: u32::MAX, exe: 0, cgroup: 0 };
+}
+
+/// A word as a policy writes it.
+fn quoted(word: &str) -> String {
+    if is_bare(word) {
+        return word.to_owned();
+    }
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn processes(policy: &Policy) -> impl Iterator<Item = &Process> {

@@ -1,0 +1,160 @@
+//! The services and processes that a test speaks of: one of each kind that rules tell apart.
+
+use std::{collections::BTreeSet, fmt};
+
+use image::{RuleSet, Service};
+use verdict::{Direction, Protocol, Subject};
+
+use super::PROCESSES_MAX;
+use crate::{
+    explain::Symbols,
+    facts::Identities as _,
+    policy::Policy,
+    resolve::ServiceNames,
+    syntax::{self, Failsafe, PortRange, Process, ServiceKind, Statement, Word},
+};
+
+/// A port of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Point {
+    pub(super) protocol: Protocol,
+    /// 0 for a protocol without ports.
+    pub(super) port: u16,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = if has_ports(self.protocol) {
+            PortRange { first: self.port, last: self.port }
+        } else {
+            PortRange::ALL
+        };
+        ServiceKind::Ports(self.protocol, ports).fmt(to)
+    }
+}
+
+fn has_ports(protocol: Protocol) -> bool {
+    protocol == Protocol::TCP || protocol == Protocol::UDP
+}
+
+/// One point of each kind among `wanted`, services of a test of `policy`.
+pub(super) fn points(
+    policies: &[Policy],
+    policy: &Policy,
+    wanted: &[syntax::Service],
+) -> Vec<Point> {
+    let wanted = ServiceNames::new(policy).of(wanted);
+    let mut services = wanted.clone();
+    for policy in policies {
+        let names = ServiceNames::new(policy);
+        for (_, said) in policy.document.statements() {
+            match said {
+                Statement::Rule(rule) => services.extend(names.of(&rule.services)),
+                Statement::Failsafe(Failsafe::Flows(flows)) => {
+                    services.extend(names.of(&flows.services))
+                }
+                Statement::Failsafe(Failsafe::None)
+                | Statement::Tier(_)
+                | Statement::Mode(_)
+                | Statement::Name(_)
+                | Statement::Default(_)
+                | Statement::Inbound(_)
+                | Statement::Test(_) => {}
+            }
+        }
+    }
+    let mut points = BTreeSet::new();
+    for protocol in [Protocol::TCP, Protocol::UDP] {
+        // Port 0 is never connected to, so the first piece begins at 1.
+        let mut starts = BTreeSet::from([1]);
+        for service in services.iter().filter(|service| service.protocol == Some(protocol)) {
+            starts.insert(service.ports.first.max(1));
+            starts.extend(service.ports.last.checked_add(1));
+        }
+        points.extend(starts.into_iter().map(|port| Point { protocol, port }));
+    }
+    let named: BTreeSet<u8> =
+        services.iter().filter_map(|service| service.protocol).map(|own| own.0).collect();
+    let portless = (0..=u8::MAX).map(Protocol).filter(|&protocol| !has_ports(protocol));
+    let (known, unknown): (Vec<Protocol>, Vec<Protocol>) =
+        portless.partition(|protocol| named.contains(&protocol.0));
+    let portless = known.into_iter().chain(unknown.into_iter().next());
+    points.extend(portless.map(|protocol| Point { protocol, port: 0 }));
+    let wants = |point: &Point| wanted.iter().any(|service| serves(service, *point));
+    points.into_iter().filter(wants).collect()
+}
+
+fn serves(service: &Service, point: Point) -> bool {
+    service.protocol.is_none_or(|protocol| protocol == point.protocol)
+        && (!has_ports(point.protocol)
+            || (service.ports.first..=service.ports.last).contains(&point.port))
+}
+
+/// One process of each kind that the rules of a host tell apart in one direction, of those that `process` describes;
+/// `None` if there are more than [`PROCESSES_MAX`].
+pub(super) fn subjects(
+    rules: &RuleSet,
+    direction: Direction,
+    process: Option<&Process>,
+    symbols: &Symbols,
+) -> Option<Vec<Subject>> {
+    let tests =
+        || rules.rules.iter().filter(|rule| rule.direction == direction).map(|rule| &rule.subject);
+    let described =
+        process.map(|Process { user, group, exe, unit, span: _ }| (user, group, exe, unit));
+    let number = |word: &Word| word.text.parse::<u32>().ok();
+    let users = kinds(
+        described.map(|(user, ..)| user),
+        |word| number(word).or_else(|| symbols.user(&word.text)),
+        tests().flat_map(|test| test.users.iter().copied()),
+        Symbols::STRANGER.uid,
+    );
+    let groups = kinds(
+        described.map(|(_, group, ..)| group),
+        |word| number(word).or_else(|| symbols.group(&word.text)),
+        tests().flat_map(|test| test.groups.iter().copied()),
+        Symbols::STRANGER.gid,
+    );
+    let exes = kinds(
+        described.map(|(_, _, exe, _)| exe),
+        |word| symbols.exe(&word.text),
+        tests().flat_map(|test| test.exes.iter().copied()),
+        Symbols::STRANGER.exe,
+    );
+    let units = kinds(
+        described.map(|(.., unit)| unit),
+        |word| symbols.unit(&word.text),
+        tests().flat_map(|test| test.units.iter().copied()),
+        Symbols::STRANGER.cgroup,
+    );
+    let count = [groups.len(), exes.len(), units.len()]
+        .into_iter()
+        .try_fold(users.len(), |count, more| count.checked_mul(more))?;
+    if count > PROCESSES_MAX {
+        return None;
+    }
+    let mut subjects = Vec::with_capacity(count);
+    for &uid in &users {
+        for &gid in &groups {
+            for &exe in &exes {
+                subjects.extend(units.iter().map(|&cgroup| Subject { uid, gid, exe, cgroup }));
+            }
+        }
+    }
+    Some(subjects)
+}
+
+/// The values of one facet: those that are described, or else those that rules name and one that none names.
+fn kinds<T: Ord>(
+    described: Option<&Vec<Word>>,
+    look_up: impl Fn(&Word) -> Option<T>,
+    named: impl Iterator<Item = T>,
+    stranger: T,
+) -> Vec<T> {
+    if let Some(words) = described.filter(|words| !words.is_empty()) {
+        return words.iter().filter_map(look_up).collect();
+    }
+    // The one that no rule names first: a flow that fails is told as simply as can be.
+    let named: BTreeSet<T> = named.filter(|value| *value != stranger).collect();
+    std::iter::once(stranger).chain(named).collect()
+}
