@@ -13,28 +13,36 @@ use verdict::{
     rule_flags,
 };
 
-use crate::maps::{EXCHANGES, Slot};
+use crate::{
+    judge::Witness,
+    maps::{EXCHANGES, Slot},
+};
 
 /// Whether the denied `flow` answers a datagram that was allowed a short while ago.
 #[inline(always)]
-pub(crate) fn answers(slot: &Slot, flow: &Flow, decision: &Decision, netns: u64) -> bool {
+pub(crate) fn answers(
+    slot: &Slot,
+    flow: &Flow,
+    decision: &Decision,
+    witness: &impl Witness,
+) -> bool {
     if !concerns(slot, flow) || rule_flags(decision.enforced.rule, slot) & RULE_DEFAULT == 0 {
         return false;
     }
     // SAFETY: the value is copied at once.
-    let Some(&seen) = (unsafe { EXCHANGES.get(key(flow, netns)) }) else { return false };
+    let Some(&seen) = (unsafe { EXCHANGES.get(key(flow, witness.netns())) }) else { return false };
     // SAFETY: a helper without pointers.
     unsafe { bpf_ktime_get_boot_ns() }.saturating_sub(seen) < ANSWER_NS
 }
 
 /// Remembers an allowed datagram. When the table is full the least recently used entry goes.
 #[inline(always)]
-pub(crate) fn remember(slot: &Slot, flow: &Flow, netns: u64) {
+pub(crate) fn remember(slot: &Slot, flow: &Flow, witness: &impl Witness) {
     if concerns(slot, flow) {
         // SAFETY: a helper without pointers.
         let now = unsafe { bpf_ktime_get_boot_ns() };
         // Without memory for it the answer is judged like any other datagram.
-        let _kept = EXCHANGES.insert(key(flow, netns), now, 0);
+        let _kept = EXCHANGES.insert(key(flow, witness.netns()), now, 0);
     }
 }
 

@@ -4,15 +4,16 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
-    Decision, Flow, RuleNumber,
+    Decision, Flow, RuleNumber, Subject,
     abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED},
     closed, decide, image_flags,
-    layout::{FLAG_LOG, RULE_LOG, RULE_REFUSE},
+    layout::{FLAG_LOG, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
     rule_flags,
 };
 
 use crate::{
     answers::{answers, remember},
+    identity::subject,
     maps::{HITS, Slot, has, slot_rules},
     report::report,
 };
@@ -25,24 +26,39 @@ const REFUSE: i32 = 0;
 const EACCES: i32 = 13;
 const ECONNREFUSED: i32 = 111;
 
-/// Where a flow was seen, besides what decides it.
-pub(crate) struct Sight {
-    pub(crate) hook: Hook,
-    pub(crate) socket: u64,
-    pub(crate) netns: u64,
+/// What a hook can tell of a flow besides what decides it. Each answer costs a helper or more, so it is asked for only
+/// where somebody wants to know: most flows are allowed and nobody does.
+pub(crate) trait Witness {
+    /// Through which hook the flow was seen.
+    fn hook(&self) -> Hook;
+    /// Whose socket it is.
+    fn owner(&self) -> Owner;
+    /// The socket's cookie; 0 where there is none.
+    fn socket(&self) -> u64;
+    /// The network namespace's cookie.
+    fn netns(&self) -> u64;
+
+    /// The process, where a rule of the image asks for one.
+    #[inline(always)]
+    fn subject(&self, slot: &Slot) -> Subject {
+        if image_flags(slot) & FLAG_SUBJECTS == 0 {
+            Subject::UNKNOWN
+        } else {
+            subject(&self.owner())
+        }
+    }
 }
 
-/// Judges, counts and reports a flow; `true` is allowed. An answer to an allowed datagram passes uncounted. Without an image in reach the flow is denied: that cannot
-/// happen between attach and detach, and if it did, open would be the wrong way to fail.
+/// Judges, counts and reports a flow; `true` is allowed. An answer to an allowed datagram passes uncounted.
 #[inline(always)]
-pub(crate) fn allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) -> (bool, Decision) {
+pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool, Decision) {
     let decision = decide(flow, slot);
-    if decision.denies() && answers(slot, flow, &decision, sight.netns) {
+    if decision.denies() && answers(slot, flow, &decision, witness) {
         return (true, decision);
     }
     count(slot, &decision);
     if !decision.denies() {
-        remember(slot, flow, sight.netns);
+        remember(slot, flow, witness);
     }
     let wanted = decision.denies()
         || slot.report & REPORT_ALLOWED != 0
@@ -50,20 +66,20 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) ->
             && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
         || decision.would.verdict as u8 != decision.enforced.verdict as u8;
     if wanted {
-        report(slot, flow, &decision, owner, sight);
+        report(slot, flow, &decision, witness);
     }
     (!decision.denies(), decision)
 }
 
 /// Judges a claim on a local port: refused where no peer at all could be accepted.
 #[inline(always)]
-pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, owner: &Owner, sight: &Sight) -> bool {
+pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> bool {
     if !closed(flow, slot) {
         return true;
     }
     let decision = decide(flow, slot);
     count(slot, &decision);
-    report(slot, flow, &decision, owner, sight);
+    report(slot, flow, &decision, witness);
     false
 }
 
@@ -78,13 +94,15 @@ pub(crate) fn refuse(slot: &Slot, rule: RuleNumber) -> i32 {
     REFUSE
 }
 
-/// Exact: no count is lost, whatever interrupts whom.
+/// Exact: no count is lost, whatever interrupts whom. The would-be verdict counts where another rule would make it.
 #[inline(always)]
 fn count(slot: &Slot, decision: &Decision) {
     let rules = slot_rules();
     let first = slot.number() * rules;
     hit(first + u32::from(decision.enforced.rule.0));
-    hit(first + 2 * rules + u32::from(decision.would.rule.0));
+    if decision.would.rule.0 != decision.enforced.rule.0 {
+        hit(first + 2 * rules + u32::from(decision.would.rule.0));
+    }
 }
 
 #[inline(always)]

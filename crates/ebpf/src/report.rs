@@ -3,17 +3,17 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use verdict::{
     Cell, Decision, Flow,
-    abi::{EVENT_BURST, EVENT_COST_NS, Event, Owner},
+    abi::{EVENT_BURST, EVENT_COST_NS, Event},
 };
 
 use crate::{
-    judge::Sight,
+    judge::Witness,
     maps::{EVENTS, LOSSES, Slot},
 };
 
 /// Sends one event, or counts it as lost.
 #[inline(always)]
-pub(crate) fn report(slot: &Slot, flow: &Flow, decision: &Decision, owner: &Owner, sight: &Sight) {
+pub(crate) fn report(slot: &Slot, flow: &Flow, decision: &Decision, witness: &impl Witness) {
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if !has_token(now) {
@@ -28,18 +28,18 @@ pub(crate) fn report(slot: &Slot, flow: &Flow, decision: &Decision, owner: &Owne
     };
     entry.write(Event {
         time_ns: now,
-        socket: sight.socket,
-        netns: sight.netns,
+        socket: witness.socket(),
+        netns: witness.netns(),
         local_hi: flow.local.address.hi,
         local_lo: flow.local.address.lo,
         remote_hi: flow.remote.address.hi,
         remote_lo: flow.remote.address.lo,
-        owner: *owner,
+        owner: witness.owner(),
         cell: Cell::pack(*decision).0,
         generation: slot.generation,
         local_port: flow.local.port,
         remote_port: flow.remote.port,
-        hook: sight.hook as u8,
+        hook: witness.hook() as u8,
         direction: flow.direction as u8,
         protocol: flow.protocol.0,
         padding: 0,

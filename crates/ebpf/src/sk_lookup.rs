@@ -2,7 +2,7 @@
 //! gets a reset before any socket exists, so accept() never wakes.
 //!
 //! Runs once for each connection, not for its packets. It has no process: where a rule asks for one, it is looked up in
-//! the table of listeners, and for events user space does that.
+//! the table of listeners, and for events too.
 
 use core::ptr::read_volatile;
 
@@ -10,13 +10,10 @@ use aya_ebpf::{macros::sk_lookup, programs::SkLookupContext};
 use verdict::{
     Address, Direction, Endpoint, Flow, Protocol, Subject,
     abi::{Hook, Owner},
-    image_flags,
-    layout::FLAG_SUBJECTS,
 };
 
 use crate::{
-    identity::subject,
-    judge::{Sight, allowed},
+    judge::{Witness, allowed},
     listeners::listener,
     maps::{Slot, own_netns},
 };
@@ -33,15 +30,37 @@ pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
     if is_diagnosis(&flow) {
         return SK_PASS;
     }
-    let netns = own_netns();
-    let owner = if image_flags(&slot) & FLAG_SUBJECTS != 0 {
-        listener(netns, &flow)
-    } else {
-        Owner::default()
-    };
-    flow.subject = subject(&owner);
-    let sight = Sight { hook: Hook::Lookup, socket: 0, netns };
-    if allowed(&slot, &flow, &owner, &sight).0 { SK_PASS } else { SK_DROP }
+    let knock = Knock { flow };
+    flow.subject = knock.subject(&slot);
+    if allowed(&slot, &flow, &knock).0 { SK_PASS } else { SK_DROP }
+}
+
+/// What this hook can tell.
+struct Knock {
+    flow: Flow,
+}
+
+impl Witness for Knock {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        Hook::Lookup
+    }
+
+    /// Whoever claimed the local end.
+    #[inline(always)]
+    fn owner(&self) -> Owner {
+        listener(own_netns(), &self.flow)
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        own_netns()
+    }
 }
 
 /// Whether nobody knocks: sock_diag(7) looks a listener up as if a packet came from no address and no port

@@ -9,12 +9,12 @@ use aya_ebpf::{
 };
 use verdict::{
     Address, Direction, Endpoint, Flow, Protocol,
-    abi::{FEATURE_TRIPWIRE, Hook},
+    abi::{FEATURE_TRIPWIRE, Hook, Owner},
 };
 
 use crate::{
-    identity::{owner_of, subject},
-    judge::{ALLOW, Sight, allowed, claim_allowed, refuse},
+    identity::owner_of,
+    judge::{ALLOW, Witness, allowed, claim_allowed, refuse},
     maps::{JUDGED, Slot, has},
 };
 
@@ -37,6 +37,36 @@ pub(crate) fn named6(ctx: &SockAddrContext) -> Address {
     Address::v6([word(0), word(1), word(2), word(3)])
 }
 
+/// What a sock_addr hook can tell.
+struct Caller<'a> {
+    ctx: &'a SockAddrContext,
+    hook: Hook,
+}
+
+impl Witness for Caller<'_> {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    #[inline(always)]
+    fn owner(&self) -> Owner {
+        owner_of(socket(self.ctx))
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        // SAFETY: the helper takes the context of a sock_addr program.
+        unsafe { bpf_get_socket_cookie(self.ctx.sock_addr.cast()) }
+    }
+
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { bpf_get_netns_cookie(self.ctx.sock_addr.cast()) }
+    }
+}
+
 /// Judges a connection or datagram to `named` and returns the hook's code.
 #[inline(always)]
 pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i32 {
@@ -50,16 +80,15 @@ pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i3
         } else {
             named.as_destination()
         };
-    let owner = owner_of(sk);
+    let caller = Caller { ctx, hook };
     let flow = Flow {
         direction: Direction::Out,
         protocol: protocol(ctx),
         local,
         remote: Endpoint { address, port: named_port(ctx) },
-        subject: subject(&owner),
+        subject: caller.subject(&slot),
     };
-    let sight = sight(ctx, hook);
-    let (allowed, decision) = allowed(&slot, &flow, &owner, &sight);
+    let (allowed, decision) = allowed(&slot, &flow, &caller);
     if allowed {
         mark(sk, &slot);
         ALLOW
@@ -76,28 +105,19 @@ pub(crate) fn judge_claim(ctx: &SockAddrContext, named: Address) -> i32 {
     if port == 0 {
         return ALLOW;
     }
-    let owner = owner_of(socket(ctx));
+    let caller = Caller { ctx, hook: Hook::Bind };
     let flow = Flow {
         direction: Direction::In,
         protocol: protocol(ctx),
         local: Endpoint { address: named, port },
         remote: Endpoint::default(),
-        subject: subject(&owner),
+        subject: caller.subject(&slot),
     };
-    if claim_allowed(&slot, &flow, &owner, &sight(ctx, Hook::Bind)) {
+    if claim_allowed(&slot, &flow, &caller) {
         ALLOW
     } else {
         refuse(&slot, verdict::decide(&flow, &slot).enforced.rule)
     }
-}
-
-#[inline(always)]
-fn sight(ctx: &SockAddrContext, hook: Hook) -> Sight {
-    let context = ctx.sock_addr.cast();
-    // SAFETY: both helpers take the context of a sock_addr program.
-    let (socket, netns) =
-        unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
-    Sight { hook, socket, netns }
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! cgroup/sock_create: stamps the owner on the socket before any process holds it, and refuses to make sockets of a
 //! protocol that may reach nobody.
 
-use core::ptr::read_volatile;
+use core::ptr::{null_mut, read_volatile};
 
 use aya_ebpf::{
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
@@ -9,12 +9,15 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use verdict::{
-    Direction, Endpoint, Flow, Protocol, abi::Hook, image_flags, layout::FLAG_PROTOCOLS,
+    Direction, Endpoint, Flow, Protocol,
+    abi::{Hook, Owner},
+    image_flags,
+    layout::FLAG_PROTOCOLS,
 };
 
 use crate::{
-    identity::{owner_of, stamp_current, subject},
-    judge::{ALLOW, Sight, claim_allowed, refuse},
+    identity::{owner_of, stamp_current},
+    judge::{ALLOW, Witness, claim_allowed, refuse},
     maps::Slot,
 };
 
@@ -39,21 +42,46 @@ pub(crate) fn sock_create(ctx: SockContext) -> i32 {
     if matches!(protocol, Protocol::TCP | Protocol::UDP) {
         return ALLOW;
     }
-    let owner = owner_of(core::ptr::null_mut());
+    let maker = Maker { ctx: &ctx };
     let flow = Flow {
         direction: Direction::Out,
         protocol,
         local: Endpoint::default(),
         remote: Endpoint::default(),
-        subject: subject(&owner),
+        subject: maker.subject(&slot),
     };
-    let context = ctx.sock.cast();
-    // SAFETY: both helpers take the context of a cgroup_sock program.
-    let (socket, netns) =
-        unsafe { (bpf_get_socket_cookie(context), bpf_get_netns_cookie(context)) };
-    if claim_allowed(&slot, &flow, &owner, &Sight { hook: Hook::Create, socket, netns }) {
+    if claim_allowed(&slot, &flow, &maker) {
         ALLOW
     } else {
         refuse(&slot, verdict::decide(&flow, &slot).enforced.rule)
+    }
+}
+
+/// What this hook can tell.
+struct Maker<'a> {
+    ctx: &'a SockContext,
+}
+
+impl Witness for Maker<'_> {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        Hook::Create
+    }
+
+    #[inline(always)]
+    fn owner(&self) -> Owner {
+        owner_of(null_mut())
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        // SAFETY: the helper takes the context of a cgroup_sock program.
+        unsafe { bpf_get_socket_cookie(self.ctx.sock.cast()) }
+    }
+
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { bpf_get_netns_cookie(self.ctx.sock.cast()) }
     }
 }

@@ -13,11 +13,14 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use verdict::{Decision, Direction, Endpoint, Flow, Protocol, abi::Hook};
+use verdict::{
+    Decision, Direction, Endpoint, Flow, Protocol, Subject,
+    abi::{Hook, Owner},
+};
 
 use crate::{
-    identity::{owner_of, subject},
-    judge::Sight,
+    identity::owner_of,
+    judge::Witness,
     maps::{JUDGED, Slot, watched_cgroup},
     report::report,
 };
@@ -50,20 +53,40 @@ pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(slot) = Slot::in_force() else { return 0 };
     let direction = if state == TCP_LISTEN { Direction::In } else { Direction::Out };
-    let owner = owner_of(core::ptr::null_mut());
     let flow = Flow {
         direction,
         protocol: Protocol::TCP,
         local: Endpoint::default(),
         remote: Endpoint::default(),
-        subject: subject(&owner),
+        subject: Subject::UNKNOWN,
     };
-    report(
-        &slot,
-        &flow,
-        &Decision::MALFORMED,
-        &owner,
-        &Sight { hook: Hook::Tripwire, socket, netns: 0 },
-    );
+    report(&slot, &flow, &Decision::MALFORMED, &Wire { socket });
     0
+}
+
+/// What the tripwire can tell.
+struct Wire {
+    socket: u64,
+}
+
+impl Witness for Wire {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        Hook::Tripwire
+    }
+
+    #[inline(always)]
+    fn owner(&self) -> Owner {
+        owner_of(null_mut())
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        self.socket
+    }
+
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        0
+    }
 }

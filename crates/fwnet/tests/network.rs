@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -89,7 +90,7 @@ impl Site {
         let hosts: Vec<Value> = HOSTS
             .iter()
             .enumerate()
-            .map(|(at, (id, role))| json!({ "id": id, "addresses": [network.address(at).to_string()], "labels": { "role": role } }))
+            .map(|(at, (id, role))| json!({ "id": id, "addresses": [network.address(u8::try_from(at).unwrap()).to_string()], "labels": { "role": role } }))
             .collect();
         fs::write(directory.join("hosts.json"), json!({ "hosts": hosts }).to_string()).unwrap();
         // The servers listen before anything is enforced, so that every refusal is one of connections.
@@ -118,10 +119,14 @@ impl Site {
         self.directory.join(name).display().to_string()
     }
 
+    fn address(&self, host: usize) -> Ipv4Addr {
+        self.network.address(u8::try_from(host).unwrap())
+    }
+
     fn attempt(&self, (from, to, port): Attempt) -> End {
         let host = self.network.hosts().get(from).unwrap();
         let mut command = host.command(tool("tcpcli"));
-        command.args([format!("-h{}", self.network.address(to)), format!("-p{port}")]);
+        command.args([format!("-h{}", self.address(to)), format!("-p{port}")]);
         let output = command.stdin(std::process::Stdio::null()).output().unwrap();
         match output.status.code() {
             Some(0) => End::Connected,

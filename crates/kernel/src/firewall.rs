@@ -112,7 +112,7 @@ pub enum SwapError {
 pub struct Hits {
     /// The enforced verdict.
     pub enforced: u64,
-    /// The would-be verdict.
+    /// The would-be verdict, where another rule made the enforced one.
     pub would: u64,
 }
 

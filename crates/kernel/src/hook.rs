@@ -1,7 +1,7 @@
 //! The hooks: which program goes where, what it covers, and what is open without it. `doctor` prints this table.
 
 use aya_obj::generated::bpf_attach_type;
-use verdict::layout::{FLAG_CLOSED, FLAG_DATAGRAMS, FLAG_INBOUND};
+use verdict::layout::{FLAG_CLOSED, FLAG_DATAGRAMS, FLAG_INBOUND, FLAG_PROTOCOLS, FLAG_SUBJECTS};
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,8 +39,6 @@ pub(crate) enum Need {
     Always,
     /// When the image has one of these flags.
     Image(u32),
-    /// When events shall name the process.
-    Identity,
     /// When the user asks for it.
     Tripwire,
 }
@@ -53,11 +51,11 @@ impl Hook {
             name: "cgroup/sock_create",
             scope: Scope::Cgroup,
             covers: "stamps each socket with its owner; refuses protocols that may reach nobody",
-            without: "events name the task that runs, which is a kernel thread for extra MPTCP subflows; raw sockets cannot be refused",
+            without: "rules about processes judge the task that runs, which is a kernel thread for extra MPTCP subflows; raw sockets cannot be refused",
             required: false,
             program: "sock_create",
             attach_type: bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE,
-            need: Need::Identity,
+            need: Need::Image(FLAG_SUBJECTS | FLAG_PROTOCOLS),
         },
         Self {
             name: "cgroup/sock_release",
@@ -174,7 +172,7 @@ impl Hook {
     /// Whether an image with `flags` needs this hook.
     pub(crate) fn needed(&self, flags: u32, tripwire: bool) -> bool {
         match self.need {
-            Need::Always | Need::Identity => true,
+            Need::Always => true,
             Need::Image(flag) => flags & flag != 0,
             Need::Tripwire => tripwire,
         }
