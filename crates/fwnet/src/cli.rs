@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-use crate::verbs::{check, convert, doctor, explain, fmt, import, run};
+use crate::verbs::{
+    check, convert, diff, doctor, explain, fmt, import, matrix, run, test, who_can_reach,
+};
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
 #[derive(Debug, Parser)]
@@ -25,6 +27,14 @@ pub(crate) enum Verb {
     Check(check::Typed),
     /// Say what happens to a connection, at each end, by which rule, and what would change it
     Explain(explain::Typed),
+    /// Run the tests that stand in policies
+    Test(test::Typed),
+    /// Say which flows one policy allows that another does not
+    Diff(diff::Typed),
+    /// Say which groups may reach which by a service
+    Matrix(matrix::Typed),
+    /// Say who can reach a port of a host, and which rules let them
+    WhoCanReach(who_can_reach::Typed),
     /// Write policies the one way they are written
     Fmt(fmt::Typed),
     /// Turn a policy from text to JSON or back

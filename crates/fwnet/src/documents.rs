@@ -65,16 +65,6 @@ impl Files {
     pub(crate) fn sound(&self, more: &[PathBuf]) -> anyhow::Result<Documents> {
         self.check(more)?.without_errors()
     }
-
-    /// Checks the documents of `paths` on their own, with the inventory of the command line.
-    ///
-    /// # Errors
-    /// See [`sound`](Self::sound).
-    pub(crate) fn sound_apart(&self, paths: &[PathBuf]) -> anyhow::Result<Documents> {
-        let inventory = self.inventory.as_deref().map(read_inventory).transpose()?;
-        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        check_together(&paths, inventory)?.without_errors()
-    }
 }
 
 fn check_together(paths: &[&Path], inventory: Option<Inventory>) -> anyhow::Result<Documents> {

@@ -7,6 +7,7 @@ mod answer;
 mod cli;
 mod documents;
 mod enforce;
+mod groups;
 mod legacy;
 mod lockout;
 mod names;
@@ -14,6 +15,7 @@ mod orders;
 mod prefix;
 mod report;
 mod size;
+mod trial;
 mod tripwire;
 mod verbs;
 

@@ -2,11 +2,15 @@
 
 pub(crate) mod check;
 pub(crate) mod convert;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
+pub(crate) mod matrix;
 pub(crate) mod run;
+pub(crate) mod test;
+pub(crate) mod who_can_reach;
 
 use std::process::ExitCode;
 
@@ -19,6 +23,10 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Doctor(typed) => doctor::run(&typed),
         Verb::Check(typed) => Ok(check::run(&typed)),
         Verb::Explain(typed) => Ok(explain::run(&typed)),
+        Verb::Test(typed) => Ok(test::run(&typed)),
+        Verb::Diff(typed) => Ok(diff::run(&typed)),
+        Verb::Matrix(typed) => Ok(matrix::run(&typed)),
+        Verb::WhoCanReach(typed) => Ok(who_can_reach::run(&typed)),
         Verb::Fmt(typed) => Ok(fmt::run(&typed)),
         Verb::Convert(typed) => Ok(convert::run(&typed)),
         Verb::Import(typed) => Ok(import::run(&typed)),

@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
-use policy::{Compiled, Diagnostic, Facts, Note, Severity, compile};
+use policy::{Compiled, Diagnostic, Facts, Note, Severity, TestResult, compile};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     lockout::Lockout,
     names::known_at,
     size::Size,
+    trial,
 };
 
 /// Command line of `fwnet check`.
@@ -69,10 +70,10 @@ fn check(typed: &Typed) -> anyhow::Result<u8> {
         (Output::Json, _) => print_json(&findings.to_json(&documents))?,
         (Output::Text, Format::Sarif) => {
             print(&documents.checked.sarif())?;
-            eprint!("{}", findings.text());
+            eprint!("{}", findings.text(&documents));
         }
         (Output::Text, Format::Text | Format::Short) => {
-            print(&(shown(typed.format, &documents) + &findings.text()))?;
+            print(&(shown(typed.format, &documents) + &findings.text(&documents)))?;
         }
     }
     Ok(finding_if(findings.found()))
@@ -98,6 +99,9 @@ struct Findings {
     hosts: Vec<AtHost>,
     left_out: usize,
     lockout: Lockout,
+    tests: Vec<TestResult>,
+    /// Why the tests could not be run: some image does not fit, which is a finding already.
+    untested: Option<String>,
 }
 
 impl Findings {
@@ -114,15 +118,25 @@ impl Findings {
         };
         let hosts = ids.into_iter().map(|id| at_host(id, documents)).collect();
         let lockout = Lockout::of(documents)?;
-        Ok(Self { hosts, left_out, lockout })
+        let (tests, untested) = match trial::run(documents) {
+            Ok(tests) => (tests, None),
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+        };
+        Ok(Self { hosts, left_out, lockout, tests, untested })
     }
 
     fn found(&self) -> bool {
-        self.hosts.iter().any(|host| host.compiled.is_err()) || self.lockout.found()
+        let unfit = self.hosts.iter().any(|host| host.compiled.is_err());
+        let failed = self.tests.iter().any(|test| !test.passed);
+        unfit || failed || self.untested.is_some() || self.lockout.found()
     }
 
-    fn text(&self) -> String {
-        let mut out = self.lockout.text();
+    fn text(&self, documents: &Documents) -> String {
+        let mut out = trial::text(&self.tests, &documents.checked);
+        if let Some(error) = &self.untested {
+            push(&mut out, format_args!("the tests cannot be run: {error}\n"));
+        }
+        out.push_str(&self.lockout.text());
         let width = self.hosts.iter().map(|host| host.id.len()).max().unwrap_or_default();
         for AtHost { id, compiled } in &self.hosts {
             let line = match compiled {
@@ -167,6 +181,8 @@ impl Findings {
 
     fn to_json(&self, documents: &Documents) -> Value {
         let mut value = diagnostics_json(documents);
+        value["tests"] = trial::to_json(&self.tests, &documents.checked);
+        value["untested"] = json!(self.untested);
         value["lockout"] = self.lockout.to_json();
         value["hosts"] = self
             .hosts
