@@ -19,6 +19,7 @@ mod entries;
 mod flows;
 mod groups;
 pub mod limits;
+mod lint;
 mod matrix;
 mod places;
 mod processes;
@@ -37,6 +38,7 @@ pub use answer::{
     Matrix, Part, Processes, Reach, Relation, Source, Witness,
 };
 pub use diff::diff;
+pub use lint::lint;
 pub use matrix::matrix;
 pub use reach::who_can_reach;
 pub use service_text::{ServiceTextError, services};

@@ -2,7 +2,6 @@
 //! connections: nothing is missing, and nothing is too much.
 
 #[path = "support/connections.rs"]
-#[expect(dead_code, reason = "each test uses a part of the connections")]
 mod connections;
 #[path = "support/world.rs"]
 #[expect(dead_code, reason = "each test uses a part of the world")]
@@ -18,7 +17,7 @@ use policy::{
 use proptest::{prelude::*, test_runner::Config};
 use world::{Choices, choices};
 
-const WORLDS: u32 = 250;
+const WORLDS: u32 = 1_000;
 const ATTEMPTS: usize = 300;
 
 struct Told {

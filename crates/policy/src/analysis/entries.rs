@@ -34,9 +34,12 @@ pub(super) struct Entry {
 /// Sources, targets and what is to be said of each of their pairs, by source.
 type Contents = Vec<Vec<usize>>;
 
+/// What is to be said, and the numbers of the sources and of the targets of whose pairs it is.
+type Rectangle = (usize, Vec<usize>, Vec<usize>);
+
 /// Boxes of pairs of which the same is to be said: numbers of sources and of targets. Nothing is left out but
 /// [`NOTHING`].
-fn boxes(contents: &Contents) -> Vec<(usize, Vec<usize>, Vec<usize>)> {
+fn boxes(contents: &Contents) -> Vec<Rectangle> {
     let mut alike: BTreeMap<&Vec<usize>, Vec<usize>> = BTreeMap::new();
     for (source, contents) in contents.iter().enumerate() {
         alike.entry(contents).or_default().push(source);
@@ -110,7 +113,7 @@ impl<'t> Told<'t> {
         &self,
         contents: &Contents,
         effort: &mut Effort,
-    ) -> Result<BTreeMap<(usize, Vec<usize>, Vec<usize>), ServiceSet>, AnalysisError> {
+    ) -> Result<BTreeMap<Rectangle, ServiceSet>, AnalysisError> {
         let all = self.contents.values();
         let services = all.first().map_or(0, Vec::len);
         let what = |content: usize, service: usize| {

@@ -9,6 +9,8 @@ pub const SPOTS_MAX: usize = 4_096;
 pub const PROCESSES_MAX: usize = 4_096;
 /// Rules, failsafe lines and defaults of one set of policies.
 pub const CLAUSES_MAX: usize = 100_000;
+/// Pairs of an allowing and a denying rule of one tier that mean some flows in common.
+pub const PAIRS_MAX: usize = 1_000_000;
 /// Steps of one analysis; a step takes some nanoseconds, such as a comparison of 64 rules, so all of them some ten
 /// seconds.
 pub const STEPS_MAX: usize = 2_000_000_000;

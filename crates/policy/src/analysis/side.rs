@@ -79,12 +79,15 @@ impl<'a> Side<'a> {
             asking(&|clause| clause.from_processes != image::SubjectTest::default()),
             asking(&|clause| clause.to_processes != image::SubjectTest::default()),
         ];
+        // Number 0 is nobody.
+        let mut masks = Numbered::new();
+        masks.number(Bits::none(len));
         Self {
             all,
             services,
             processes,
             asking,
-            masks: Numbered::new(),
+            masks,
             known: BTreeMap::new(),
             rows: Numbered::new(),
             outcomes: Numbered::new(),
@@ -154,6 +157,16 @@ impl<'a> Side<'a> {
             })
         });
         self.masks.number(bits)
+    }
+
+    /// Whether the clauses of a mask hold this one.
+    pub(super) fn mask_holds(&self, mask: MaskNumber, clause: ClauseNumber) -> bool {
+        self.masks.values().get(mask).is_some_and(|mask| mask.contains(clause))
+    }
+
+    /// Whether a clause holds a class of services.
+    pub(super) fn holds(&self, service: usize, clause: ClauseNumber) -> bool {
+        self.services.get(service).is_some_and(|held| held.contains(clause))
     }
 
     /// The clauses that speak between a near and a far mask.

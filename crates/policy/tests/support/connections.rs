@@ -30,7 +30,18 @@ pub(crate) struct Attempt {
     pub(crate) to_subject: Subject,
 }
 
-const OUTSIDE: [&str; 12] = [
+/// Of every piece that the selectors of this world cut addresses into, one; those that hosts have are not outside.
+const OUTSIDE: [&str; 22] = [
+    "10.0.0.1",
+    "10.0.0.2",
+    "10.0.1.0",
+    "10.0.1.1",
+    "10.0.1.2",
+    "11.0.0.0",
+    "192.0.2.9",
+    "198.51.101.0",
+    "2001:db8::1",
+    "2001:db8:0:1::7",
     "10.0.0.3",
     "10.0.2.1",
     "198.51.100.7",
