@@ -6,15 +6,12 @@
 mod selector;
 
 use jiff::Timestamp;
-use verdict::{Direction, Flow, Protocol, Verdict};
+use verdict::{Direction, Flow, Verdict};
 
 use crate::{
     facts::{Facts, Identities},
     policy::Policy,
-    syntax::{
-        Answer, Effect, End, Failsafe, Meaning, Mode, PortRange, Process, Service, ServiceKind,
-        Statement, Tier, Way, Word,
-    },
+    syntax::{Answer, Effect, End, Failsafe, Mode, Process, Service, Statement, Tier, Way, Word},
 };
 use selector::Reader;
 
@@ -57,14 +54,10 @@ pub fn read_aloud(policies: &[Policy], facts: &Facts<'_>, flow: &Flow) -> Spoken
 /// Everything that speaks of the flow, in the order of the documents and of the text.
 pub(crate) fn voices(policies: &[Policy], facts: &Facts<'_>, flow: &Flow) -> Vec<Voice> {
     let mut voices = Vec::new();
-    for policy in policies {
-        let reader = Reader { policy, facts, flow };
-        voices.extend(failsafe(&reader));
-    }
-    for policy in policies {
-        let reader = Reader { policy, facts, flow };
-        voices.extend(rules(&reader));
-    }
+    let readers: Vec<Reader<'_>> =
+        policies.iter().map(|policy| Reader::new(policy, facts, flow)).collect();
+    readers.iter().for_each(|reader| voices.extend(failsafe(reader)));
+    readers.iter().for_each(|reader| voices.extend(rules(reader)));
     if flow.remote.address.is_loopback() {
         let said = Said { verdict: Verdict::Allow, rule: "loopback".to_owned() };
         voices.push(Voice { tier: 4, said, audit: false });
@@ -83,7 +76,7 @@ pub(crate) fn decide<'a>(voices: impl Iterator<Item = &'a Voice> + Clone) -> Sai
 }
 
 fn failsafe(reader: &Reader<'_>) -> Vec<Voice> {
-    let Reader { policy, .. } = *reader;
+    let policy = reader.policy;
     if policy.mode == Mode::Draft {
         return Vec::new();
     }
@@ -102,7 +95,7 @@ fn failsafe(reader: &Reader<'_>) -> Vec<Voice> {
 }
 
 fn rules(reader: &Reader<'_>) -> Vec<Voice> {
-    let Reader { policy, facts, .. } = *reader;
+    let (policy, facts) = (reader.policy, reader.facts);
     let tier = match policy.tier {
         Tier::Admin => 1,
         Tier::Team => 2,
@@ -146,7 +139,7 @@ fn speaks(
     // The far process is not known here: whoever denies it is the end where it lives.
     let left_to_the_other_end = verdict == Verdict::Deny && names_a_process(far);
     !left_to_the_other_end
-        && services.iter().any(|service| serves(reader, service))
+        && services.iter().any(|service| reader.serves(&service.kind))
         && reader.means_peer(&far.selector)
         && reader.means_us(&near.selector)
         && near.process.as_ref().is_none_or(|process| runs(reader, process))
@@ -174,25 +167,6 @@ fn runs(reader: &Reader<'_>, process: &Process) -> bool {
     }) && one(&process.unit, &|unit| {
         subject.cgroup != 0 && identities.unit(&unit.text) == Some(subject.cgroup)
     })
-}
-
-/// Whether the flow is to a service, or to one of those that a name stands for.
-fn serves(reader: &Reader<'_>, service: &Service) -> bool {
-    let flow = reader.flow;
-    match &service.kind {
-        ServiceKind::Any => true,
-        ServiceKind::Ports(protocol, PortRange { first, last }) => {
-            let has_ports = *protocol == Protocol::TCP || *protocol == Protocol::UDP;
-            let port = flow.service_port();
-            *protocol == flow.protocol && (!has_ports || *first <= port && port <= *last)
-        }
-        ServiceKind::Named(name) => match reader.policy.meaning(name) {
-            Some(Meaning::Services(services)) => {
-                services.iter().any(|service| serves(reader, service))
-            }
-            Some(Meaning::Selector(_)) | None => false,
-        },
-    }
 }
 
 /// What is said where no rule speaks. A default in audit is heard beside the built-in one, which allows.

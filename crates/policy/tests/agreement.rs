@@ -55,3 +55,27 @@ proptest! {
         agrees(&mut policies, &mut flows)?;
     }
 }
+
+#[test]
+fn names_of_names_are_worked_out_once() {
+    let inventory = Inventory::new(Vec::new()).expect("no host is no fault");
+    let mut document = String::from("name n0 = 10.0.0.1\nname s0 = tcp/80\n");
+    // Each name doubles what it is made of; and the chain is longer than a stack is deep.
+    for at in 1..20_000 {
+        let before = at - 1;
+        document.push_str(&format!("name n{at} = n{before} & not (not n{before})\n"));
+        document.push_str(&format!("name s{at} = s{before}, tcp/81\n"));
+    }
+    document.push_str("deny n19999 -> n19999 : s19999\n");
+    let checked = world::checked(&[document], &inventory).expect("a fine document");
+    let policies = checked.policies;
+    let added = [world::address("10.0.0.1")];
+    let mut facts = policy::Facts::new(&inventory, "me", &world::Names, world::now());
+    facts.addresses = &added;
+    let compiled = compile(&policies, &facts).expect("one rule fits");
+    let mut flow = world::flow(&mut Choices::none());
+    flow.remote = verdict::Endpoint { address: added[0], port: 80 };
+    let spoken = read_aloud(&policies, &facts, &flow);
+    assert_eq!(said(&compiled, decide(&flow, compiled.image.lines()).enforced), spoken.enforced);
+    assert_eq!(spoken.enforced.verdict, verdict::Verdict::Deny);
+}

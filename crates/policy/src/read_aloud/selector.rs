@@ -1,24 +1,33 @@
 //! Whether a selector means one address, asked of the tree and the inventory alone.
 
-use verdict::{Address, Direction, Flow};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+};
+
+use verdict::{Address, Direction, Flow, Protocol};
 
 use crate::{
     facts::Facts,
     inventory::Host,
     policy::Policy,
-    syntax::{Expression, LabelTest, Meaning, Selector, Word},
+    syntax::{Expression, LabelTest, Meaning, PortRange, Selector, ServiceKind, Word},
 };
 
 /// One policy being read to someone who asks about one flow at one host.
-#[derive(Clone, Copy)]
+///
+/// What a name means is remembered once it was asked for, and so are those that it is made of, in their order: names of
+/// names of names would else be asked for again and again.
 pub(super) struct Reader<'a> {
     pub(super) policy: &'a Policy,
     pub(super) facts: &'a Facts<'a>,
     pub(super) flow: &'a Flow,
+    selectors: RefCell<BTreeMap<(Side, Address), BTreeMap<&'a str, bool>>>,
+    services: OnceCell<BTreeSet<&'a str>>,
 }
 
 /// Whose address is asked about.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Side {
     /// The peer's: a host is known by its addresses.
     Peer,
@@ -26,7 +35,55 @@ enum Side {
     Us,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(policy: &'a Policy, facts: &'a Facts<'a>, flow: &'a Flow) -> Self {
+        let (selectors, services) = (RefCell::default(), OnceCell::new());
+        Self { policy, facts, flow, selectors, services }
+    }
+
+    /// Whether the flow is to a service, or to one of those that a name stands for.
+    pub(super) fn serves(&self, service: &ServiceKind) -> bool {
+        let serves = |service: &ServiceKind, names: &BTreeSet<&str>| match service {
+            ServiceKind::Any => true,
+            ServiceKind::Ports(protocol, PortRange { first, last }) => {
+                let has_ports = *protocol == Protocol::TCP || *protocol == Protocol::UDP;
+                let port = self.flow.service_port();
+                *protocol == self.flow.protocol && (!has_ports || *first <= port && port <= *last)
+            }
+            ServiceKind::Named(name) => names.contains(name.as_str()),
+        };
+        let names = self.services.get_or_init(|| {
+            let mut names = BTreeSet::new();
+            for name in self.policy.names_in_order() {
+                if let Meaning::Services(services) = &name.means
+                    && services.iter().any(|service| serves(&service.kind, &names))
+                {
+                    names.insert(name.name.text.as_str());
+                }
+            }
+            names
+        });
+        serves(service, names)
+    }
+
+    /// Whether the name of a selector means `address`.
+    fn name_means(&self, word: &str, side: Side, address: Address) -> bool {
+        let known = |names: &BTreeMap<&str, bool>| names.get(word).copied().unwrap_or(false);
+        if let Some(names) = self.selectors.borrow().get(&(side, address)) {
+            return known(names);
+        }
+        self.selectors.borrow_mut().insert((side, address), BTreeMap::new());
+        for name in self.policy.names_in_order() {
+            if let Meaning::Selector(meant) = &name.means {
+                let means = self.means(meant, side, address);
+                if let Some(names) = self.selectors.borrow_mut().get_mut(&(side, address)) {
+                    names.insert(&name.name.text, means);
+                }
+            }
+        }
+        self.selectors.borrow().get(&(side, address)).is_some_and(known)
+    }
+
     /// Whether `selector` means the flow's peer.
     pub(super) fn means_peer(&self, selector: &Selector) -> bool {
         self.means(selector, Side::Peer, self.flow.remote.address)
@@ -58,34 +115,14 @@ impl Reader<'_> {
     fn some_loopback(&self, selector: &Selector) -> bool {
         let mut asked =
             vec![Address::v4(0x7f00_0000), Address::v4(0x7fff_ffff), Address::LOOPBACK_V6];
-        self.edges(selector, &mut asked);
+        edges(selector, &mut asked);
+        for name in self.policy.document.names() {
+            if let Meaning::Selector(meant) = &name.means {
+                edges(meant, &mut asked);
+            }
+        }
         let mut asked = asked.into_iter().filter(|address| address.is_loopback());
         asked.any(|address| self.means(selector, Side::Us, address))
-    }
-
-    fn edges(&self, selector: &Selector, into: &mut Vec<Address>) {
-        match &*selector.expression {
-            Expression::Addresses(addresses) => {
-                for (first, last) in addresses.ranges() {
-                    let beside = [first.saturating_sub(1), first, last, last.saturating_add(1)];
-                    into.extend(beside.into_iter().map(Address::from_bits));
-                }
-            }
-            Expression::Named(word) => {
-                if let Some(Meaning::Selector(meant)) = self.policy.meaning(word) {
-                    self.edges(meant, into);
-                }
-            }
-            Expression::Not(inner) => self.edges(inner, into),
-            Expression::AllOf(members) | Expression::AnyOf(members) => {
-                members.iter().for_each(|member| self.edges(member, into));
-            }
-            Expression::Except(from, without) => {
-                self.edges(from, into);
-                self.edges(without, into);
-            }
-            Expression::Any | Expression::Me | Expression::Label { .. } => {}
-        }
     }
 
     /// Every address of this host but loopback.
@@ -123,7 +160,7 @@ impl Reader<'_> {
             Expression::Any => true,
             Expression::Me => side == Side::Us || self.is_ours(address),
             Expression::Named(word) => match self.policy.meaning(word) {
-                Some(Meaning::Selector(meant)) => means(meant),
+                Some(Meaning::Selector(_)) => self.name_means(word, side, address),
                 Some(Meaning::Services(_)) => false,
                 None => self.host_asked(side, address).is_some_and(|host| {
                     host.id == *word || host.names.iter().any(|name| name == word)
@@ -140,6 +177,27 @@ impl Reader<'_> {
             Expression::AnyOf(members) => members.iter().any(means),
             Expression::Except(from, without) => means(from) && !means(without),
         }
+    }
+}
+
+/// Where the addresses that a selector writes begin and end, and their neighbours. Names are not followed.
+fn edges(selector: &Selector, into: &mut Vec<Address>) {
+    match &*selector.expression {
+        Expression::Addresses(addresses) => {
+            for (first, last) in addresses.ranges() {
+                let beside = [first.saturating_sub(1), first, last, last.saturating_add(1)];
+                into.extend(beside.into_iter().map(Address::from_bits));
+            }
+        }
+        Expression::Not(inner) => edges(inner, into),
+        Expression::AllOf(members) | Expression::AnyOf(members) => {
+            members.iter().for_each(|member| edges(member, into));
+        }
+        Expression::Except(from, without) => {
+            edges(from, into);
+            edges(without, into);
+        }
+        Expression::Any | Expression::Me | Expression::Named(_) | Expression::Label { .. } => {}
     }
 }
 

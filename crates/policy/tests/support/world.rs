@@ -20,6 +20,11 @@ pub(crate) fn choices(max: usize) -> impl Strategy<Value = Choices> {
 }
 
 impl Choices {
+    /// The first of everything.
+    pub(crate) fn none() -> Self {
+        Self { numbers: Vec::new(), at: 0 }
+    }
+
     /// A number below `count`.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         let number = self.numbers.get(self.at).copied().unwrap_or(0);
