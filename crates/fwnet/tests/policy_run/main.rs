@@ -9,8 +9,10 @@
 mod answers;
 mod audit;
 mod document;
+mod processes;
 mod refusals;
 mod reload;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
 mod shared;
+mod tripwire;

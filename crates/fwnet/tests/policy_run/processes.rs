@@ -1,0 +1,191 @@
+//! Process qualifiers: a rule is about the process that connects, or about the one that listens.
+
+use std::{env, fs, io, net::TcpListener};
+
+use kernel::CgroupTree;
+use rustix::{
+    process::{Gid, Uid},
+    thread::{set_thread_gid, set_thread_uid},
+};
+use testbed::{Cgroup, Host, Network};
+
+use crate::{
+    document::Document,
+    shared::{EACCES, ECONNREFUSED, Echo, complaint, connect_errno, on, run_on, text},
+};
+
+/// A user and a group that nobody has given anything.
+const STRANGER: u32 = 54_321;
+const BASH: &str = "/bin/bash";
+const TARGET: &str = "127.0.0.2:20000";
+
+/// How a connection attempt ended: nothing, or what the shell says of it.
+fn outcome(host: &Host, program: &str, arguments: &[&str]) -> &'static str {
+    let attempt = "exec 3<>/dev/tcp/127.0.0.2/20000 && echo connected";
+    let mut all: Vec<_> = arguments.to_vec();
+    all.extend(["-c", attempt]);
+    let output = run_on(host, program, &all);
+    let (said, complaint) = (text(&output), complaint(&output));
+    match () {
+        () if said == "connected\n" => "connected",
+        () if complaint.contains("Permission denied") => "denied",
+        () => panic!("{program} {all:?}: {said} {complaint}"),
+    }
+}
+
+/// A shell that is another user and in another group.
+fn as_stranger(host: &Host, uid: u32, gid: u32) -> &'static str {
+    let (uid, gid) = (format!("--reuid={uid}"), format!("--regid={gid}"));
+    outcome(host, "setpriv", &[&uid, &gid, "--clear-groups", BASH])
+}
+
+#[test]
+fn a_rule_about_a_user_or_a_group_is_about_no_other() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let document = Document::new(&format!("deny any[user={STRANGER}] -> any : tcp/20000\n"));
+    let enforcing = document.enforce(&host, &["-o", "json"]);
+    assert_eq!(as_stranger(&host, STRANGER, 0), "denied");
+    assert_eq!(as_stranger(&host, STRANGER + 1, STRANGER), "connected");
+    assert_eq!(on(&host, || connect_errno(TARGET)), None);
+    document.swap(&enforcing, &format!("deny any[group={STRANGER}] -> any : tcp/20000\n"), 2);
+    assert_eq!(as_stranger(&host, STRANGER, 0), "connected");
+    assert_eq!(as_stranger(&host, STRANGER + 1, STRANGER), "denied");
+    // Both must hold.
+    let both = format!("deny any[user=root group={STRANGER}] -> any : tcp/20000\n");
+    document.swap(&enforcing, &both, 3);
+    assert_eq!(as_stranger(&host, STRANGER, STRANGER), "connected");
+    assert_eq!(as_stranger(&host, 0, STRANGER), "denied");
+    let events = enforcing.stop_events();
+    let who: Vec<_> = events
+        .iter()
+        .map(|event| {
+            (event["user"]["id"].as_str().unwrap(), event["group"]["id"].as_str().unwrap())
+        })
+        .collect();
+    let (stranger, next) = (STRANGER.to_string(), (STRANGER + 1).to_string());
+    assert_eq!(who, [(&*stranger, "0"), (&*next, &*stranger), ("0", &*stranger)]);
+}
+
+#[test]
+fn a_rule_may_let_one_user_out_of_a_default_deny() {
+    let network = Network::star(2);
+    let [host, peer] = network.hosts() else { panic!("a star of two") };
+    let _echo = Echo::tcp(&peer.namespace, "127.0.0.2:20000");
+    let _far = Echo::tcp(&peer.namespace, "10.7.0.2:20000");
+    let document = Document::new(&format!(
+        "default deny out\nallow me[user={STRANGER}] -> 10.7.0.2 : tcp/20000\n"
+    ));
+    let enforcing = document.enforce(host, &[]);
+    let attempt = "exec 3<>/dev/tcp/10.7.0.2/20000 && echo connected";
+    let uid = format!("--reuid={STRANGER}");
+    let by_stranger = run_on(host, "setpriv", &[&uid, "--clear-groups", BASH, "-c", attempt]);
+    assert_eq!(text(&by_stranger), "connected\n", "{}", complaint(&by_stranger));
+    let by_root = run_on(host, BASH, &["-c", attempt]);
+    assert!(complaint(&by_root).contains("Permission denied"), "{}", complaint(&by_root));
+    enforcing.stop();
+}
+
+/// A cgroup as a policy names it: its path below the mount.
+fn unit(cgroup: &Cgroup) -> String {
+    let tree = CgroupTree::mounted().unwrap();
+    format!("/{}", cgroup.path().strip_prefix(tree.mount()).unwrap().display())
+}
+
+#[test]
+fn a_rule_about_a_unit_is_about_the_processes_in_its_cgroup() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let (web, db) = (host.cgroup.child("web"), host.cgroup.child("db"));
+    let document = Document::new(&format!("deny any[unit={}] -> any : tcp/20000\n", unit(&web)));
+    let enforcing = document.enforce(&host, &[]);
+    let errno = |cgroup: &Cgroup| {
+        let _visit = cgroup.enter_current_process();
+        host.namespace.inside(|| connect_errno(TARGET))
+    };
+    assert_eq!(errno(&web), Some(EACCES));
+    assert_eq!(errno(&db), None);
+    assert_eq!(errno(&host.cgroup), None);
+    enforcing.stop();
+}
+
+#[test]
+fn a_rule_about_an_executable_is_about_that_file() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let path = env::temp_dir().join(format!("fwnet-client-{}", std::process::id()));
+    fs::copy(BASH, &path).unwrap();
+    let copy = path.to_str().unwrap();
+    let document = Document::new(&format!("deny any[exe={copy}] -> any : tcp/20000\n"));
+    let enforcing = document.enforce(&host, &[]);
+    let seen = (outcome(&host, copy, &[]), outcome(&host, BASH, &[]));
+    // The name alone does not make it: a link is the same file, whatever it is called.
+    let link = path.with_extension("link");
+    fs::hard_link(&path, &link).unwrap();
+    let by_link = outcome(&host, link.to_str().unwrap(), &[]);
+    for file in [&path, &link] {
+        fs::remove_file(file).unwrap();
+    }
+    assert_eq!((seen, by_link), (("denied", "connected"), "denied"));
+    enforcing.stop();
+}
+
+/// A listener on a host that belongs to another user: the thread that makes it is that user from then to its end.
+fn listener_of(host: &Host, user: u32, address: &str) -> io::Result<TcpListener> {
+    on(host, || {
+        set_thread_gid(Gid::from_raw(user)).unwrap();
+        set_thread_uid(Uid::from_raw(user)).unwrap();
+        TcpListener::bind(address)
+    })
+}
+
+#[test]
+fn an_inbound_rule_is_about_the_listener_s_user() {
+    let network = Network::star(2);
+    let [host, client] = network.hosts() else { panic!("a star of two") };
+    let document =
+        Document::new(&format!("deny 10.7.0.2, fd07::2 -> me[user={STRANGER}] : tcp/any\n"));
+    let enforcing = document.enforce(host, &["-o", "json"]);
+    let _one_address = listener_of(host, STRANGER, "10.7.0.1:20001").unwrap();
+    let every_address = listener_of(host, STRANGER, "[::]:20002").unwrap();
+    let _other = listener_of(host, STRANGER + 1, "[::]:20003").unwrap();
+    let _root = on(host, || TcpListener::bind("[::]:20004")).unwrap();
+    let errno = |port: u16| client.namespace.inside(|| connect_errno(&format!("10.7.0.1:{port}")));
+    assert_eq!((errno(20_001), errno(20_002)), (Some(ECONNREFUSED), Some(ECONNREFUSED)));
+    assert_eq!((errno(20_003), errno(20_004)), (None, None));
+    // Whoever claims the port next is judged as who he is.
+    drop(every_address);
+    let _again = on(host, || TcpListener::bind("[::]:20002")).unwrap();
+    assert_eq!(errno(20_002), None);
+    let events = enforcing.stop_events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    for event in &events {
+        assert_eq!(event["user"]["id"], STRANGER.to_string(), "{event:#}");
+    }
+}
+
+#[test]
+fn a_user_whom_nobody_may_reach_cannot_claim_a_port() {
+    let host = Host::new();
+    let document = Document::new(&format!("deny any -> any[user={STRANGER}] : tcp/any\n"));
+    let enforcing = document.enforce(&host, &[]);
+    let error = listener_of(&host, STRANGER, "127.0.0.1:20000").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(EACCES));
+    listener_of(&host, STRANGER + 1, "127.0.0.1:20000").unwrap();
+    enforcing.stop();
+}
+
+#[test]
+fn a_listener_that_nobody_saw_is_unknown_and_no_qualifier_holds_for_it() {
+    let network = Network::star(2);
+    let [host, client] = network.hosts() else { panic!("a star of two") };
+    let _before = on(host, || TcpListener::bind("[::]:20001")).unwrap();
+    let document = Document::new("default deny in\nallow any -> me[user=root] : tcp/20001-20002\n");
+    let enforcing = document.enforce(host, &[]);
+    let _after = on(host, || TcpListener::bind("[::]:20002")).unwrap();
+    let errno = |port: u16| client.namespace.inside(|| connect_errno(&format!("10.7.0.1:{port}")));
+    assert_eq!((errno(20_001), errno(20_002)), (Some(ECONNREFUSED), None));
+    document.swap(&enforcing, "deny any -> me[user=root] : tcp/20001-20002\n", 2);
+    assert_eq!((errno(20_001), errno(20_002)), (None, Some(ECONNREFUSED)));
+    enforcing.stop();
+}
