@@ -22,9 +22,12 @@ pub(super) struct Reader<'a> {
     pub(super) policy: &'a Policy,
     pub(super) facts: &'a Facts<'a>,
     pub(super) flow: &'a Flow,
-    selectors: RefCell<BTreeMap<(Side, Address), BTreeMap<&'a str, bool>>>,
+    selectors: RefCell<BTreeMap<(Side, Address), Meant<'a>>>,
     services: OnceCell<BTreeSet<&'a str>>,
 }
+
+/// Which names mean an address.
+type Meant<'a> = BTreeMap<&'a str, bool>;
 
 /// Whose address is asked about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +71,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the name of a selector means `address`.
     fn name_means(&self, word: &str, side: Side, address: Address) -> bool {
-        let known = |names: &BTreeMap<&str, bool>| names.get(word).copied().unwrap_or(false);
+        let known = |names: &Meant<'_>| names.get(word).copied().unwrap_or(false);
         if let Some(names) = self.selectors.borrow().get(&(side, address)) {
             return known(names);
         }
