@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    check, convert, diff, doctor, explain, fmt, import, matrix, run, test, who_can_reach,
+    check, convert, diff, doctor, explain, fmt, import, lint, matrix, run, test, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -35,6 +35,8 @@ pub(crate) enum Verb {
     Matrix(matrix::Typed),
     /// Say who can reach a port of a host, and which rules let them
     WhoCanReach(who_can_reach::Typed),
+    /// Say which rules do nothing, or too much, with the flow that proves it
+    Lint(lint::Typed),
     /// Write policies the one way they are written
     Fmt(fmt::Typed),
     /// Turn a policy from text to JSON or back

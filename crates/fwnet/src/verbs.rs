@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
+pub(crate) mod lint;
 pub(crate) mod matrix;
 pub(crate) mod run;
 pub(crate) mod test;
@@ -27,6 +28,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Diff(typed) => Ok(diff::run(&typed)),
         Verb::Matrix(typed) => Ok(matrix::run(&typed)),
         Verb::WhoCanReach(typed) => Ok(who_can_reach::run(&typed)),
+        Verb::Lint(typed) => Ok(lint::run(&typed)),
         Verb::Fmt(typed) => Ok(fmt::run(&typed)),
         Verb::Convert(typed) => Ok(convert::run(&typed)),
         Verb::Import(typed) => Ok(import::run(&typed)),
