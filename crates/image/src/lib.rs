@@ -23,5 +23,5 @@ pub use budget::{Budget, Invalid};
 pub use check::{Damage, check};
 pub use compile::{CompileError, compile};
 pub use evaluate::evaluate;
-pub use image::Image;
+pub use image::{Image, reseal};
 pub use rules::{Mode, Ports, Rule, RuleSet, Service, SetIndex, SubjectTest};
