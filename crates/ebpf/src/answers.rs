@@ -8,7 +8,6 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use verdict::{
     Decision, Flow, Protocol,
     abi::{ANSWER_NS, Exchange},
-    image_flags,
     layout::{FLAG_ANSWERS, RULE_DEFAULT},
     rule_flags,
 };
@@ -49,9 +48,7 @@ pub(crate) fn remember(slot: &Slot, flow: &Flow, witness: &impl Witness) {
 /// A socket that connects before it has a port will be found by its answers without us.
 #[inline(always)]
 fn concerns(slot: &Slot, flow: &Flow) -> bool {
-    matches!(flow.protocol, Protocol::UDP)
-        && flow.local.port != 0
-        && image_flags(slot) & FLAG_ANSWERS != 0
+    matches!(flow.protocol, Protocol::UDP) && flow.local.port != 0 && slot.flags & FLAG_ANSWERS != 0
 }
 
 #[inline(always)]

@@ -15,7 +15,6 @@ use aya_ebpf::{
 use verdict::{
     Subject,
     abi::{FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, Owner},
-    image_flags,
     layout::FLAG_SUBJECTS,
 };
 
@@ -102,7 +101,7 @@ fn current() -> Owner {
 /// thread). The file is not held while we read, so what a racing exec leaves may be either of the two.
 #[inline(always)]
 fn exe() -> Option<u64> {
-    if !has(FEATURE_EXE) || image_flags(&Slot::in_force()?) & FLAG_SUBJECTS == 0 {
+    if !has(FEATURE_EXE) || Slot::in_force()?.flags & FLAG_SUBJECTS == 0 {
         return None;
     }
     let [mm, exe_file, f_inode, i_ino, i_sb, s_dev] = exe_path();

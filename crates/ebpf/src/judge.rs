@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
     Decision, Flow, RuleNumber, Subject,
     abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED},
-    closed, decide, image_flags,
+    closed, decide,
     layout::{FLAG_LOG, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
     rule_flags,
 };
@@ -41,11 +41,7 @@ pub(crate) trait Witness {
     /// The process, where a rule of the image asks for one.
     #[inline(always)]
     fn subject(&self, slot: &Slot) -> Subject {
-        if image_flags(slot) & FLAG_SUBJECTS == 0 {
-            Subject::UNKNOWN
-        } else {
-            subject(&self.owner())
-        }
+        if slot.flags & FLAG_SUBJECTS == 0 { Subject::UNKNOWN } else { subject(&self.owner()) }
     }
 }
 
@@ -62,8 +58,7 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool
     }
     let wanted = decision.denies()
         || slot.report & REPORT_ALLOWED != 0
-        || image_flags(slot) & FLAG_LOG != 0
-            && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
+        || slot.flags & FLAG_LOG != 0 && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
         || decision.would.verdict as u8 != decision.enforced.verdict as u8;
     if wanted {
         report(slot, flow, &decision, witness);

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use verdict::{
     Line, Tables,
     abi::{Control, EXCHANGES_MAX, EXE_PATH, Exchange, Listener, ListenerKey, Losses, Owner},
+    image_flags,
 };
 
 /// Two slots of lines, one behind the other. The loader sets how many.
@@ -121,6 +122,8 @@ pub(crate) fn slot_rules() -> u32 {
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) report: u32,
+    /// `FLAG_*` of the image.
+    pub(crate) flags: u32,
     first: u32,
 }
 
@@ -137,7 +140,9 @@ impl Slot {
                 read_volatile(&raw const SLOT_LINES),
             )
         };
-        Some(Self { generation, report, first: (generation & 1) * lines })
+        let mut slot = Self { generation, report, flags: 0, first: (generation & 1) * lines };
+        slot.flags = image_flags(&slot);
+        Some(slot)
     }
 
     /// 0 or 1.

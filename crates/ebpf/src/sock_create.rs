@@ -11,7 +11,6 @@ use aya_ebpf::{
 use verdict::{
     Direction, Endpoint, Flow, Protocol,
     abi::{Hook, Owner},
-    image_flags,
     layout::FLAG_PROTOCOLS,
 };
 
@@ -28,7 +27,7 @@ const SOCK_RAW: u32 = 3;
 pub(crate) fn sock_create(ctx: SockContext) -> i32 {
     stamp_current(ctx.sock);
     let Some(slot) = Slot::in_force() else { return ALLOW };
-    if image_flags(&slot) & FLAG_PROTOCOLS == 0 {
+    if slot.flags & FLAG_PROTOCOLS == 0 {
         return ALLOW;
     }
     // SAFETY: two fields of the context, read as wide as they are.

@@ -1,6 +1,6 @@
 //! Rules to image: classes first, then the tables that lead to them, then one cell for each combination.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use verdict::{
     Direction, Line, Protocol, Verdict,
@@ -247,13 +247,18 @@ impl Classed {
             flags |= layout::FLAG_ANSWERS | layout::FLAG_DATAGRAMS | layout::FLAG_INBOUND;
         }
         let ports = self.ports.classes.signatures();
+        let numbered = self.ports.protocols.iter().flat_map(|table| (0..=u8::MAX).zip(table));
+        let portless: BTreeSet<u32> = numbered
+            .filter(|&(protocol, _)| ![Protocol::TCP, Protocol::UDP].contains(&Protocol(protocol)))
+            .map(|(_, &class)| class)
+            .collect();
         let closed_rows = (0usize..self.near.classes.len() * ports.len())
             .filter(|row| closed.get(row >> 5).is_some_and(|word| word >> (row & 31) & 1 == 1))
             .map(|row| row % ports.len());
         for port in closed_rows {
             match ports.get(port) {
                 Some((Direction::In, _)) => flags |= layout::FLAG_CLOSED,
-                Some((Direction::Out, lists)) if !lists.is_empty() => {
+                Some((Direction::Out, _)) if portless.contains(&number(port)) => {
                     flags |= layout::FLAG_PROTOCOLS
                 }
                 Some((Direction::Out, _)) | None => {}
