@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xtask::{bench, bpf, demo, test};
+use xtask::{bench, bpf, demo, fuzz, test};
 
 /// The developer's commands of fwnet.
 #[derive(Parser)]
@@ -11,6 +11,7 @@ enum Xtask {
     Bench(bench::Bench),
     Bpf(bpf::Bpf),
     Demo(demo::Demo),
+    Fuzz(fuzz::Fuzz),
     Test(test::Test),
 }
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         // These have the last line themselves, also when they stop early.
         Xtask::Bench(command) => return command.run(),
         Xtask::Demo(command) => return command.run(),
+        Xtask::Fuzz(command) => return command.run(),
         Xtask::Test(command) => return command.run(),
     };
     match outcome {

@@ -3,7 +3,7 @@
 mod summary;
 
 use crate::step::{announce, run, timed};
-use crate::{bpf, packages, workspace};
+use crate::{bpf, fuzz, packages, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use summary::{Runner, Summary};
 /// Names the object that the tests load instead of the committed one.
 pub const OBJECT_VARIABLE: &str = "FWNET_BPF_OBJECT";
 
-/// Install what is missing, rebuild the BPF object, check formatting and lints, and run every test (as root)
+/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, and fuzz for a minute (as root)
 #[derive(clap::Args)]
 pub struct Test {
     /// Run only the tests whose name contains this
@@ -75,6 +75,10 @@ impl Test {
             announce(
                 "cargo-deny is not installed; the tidy tests have checked deny.toml's bans and licences",
             );
+        }
+        // A filter asks for certain tests, and no target is one.
+        if self.filter.is_none() {
+            fuzz::step()?;
         }
         if summary.passed == 0 {
             bail!(

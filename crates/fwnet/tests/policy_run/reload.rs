@@ -231,27 +231,28 @@ fn a_file_that_does_not_compile_enforces_nothing_at_the_start() {
 fn a_rule_with_an_end_ends_on_time_and_by_itself() {
     let host = Host::new();
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
-    // Whole seconds are what the language has; at least one is left.
-    let end = Timestamp::from_second(Timestamp::now().as_second() + 3).unwrap();
-    let document =
-        Document::new(&format!("deny any -> 127.0.0.2 until {end}\ndeny any -> 127.0.0.3\n"));
+    let rules =
+        |end: Timestamp| format!("deny any -> 127.0.0.2 until {end}\ndeny any -> 127.0.0.3\n");
+    let whole_seconds =
+        |ahead| Timestamp::from_second(Timestamp::now().as_second() + ahead).unwrap();
+    let document = Document::new(&rules(whole_seconds(3_600)));
     let enforcing = document.enforce(&host, &[]);
     let denied =
         |address: &str| on(&host, || connect_errno(&format!("{address}:20000"))) == Some(EACCES);
     assert!(denied("127.0.0.2") && denied("127.0.0.3"));
+    // The end comes nearer: more than a second is left when the file is read, on all but the busiest machine.
+    let end = whole_seconds(3);
+    document.swap(&enforcing, &rules(end), 2);
     while denied("127.0.0.2") {
-        assert!(
-            Timestamp::now().duration_since(end) < SignedDuration::from_secs(10),
-            "the rule does not end"
-        );
+        let late = Timestamp::now().duration_since(end);
+        assert!(late < SignedDuration::from_secs(10), "the rule does not end");
         thread::sleep(Duration::from_millis(5));
     }
     assert!(Timestamp::now() >= end, "the rule ended before {end}");
-    enforcing.line("(version 2)");
     assert!(denied("127.0.0.3"));
     let lines = enforcing.stop();
     let versions = lines.iter().filter(|line| line.contains("now enforcing")).count();
-    assert_eq!(versions, 1, "read once at the end of the rule: {lines:#?}");
+    assert!(versions <= 2, "read once for the signal and once at the end: {lines:#?}");
 }
 
 #[test]
