@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
 
 use jiff::Timestamp;
-use policy::{Checked, Code, Inventory, Source, check, limits};
+use policy::{Checked, Code, Inventory, Source, check, limits, run_tests};
 
 const PAGE: &str = include_str!("../../../docs/policy.md");
 
@@ -27,6 +27,15 @@ fn the_shop_is_without_fault() {
     assert_eq!(checked.render(), "");
     assert_eq!(checked.policies[0].rules().len(), 8);
     assert_eq!(checked.policies[0].tests().count(), 3);
+}
+
+#[test]
+fn the_tests_in_the_shop_hold() {
+    let inventory = Inventory::read(block("toml").as_bytes()).unwrap();
+    let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    let results = run_tests(&checked(block("fwnet")), &inventory, now).unwrap();
+    let failed: Vec<_> = results.iter().filter(|result| !result.passed).collect();
+    assert_eq!((results.len(), failed.as_slice()), (3, [].as_slice()));
 }
 
 #[test]
