@@ -24,6 +24,18 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The three rules, for `fwnet run`.
 const FLAGS: &str = "--deny 192.168.56.101 --deny 198.51.100.0/24 --port 10000";
+/// The same rules as a policy, with a fourth that asks for a process: what makes sockets be stamped with their owner.
+const POLICY: &str = "\
+tier team
+mode enforce
+failsafe none
+deny any -> 192.168.56.101
+deny 192.168.56.101 -> any
+deny any -> 198.51.100.0/24
+deny 198.51.100.0/24 -> any
+deny any -> any : tcp/10000
+deny me[user=nobody] -> any : tcp/9
+";
 /// The same three rules, both ways, for nftables.
 const RULESET: &str = "\
 table inet rules {
@@ -53,8 +65,8 @@ pub(super) enum Contender {
     Fwnet,
     /// `fwnet run` with only one of its programs left attached.
     Only(&'static str),
-    /// `fwnet run` with one of its programs taken away.
-    Without(&'static str),
+    /// `fwnet run` with a rule that asks for a process.
+    Processes,
     /// nftables, in the namespace.
     Nftables,
 }
@@ -69,8 +81,8 @@ impl Contender {
         Self::Only("sock_create"),
         Self::Only("sock_release"),
         Self::Only("lookup"),
-        Self::Without("sock_create"),
         Self::Fwnet,
+        Self::Processes,
         Self::Nftables,
     ];
 
@@ -81,7 +93,7 @@ impl Contender {
             Self::Empty => "an empty program at cgroup/connect4".to_owned(),
             Self::Fwnet => "fwnet, 3 rules".to_owned(),
             Self::Only(program) => format!("fwnet, only {}", hook(program)),
-            Self::Without(program) => format!("fwnet, without {}", hook(program)),
+            Self::Processes => "fwnet, and a rule about a process".to_owned(),
             Self::Nftables => "nftables, the same 3 rules".to_owned(),
         }
     }
@@ -95,7 +107,7 @@ impl Contender {
     /// answer: a packet filter that drops says nothing.
     pub(super) fn probe_code(self) -> i32 {
         match self {
-            Self::Fwnet | Self::Without(_) | Self::Only("connect4") => 1,
+            Self::Fwnet | Self::Processes | Self::Only("connect4") => 1,
             Self::Only("lookup") => 2,
             Self::Nftables => 3,
             Self::Control | Self::Empty | Self::Only(_) => 0,
@@ -105,8 +117,7 @@ impl Contender {
     fn keeps(self, program: &str) -> bool {
         match self {
             Self::Only(kept) => program == kept,
-            Self::Without(left) => program != left,
-            Self::Control | Self::Empty | Self::Fwnet | Self::Nftables => true,
+            Self::Control | Self::Empty | Self::Fwnet | Self::Processes | Self::Nftables => true,
         }
     }
 }
@@ -151,6 +162,7 @@ pub(super) struct Bench {
     fwnet: PathBuf,
     tcpcli: PathBuf,
     ruleset: PathBuf,
+    policy: PathBuf,
 }
 
 impl Bench {
@@ -160,6 +172,8 @@ impl Bench {
         let ruleset = workspace::scratch().join("bench/rules.nft");
         fs::create_dir_all(workspace::scratch().join("bench")).context("make a directory")?;
         fs::write(&ruleset, RULESET).context("write the rules for nft")?;
+        let policy = workspace::scratch().join("bench/rules.fw");
+        fs::write(&policy, POLICY).context("write the rules as a policy")?;
         let cpu = cpu.to_string();
         let measured =
             host.start(programs.path("tcpcost")?, ["-h", ADDRESS, "-p", PORT, "--cpu", &cpu]);
@@ -172,6 +186,7 @@ impl Bench {
             fwnet: programs.path("fwnet")?.to_owned(),
             tcpcli: programs.path("tcpcli")?.to_owned(),
             ruleset,
+            policy,
         };
         testbed::wait_until(DEADLINE, "the server to be probed", || matches!(bench.probe(), Ok(0)));
         Ok(bench)
@@ -205,9 +220,14 @@ impl Bench {
                 step::run(nft.arg("-f").arg(&self.ruleset))?;
                 Ok(Attached::Nftables)
             }
-            Contender::Fwnet | Contender::Only(_) | Contender::Without(_) => {
+            Contender::Fwnet | Contender::Processes | Contender::Only(_) => {
                 let mut command = self.desk.command(&self.fwnet);
-                command.arg("run").args(FLAGS.split(' '));
+                command.arg("run");
+                if matches!(contender, Contender::Processes | Contender::Only("sock_create")) {
+                    command.arg("--policy").arg(&self.policy);
+                } else {
+                    command.args(FLAGS.split(' '));
+                }
                 command.arg("--cgroup").arg(self.host.cgroup.path());
                 command.arg("--netns").arg(self.host.namespace.name());
                 let firewall = Running::start(command);
