@@ -20,6 +20,9 @@ use crate::inventory::HostIndex;
 /// What is to be said of a pair about one class of services: 0 is nothing.
 pub(super) const NOTHING: usize = 0;
 
+/// The content that says nothing of any class of services.
+const SILENCE: usize = 0;
+
 /// All pairs of some sources and some targets of which the same is to be said about some services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -31,8 +34,8 @@ pub(super) struct Entry {
     pub(super) to: Vec<Place>,
 }
 
-/// Sources, targets and what is to be said of each of their pairs, by source.
-type Contents = Vec<Vec<usize>>;
+/// By source, the targets of which something is to be said, ascending, and what.
+type Contents = Vec<Vec<(usize, usize)>>;
 
 /// What is to be said, and the numbers of the sources and of the targets of whose pairs it is.
 type Rectangle = (usize, Vec<usize>, Vec<usize>);
@@ -40,26 +43,25 @@ type Rectangle = (usize, Vec<usize>, Vec<usize>);
 /// Boxes of pairs of which the same is to be said: numbers of sources and of targets. Nothing is left out but
 /// [`NOTHING`].
 fn boxes(contents: &Contents) -> Vec<Rectangle> {
-    let mut alike: BTreeMap<&Vec<usize>, Vec<usize>> = BTreeMap::new();
+    let mut alike: BTreeMap<&[(usize, usize)], Vec<usize>> = BTreeMap::new();
     for (source, contents) in contents.iter().enumerate() {
         alike.entry(contents).or_default().push(source);
     }
     let mut boxes: BTreeMap<(usize, Vec<usize>), Vec<usize>> = BTreeMap::new();
     for (contents, sources) in alike {
         let mut targets: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (target, &content) in contents.iter().enumerate() {
-            targets.entry(content).or_default().push(target);
+        for &(target, what) in contents {
+            targets.entry(what).or_default().push(target);
         }
-        for (content, targets) in targets {
-            boxes.entry((content, targets)).or_default().extend(&sources);
+        for (what, targets) in targets {
+            boxes.entry((what, targets)).or_default().extend(&sources);
         }
     }
     boxes
         .into_iter()
-        .filter(|((content, _), _)| *content != NOTHING)
-        .map(|((content, targets), mut sources)| {
+        .map(|((what, targets), mut sources)| {
             sources.sort_unstable();
-            (content, sources, targets)
+            (what, sources, targets)
         })
         .collect()
 }
@@ -86,7 +88,7 @@ struct Told<'t> {
 impl<'t> Told<'t> {
     fn new(world: &World<'_>, teller: &'t mut dyn Teller) -> Self {
         let mut contents = Numbered::new();
-        // Number 0 says nothing of any.
+        // Number 0 is silence.
         contents.number(vec![NOTHING; world.services.len()]);
         Self { teller, known: BTreeMap::new(), contents }
     }
@@ -127,12 +129,28 @@ impl<'t> Told<'t> {
                 columns.entry(column).or_insert_with(|| Bits::none(services)).insert(service);
             }
         }
+        // Where each content is, so that a column costs only the pairs of which it says something.
+        let mut pairs: Vec<Vec<(usize, usize)>> = vec![Vec::new(); all.len()];
+        for (source, row) in contents.iter().enumerate() {
+            for &(target, content) in row {
+                if let Some(pairs) = pairs.get_mut(content) {
+                    pairs.push((source, target));
+                }
+            }
+        }
         let mut found: BTreeMap<_, ServiceSet> = BTreeMap::new();
         for (column, held) in columns {
-            effort.spend(contents.iter().map(Vec::len).sum())?;
-            let project = |content: &usize| column.get(*content).copied().unwrap_or(NOTHING);
-            let layer: Contents =
-                contents.iter().map(|row| row.iter().map(project).collect()).collect();
+            let mut layer: Contents = vec![Vec::new(); contents.len()];
+            effort.spend(contents.len())?;
+            for (&what, pairs) in column.iter().zip(&pairs).filter(|(what, _)| **what != NOTHING) {
+                effort.spend(pairs.len())?;
+                for &(source, target) in pairs {
+                    if let Some(row) = layer.get_mut(source) {
+                        row.push((target, what));
+                    }
+                }
+            }
+            layer.iter_mut().for_each(|row| row.sort_unstable());
             for found_box in boxes(&layer) {
                 let services = found.entry(found_box).or_insert_with(|| Bits::none(services));
                 held.iter().for_each(|service| services.insert(service));
@@ -164,13 +182,16 @@ fn between(world: &mut World<'_>, told: &mut Told<'_>) -> Result<Vec<Entry>, Ana
     }
     let mut contents = Contents::new();
     for from in 0..asked.len() {
-        let mut row = Vec::with_capacity(asked.len());
+        let mut row = Vec::new();
         for (to, asked) in asked.iter().enumerate() {
             let decided = if asked.is_empty() { None } else { pair(world, from, to)? };
-            row.push(match decided {
+            let content = match decided {
                 Some(decided) => told.content(world, decided)?,
-                None => NOTHING,
-            });
+                None => SILENCE,
+            };
+            if content != SILENCE {
+                row.push((to, content));
+            }
         }
         contents.push(row);
     }
@@ -225,17 +246,19 @@ fn own(
         let mut contents = Contents::new();
         for source in &views {
             let mut row = Vec::new();
-            for (&piece, target) in pieces.iter().zip(&views) {
+            for (at, (&piece, target)) in pieces.iter().zip(&views).enumerate() {
                 let to = Place { kind: Some(kind), piece: Some(piece) };
                 if !told.teller.is_asked(world, to, relation) {
-                    row.push(NOTHING);
                     continue;
                 }
                 let mut decided = Vec::new();
                 for (side, (&source, &target)) in source.iter().zip(target).enumerate() {
                     decided.push(world.decide(side, source, target, true, true)?);
                 }
-                row.push(told.content(world, decided)?);
+                let content = told.content(world, decided)?;
+                if content != SILENCE {
+                    row.push((at, content));
+                }
             }
             contents.push(row);
         }
@@ -340,7 +363,11 @@ mod tests {
 
     #[test]
     fn boxes_hold_every_pair_once() {
-        let contents = vec![vec![1, 1, 0], vec![1, 1, 2], vec![1, 1, 0], vec![0, 2, 2]];
+        let whole = vec![vec![1, 1, 0], vec![1, 1, 2], vec![1, 1, 0], vec![0, 2, 2]];
+        let said = |row: &Vec<usize>| {
+            row.iter().copied().enumerate().filter(|(_, what)| *what != NOTHING).collect()
+        };
+        let contents: Contents = whole.iter().map(said).collect();
         let mut back = vec![vec![NOTHING; 3]; 4];
         for (content, sources, targets) in boxes(&contents) {
             for &source in &sources {
@@ -349,6 +376,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(back, contents);
+        assert_eq!(back, whole);
     }
 }

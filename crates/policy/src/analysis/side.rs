@@ -213,10 +213,19 @@ impl<'a> Side<'a> {
             Direction::Out => (from, from_asking),
             Direction::In => (to, to_asking),
         };
+        // Mostly a few of many clauses speak: then it is quicker to ask these than to compare sets.
+        let words = speaking.words();
+        effort.spend(words)?;
+        let few: Vec<ClauseNumber> = speaking.iter().take(words + 1).collect();
         let mut row = Vec::with_capacity(self.services.len());
         for service in &self.services {
-            effort.spend(speaking.words())?;
-            let first = speaking.first_common(service).expect("a default always speaks");
+            effort.spend(few.len().min(words))?;
+            let first = if few.len() <= words {
+                few.iter().copied().find(|&clause| service.contains(clause))
+            } else {
+                speaking.first_common(service)
+            };
+            let first = first.expect("a default always speaks");
             let outcome = if asking.contains(first) {
                 effort.spend(speaking.words() * (processes.len() + 1))?;
                 let matching = speaking.and(service);
