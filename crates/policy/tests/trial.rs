@@ -72,6 +72,31 @@ fn tests_stand_for_every_pair_service_and_process() {
 }
 
 #[test]
+fn every_piece_of_a_prefix_is_looked_at() {
+    let results = results(
+        "allow 10.9.1.0/24 -> web-1 : tcp/80-89\n\
+         default deny in\n\
+         test allow 10.9.1.0/24 -> web-1 : tcp/80-89\n\
+         test allow 10.9.1.0-10.9.2.255 -> web-1 : tcp/80-89\n\
+         test allow 10.9.0.0-10.9.1.255 -> web-1 : tcp/80-89\n\
+         test allow 10.9.1.0/24 -> web-1 : tcp/80-90\n\
+         test allow 10.9.1.0/24 -> web-1 : tcp/79-89\n",
+    );
+    let flows: Vec<Option<&str>> =
+        results.iter().map(|result| result.flows.first().map(|flow| flow.flow.as_str())).collect();
+    assert_eq!(
+        flows,
+        [
+            None,
+            Some("10.9.2.0 -> web-1 : tcp/80"),
+            Some("10.9.0.0 -> web-1 : tcp/80"),
+            Some("10.9.1.0 -> web-1 : tcp/90"),
+            Some("10.9.1.0 -> web-1 : tcp/79"),
+        ]
+    );
+}
+
+#[test]
 fn policies_in_audit_and_drafts_are_asked_what_they_would_say() {
     for mode in ["audit", "draft"] {
         let results = results(&format!(
@@ -150,7 +175,7 @@ fn holds(choices: &mut Choices) -> Result<(), TestCaseError> {
     let inventory =
         Inventory::new(world::hosts(choices)).expect("the hosts of the world are in order");
     let mut documents = world::documents(choices);
-    let who = ["any", "web-1", "db-1", "lone", "role=web", "role=db", "env=prod"];
+    let who = ["any", "any", "web-1", "db-1", "lone", "role=web", "role=db", "env=prod"];
     let (from, to) = (choices.of(&who), choices.of(&who));
     let answer = choices.of(&["allow", "deny"]);
     documents[0].push_str(&format!("\ntest {answer} {from} -> {to} : any"));
@@ -183,7 +208,7 @@ fn holds(choices: &mut Choices) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 600, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn a_passed_test_holds_for_every_flow_and_a_failed_one_names_real_ones(mut choices in choices(1_200)) {
