@@ -68,7 +68,7 @@ pub(crate) struct Enforcement<'a> {
     pub(crate) ready: Ready,
     pub(crate) before: Option<Ready>,
     /// Counts of rules that are no longer in force, by id and direction.
-    pub(crate) counted: BTreeMap<(String, Direction), u64>,
+    pub(crate) counted: BTreeMap<(String, Direction), Hits>,
     /// Whether new network namespaces are joined as they appear.
     pub(crate) follow: bool,
 }
@@ -182,18 +182,22 @@ impl Enforcement<'_> {
             Err(SwapError::Size { .. }) => {
                 // Larger tables: a second set of programs is attached beside the first, which then goes. For a moment
                 // both judge, and what either denies is denied.
-                let mut beside = Firewall::load(&ready.image, (self.attachments)()?)?;
-                std::mem::swap(&mut self.firewall, &mut beside);
-                let hits = beside.hits();
-                drop(beside);
+                let beside = self.firewall.load_beside(&ready.image, (self.attachments)()?)?;
+                // Whatever the first set has to tell is told while its rules are still those in force.
+                self.firewall.stand_down()?;
+                self.drain();
+                let hits = self.firewall.hits();
+                self.firewall = beside;
                 hits
             }
             Err(error) => return Err(error.into()),
         };
-        self.drain();
         let before = std::mem::replace(&mut self.ready, ready);
         add(&mut self.counted, &before, &retired);
         self.before = Some(before);
+        // No program judges by the old image any more: what comes now is all that will ever come from it, so that an
+        // event of another generation than the current one is always of the rules before.
+        self.drain();
         Ok(())
     }
 
@@ -223,12 +227,17 @@ impl Enforcement<'_> {
     /// Restores, and reports what was removed and what was counted.
     pub(crate) fn finish(mut self) {
         add(&mut self.counted, &self.ready, &self.firewall.hits());
-        for ((id, direction), times) in &self.counted {
+        for ((id, direction), hits) in &self.counted {
             let direction = match direction {
                 Direction::Out => "out",
                 Direction::In => "in",
             };
-            eprintln!("fwnet: {id} {direction}: denied {times} times");
+            if hits.enforced > 0 {
+                eprintln!("fwnet: {id} {direction}: denied {} times", hits.enforced);
+            }
+            if hits.would > 0 {
+                eprintln!("fwnet: {id} {direction}: would have denied {} times", hits.would);
+            }
         }
         let lost = self.firewall.lost();
         if lost.limited + lost.overrun > 0 {
@@ -244,10 +253,12 @@ impl Enforcement<'_> {
     }
 }
 
-fn add(counted: &mut BTreeMap<(String, Direction), u64>, ready: &Ready, hits: &[Hits]) {
+fn add(counted: &mut BTreeMap<(String, Direction), Hits>, ready: &Ready, hits: &[Hits]) {
     for (rule, hits) in ready.rules.rules.iter().zip(hits) {
-        if rule.verdict == Verdict::Deny && hits.enforced > 0 {
-            *counted.entry((rule.id.clone(), rule.direction)).or_default() += hits.enforced;
+        if rule.verdict == Verdict::Deny && hits.enforced + hits.would > 0 {
+            let sum = counted.entry((rule.id.clone(), rule.direction)).or_default();
+            sum.enforced += hits.enforced;
+            sum.would += hits.would;
         }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) enum Root {
     Table(Vec<u32>),
 }
 
+/// Blocks that one answer can cover: no table has more.
+const BLOCKS_MAX: u32 = 1 << 16;
+
 /// Bits of the canonical address above the IPv4 address.
 const MAPPED_BITS: u32 = 96;
 const MAPPED: u128 = 0xffff << 32;
@@ -55,10 +58,12 @@ impl Trie {
         let size = 1u128 << (128 - bits - 16);
         let mut table = Vec::with_capacity(1 << 16);
         let mut rest = runs;
-        for slot in 0..1u128 << 16 {
-            let start = first + slot * size;
+        while table.len() < 1 << 16 {
+            let start = first + table.len() as u128 * size;
             let end = start + (size - 1);
-            table.push(self.entry(&mut rest, start, end, bits + 16));
+            let entry = self.entry(&mut rest, start, end, bits + 16);
+            let more = whole_blocks(rest, end, size, entry) as usize;
+            table.resize((table.len() + 1 + more).min(1 << 16), entry);
         }
         Root::Table(table)
     }
@@ -140,7 +145,7 @@ fn whole_blocks(rest: &[(u128, u32)], end: u128, size: u128, entry: u32) -> u32 
         Some(&(start, _)) => start - 1,
         None => u128::MAX,
     };
-    u32::try_from(until.saturating_sub(end) / size).unwrap_or(256).min(256)
+    u32::try_from(until.saturating_sub(end) / size).unwrap_or(BLOCKS_MAX).min(BLOCKS_MAX)
 }
 
 /// The part of `runs` between two addresses, its first run moved to `first`.

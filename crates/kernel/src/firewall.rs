@@ -157,6 +157,22 @@ impl Firewall {
     /// Anything that keeps a required hook from working; then nothing stays attached. Optional hooks that cannot be
     /// loaded are listed by [`Firewall::open_hooks`].
     pub fn load(image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
+        let pins = Pins::new().map_err(no_file_system)?;
+        Self::load_with(pins, image, attachments)
+    }
+
+    /// Loads a second set of programs beside this one, for an image that does not fit into its slots. It shares what
+    /// this one has learnt of sockets, listeners and peers. Until this one goes both judge, and what either denies is
+    /// denied.
+    ///
+    /// # Errors
+    /// As [`Firewall::load`]; this one stays as it is.
+    pub fn load_beside(&self, image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
+        let pins = self.pins.beside().map_err(no_file_system)?;
+        Self::load_with(pins, image, attachments)
+    }
+
+    fn load_with(pins: Pins, image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
         let features = Features::probe()?;
         let wanted = if attachments.tripwire { abi::FEATURE_TRIPWIRE } else { 0 };
         let lines =
@@ -172,7 +188,6 @@ impl Firewall {
             netns: 0,
         };
         let system = |what| move |source| LoadError::System { what, source };
-        let pins = Pins::new().map_err(system("make a BPF file system"))?;
         let mut object = open(&numbers, Some(&pins))?;
         let slots = Slots::new(
             data(&object, "IMAGE")?.fd().as_fd(),
@@ -410,10 +425,24 @@ impl Firewall {
         })
     }
 
+    /// Detaches everything and waits until no program runs any more. What they sent and counted can still be read, and
+    /// is then complete.
+    ///
+    /// # Errors
+    /// Where waiting fails; everything is detached all the same.
+    pub fn stand_down(&mut self) -> Result<(), SwapError> {
+        self.links.clear();
+        self.barrier.wait().map_err(SwapError::Wait)
+    }
+
     /// Detaches everything and says what that was: hook and target.
     pub fn detach(self) -> Vec<(&'static Hook, String)> {
         self.links.into_iter().map(|attached| (attached.hook, attached.target)).collect()
     }
+}
+
+fn no_file_system(source: io::Error) -> LoadError {
+    LoadError::System { what: "make a BPF file system", source }
 }
 
 fn is_attached(links: &[Attached], hook: &Hook, target: &str) -> bool {

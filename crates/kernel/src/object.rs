@@ -5,6 +5,7 @@ use std::{
     env, fs, io,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
+    sync::Arc,
 };
 
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
@@ -34,35 +35,43 @@ pub enum ObjectError {
     Load(#[from] Box<EbpfError>),
 }
 
-/// Every map of the object.
-const MAPS: [&str; 10] = [
-    "CLAIMS",
-    "CONTROL",
-    "EVENTS",
-    "EXCHANGES",
-    "HITS",
-    "IMAGE",
-    "JUDGED",
-    "LISTENERS",
-    "LOSSES",
-    "OWNERS",
-];
+/// Maps that hold what the programs have learnt of sockets and peers, whatever image is in force.
+const LEARNT: [&str; 5] = ["CLAIMS", "EXCHANGES", "JUDGED", "LISTENERS", "OWNERS"];
+/// Maps that belong to one set of programs.
+const OWN: [&str; 5] = ["CONTROL", "EVENTS", "HITS", "IMAGE", "LOSSES"];
 
-/// A BPF file system of our own that is mounted nowhere: where several copies of the object meet in the same maps. It
-/// goes with the value.
+/// BPF file systems of our own that are mounted nowhere: where several copies of the object meet in the same maps. They
+/// go with the last value that names them.
 #[derive(Debug)]
-pub(crate) struct Pins(OwnedFd);
+pub(crate) struct Pins {
+    own: OwnedFd,
+    learnt: Arc<OwnedFd>,
+}
 
 impl Pins {
     pub(crate) fn new() -> io::Result<Self> {
-        let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(&context)?;
-        Ok(Self(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?))
+        Ok(Self { own: bpf_file_system()?, learnt: Arc::new(bpf_file_system()?) })
     }
 
-    fn path(&self, map: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{map}", self.0.as_raw_fd()))
+    /// For a second set of programs that knows what the first has learnt.
+    pub(crate) fn beside(&self) -> io::Result<Self> {
+        Ok(Self { own: bpf_file_system()?, learnt: Arc::clone(&self.learnt) })
     }
+
+    /// Each map of the object and where it is pinned.
+    fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let path = |directory: &OwnedFd, map: &str| {
+            PathBuf::from(format!("/proc/self/fd/{}/{map}", directory.as_raw_fd()))
+        };
+        let own = OWN.map(|map| (map, path(&self.own, map)));
+        own.into_iter().chain(LEARNT.map(|map| (map, path(&self.learnt, map))))
+    }
+}
+
+fn bpf_file_system() -> io::Result<OwnedFd> {
+    let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
 /// Numbers that the programs are loaded with.
@@ -109,8 +118,8 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, Objec
         None => Cow::Borrowed(COMMITTED),
     };
     let mut loader = EbpfLoader::new();
-    for map in pins.iter().flat_map(|_| MAPS) {
-        loader.map_pin_path(map, pins.map(|pins| pins.path(map)).unwrap_or_default());
+    for (map, path) in pins.iter().flat_map(|pins| pins.paths()) {
+        loader.map_pin_path(map, path);
     }
     loader
         .override_global("SLOT_LINES", &numbers.slot_lines, true)

@@ -58,7 +58,7 @@ fn long_lists_are_wrapped() {
     assert_eq!(to_json(&read(&formatted)), to_json(&read(&text)));
     let words = format!(
         "name n = role in ({}, allow, \"draft, x\", deny)\n",
-        vec!["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"; 3].join(", ")
+        ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"; 3].join(", ")
     );
     assert_eq!(
         to_json(&read(&format(&read(&words)))),

@@ -3,7 +3,7 @@
 use std::{fmt::Write, net::SocketAddr};
 
 use kernel::Door;
-use verdict::Endpoint;
+use verdict::{Endpoint, Verdict};
 
 use super::Seen;
 use crate::prefix::standard;
@@ -36,6 +36,9 @@ pub(super) fn lines(seen: &Seen<'_>, debug: u8) -> String {
         } else {
             writeln!(lines, "! {what} denied")
         };
+    }
+    if event.decision.would.verdict == Verdict::Deny && !event.decision.denies() {
+        let _written = writeln!(lines, "! {what} would be denied");
     }
     lines
 }

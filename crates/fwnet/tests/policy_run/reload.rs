@@ -287,3 +287,73 @@ fn an_event_names_the_rule_of_the_version_that_judged_it() {
         assert!(lines.contains(&line), "{line}: {:#?}", lines.last_chunk::<8>());
     }
 }
+
+#[test]
+fn an_event_keeps_the_name_of_the_rule_that_judged_it() {
+    let host = Host::new();
+    // Rule number and name change places with each version.
+    let odd = "deny any -> 127.0.0.2  id=\"odd\"\ndeny any -> 127.0.0.3  id=\"other\"\n";
+    let even = "deny any -> 127.0.0.3  id=\"other\"\ndeny any -> 127.0.0.2  id=\"even\"\n";
+    let document = Document::new(odd);
+    let enforcing = document.enforce(&host, &["-o", "json"]);
+    let ended = AtomicBool::new(false);
+    let tried = on(&host, || {
+        thread::scope(|scope| {
+            let knocking = scope.spawn(|| {
+                let mut tried = 0usize;
+                while !ended.load(Ordering::SeqCst) {
+                    assert_eq!(connect_errno("127.0.0.2:20000"), Some(EACCES));
+                    tried += 1;
+                    // Fewer than the rate limit of events.
+                    thread::sleep(Duration::from_micros(200));
+                }
+                tried
+            });
+            for version in 2..=21 {
+                document.swap(&enforcing, if version % 2 == 0 { even } else { odd }, version);
+            }
+            ended.store(true, Ordering::SeqCst);
+            knocking.join().unwrap()
+        })
+    });
+    let lines = enforcing.stop();
+    let events: Vec<serde_json::Value> = lines
+        .iter()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), tried, "each denial is told once");
+    for event in &events {
+        let version: u64 = event["rule"]["version"].as_str().unwrap().parse().unwrap();
+        let generation = event["fwnet"]["generation"].as_u64().unwrap();
+        let id = if generation % 2 == 1 { "odd" } else { "even" };
+        assert_eq!((event["rule"]["id"].as_str(), version), (Some(id), generation), "{event:#}");
+    }
+    // And as many are counted under each name.
+    for id in ["odd", "even"] {
+        let events = events.iter().filter(|event| event["rule"]["id"] == id).count();
+        let line = format!("fwnet: {id} out: denied {events} times");
+        assert!(lines.contains(&line), "{line}: {:#?}", lines.last_chunk::<8>());
+    }
+}
+
+#[test]
+fn what_was_learnt_outlives_a_swap_to_larger_tables() {
+    let network = Network::star(2);
+    let [host, peer] = network.hosts() else { panic!("a star of two") };
+    let rules = "default deny in\nallow any -> me[user=root] : tcp/20002\n";
+    let document = Document::new(rules);
+    let enforcing = document.enforce(host, &[]);
+    let _listener = on(host, || std::net::TcpListener::bind("[::]:20002")).unwrap();
+    let asking = on(host, || UdpSocket::bind("10.7.0.1:30000")).unwrap();
+    asking.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let asked = peer.namespace.inside(|| UdpSocket::bind("10.7.0.2:53")).unwrap();
+    on(host, || asking.send_to(b"question", "10.7.0.2:53")).unwrap();
+    let errno = || peer.namespace.inside(|| connect_errno("10.7.0.1:20002"));
+    assert_eq!(errno(), None);
+    document.swap(&enforcing, &format!("{rules}{}", prefixes(20_000)), 2);
+    asked.send_to(b"answer", "10.7.0.1:30000").unwrap();
+    let answered = asking.recv(&mut [0; 16]).is_ok();
+    assert_eq!((errno(), answered), (None, true), "(the listener is known, the answer comes in)");
+    enforcing.stop();
+}
