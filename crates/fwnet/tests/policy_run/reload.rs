@@ -317,7 +317,7 @@ fn an_event_keeps_the_name_of_the_rule_that_judged_it() {
         })
     });
     let lines = enforcing.stop();
-    let events: Vec<serde_json::Value> = lines
+    let events: Vec<Value> = lines
         .iter()
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).unwrap())
