@@ -123,6 +123,16 @@ impl Parser<'_, '_> {
                 return Err(self.expected("hosts or addresses"));
             }
             addresses if is_addresses(addresses) => self.addresses(addresses),
+            // In a list of a `name` line such a word makes the whole list one of services, so it can stand for nothing
+            // else anywhere: what one place means, every place means.
+            service if super::is_service_word(service) => {
+                let message =
+                    format!("`{}` is a service, and hosts or addresses stand here", shown(service));
+                let help = format!("a host of that id is `host={}`", shown(service));
+                let fault = Diagnostic::new(Code::Syntax, self.source, token.span, message);
+                self.fault(fault.help(help));
+                return Err(Reported);
+            }
             name if crate::syntax::is_bare_host(name) => Expression::Named(name.to_owned()),
             other => {
                 let message = format!("`{}` is neither a name, a host nor addresses", shown(other));
