@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::Read,
     os::{fd::AsFd, unix::net::UnixStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -79,6 +79,7 @@ impl Enforcement<'_> {
     /// # Errors
     /// Where waiting itself fails.
     pub(crate) fn watch(&mut self, signals: &Signals) -> anyhow::Result<()> {
+        let mut looked = Instant::now();
         loop {
             self.drain();
             let timeout = self.timeout();
@@ -102,8 +103,10 @@ impl Enforcement<'_> {
             if has_come(&signals.reload) || expired {
                 self.read_again();
             }
-            if self.follow {
+            // Events wake this loop too, and a walk through every process is not for each of them.
+            if self.follow && looked.elapsed() >= LOOK_AGAIN {
                 self.join_new();
+                looked = Instant::now();
             }
         }
     }
