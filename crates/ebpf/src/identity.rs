@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use verdict::{
     Subject,
-    abi::{FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, Owner},
+    abi::{FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, Owner, REPORT_FLOWS},
     layout::FLAG_SUBJECTS,
 };
 
@@ -97,11 +97,15 @@ fn current() -> Owner {
     }
 }
 
-/// The executable of the running task; nothing where no rule asks for processes, or where there is none (a kernel
-/// thread). The file is not held while we read, so what a racing exec leaves may be either of the two.
+/// The executable of the running task; nothing where neither a rule nor a reader of flows asks for it, or where there is
+/// none (a kernel thread). The file is not held while we read, so what a racing exec leaves may be either of the two.
 #[inline(always)]
 fn exe() -> Option<u64> {
-    if !has(FEATURE_EXE) || Slot::in_force()?.flags & FLAG_SUBJECTS == 0 {
+    if !has(FEATURE_EXE) {
+        return None;
+    }
+    let slot = Slot::in_force()?;
+    if slot.flags & FLAG_SUBJECTS == 0 && slot.report & REPORT_FLOWS == 0 {
         return None;
     }
     let [mm, exe_file, f_inode, i_ino, i_sb, s_dev] = exe_path();

@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
     Decision, Flow, RuleNumber, Subject,
-    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED},
+    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS},
     closed, decide,
     layout::{FLAG_LOG, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
     rule_flags,
@@ -13,6 +13,7 @@ use verdict::{
 
 use crate::{
     answers::{answers, remember},
+    flows::tally,
     identity::subject,
     maps::{HITS, Slot, has, slot_rules},
     report::report,
@@ -53,6 +54,9 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool
         return (true, decision);
     }
     count(slot, &decision);
+    if slot.report & REPORT_FLOWS != 0 {
+        tally(slot, flow, &decision, witness);
+    }
     if !decision.denies() {
         remember(slot, flow, witness);
     }

@@ -10,7 +10,10 @@ use aya_ebpf::{
 };
 use verdict::{
     Line, Tables,
-    abi::{Control, EXCHANGES_MAX, EXE_PATH, Exchange, Listener, ListenerKey, Losses, Owner},
+    abi::{
+        Control, EXCHANGES_MAX, EXE_PATH, Exchange, FLOWS_MAX, FlowCount, FlowKey, Listener,
+        ListenerKey, Losses, Owner, TAMPER_BYTES,
+    },
     image_flags,
 };
 
@@ -52,6 +55,19 @@ pub(crate) static EXCHANGES: LruHashMap<Exchange, u64> =
 /// What user space is told. The loader may change the size.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// What must be heard whatever else is told: sockets without a verdict, damaged tables.
+#[map]
+pub(crate) static TAMPER: RingBuf = RingBuf::with_byte_size(TAMPER_BYTES, 0);
+
+/// Flows that were alike, counted, for whoever asks for them.
+#[map]
+pub(crate) static FLOWS: LruHashMap<FlowKey, FlowCount> =
+    LruHashMap::with_max_entries(FLOWS_MAX, 0);
+
+/// How many flows user space has ever taken out of `FLOWS`; no program looks at it. Kept here so that a new agent knows.
+#[map]
+static FLOWS_TAKEN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// What it is not told, and the token bucket that decides it.
 #[map]

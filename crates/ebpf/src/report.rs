@@ -1,29 +1,71 @@
-//! Telling user space, within bounds: a token bucket for each CPU, and counters for what was not told.
+//! Telling user space, within bounds: a token bucket for each CPU and ring buffer, and counters for what was not told.
+//!
+//! What tells of tampering has a ring buffer and a bucket of its own, so that no flood of denials keeps it from being
+//! heard.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::RingBuf};
 use verdict::{
-    Cell, Decision, Flow,
-    abi::{EVENT_BURST, EVENT_COST_NS, Event},
+    Cell, Decision, Flow, RuleNumber,
+    abi::{Bucket, EVENT_BURST, EVENT_COST_NS, Event, Hook, Losses, TAMPER_BURST, TAMPER_COST_NS},
 };
 
 use crate::{
     judge::Witness,
-    maps::{EVENTS, LOSSES, Slot},
+    maps::{EVENTS, LOSSES, Slot, TAMPER},
 };
 
 /// Sends one event, or counts it as lost.
 #[inline(always)]
 pub(crate) fn report(slot: &Slot, flow: &Flow, decision: &Decision, witness: &impl Witness) {
+    let Some(losses) = LOSSES.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's value of a per-CPU array, aligned, alive as long as the program.
+    let losses: &mut Losses = unsafe { &mut *losses };
+    let tampered = witness.hook() as u8 == Hook::Tripwire as u8
+        || decision.enforced.rule.0 == RuleNumber::MALFORMED.0;
+    if tampered {
+        send(
+            &TAMPER,
+            &mut losses.tamper,
+            TAMPER_COST_NS,
+            TAMPER_BURST,
+            slot,
+            flow,
+            decision,
+            witness,
+        );
+    } else {
+        send(
+            &EVENTS,
+            &mut losses.events,
+            EVENT_COST_NS,
+            EVENT_BURST,
+            slot,
+            flow,
+            decision,
+            witness,
+        );
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined: what is sent, and where")]
+fn send(
+    ring: &RingBuf,
+    bucket: &mut Bucket,
+    cost_ns: u64,
+    burst: u64,
+    slot: &Slot,
+    flow: &Flow,
+    decision: &Decision,
+    witness: &impl Witness,
+) {
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    if !has_token(now) {
+    if !has_token(bucket, cost_ns, burst, now) {
         return;
     }
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        if let Some(losses) = LOSSES.get_ptr_mut(0) {
-            // SAFETY: this CPU's value; see `has_token`.
-            unsafe { (*losses).overrun += 1 };
-        }
+    let Some(mut entry) = ring.reserve::<Event>(0) else {
+        bucket.overrun += 1;
         return;
     };
     entry.write(Event {
@@ -48,22 +90,19 @@ pub(crate) fn report(slot: &Slot, flow: &Flow, decision: &Decision, witness: &im
 }
 
 /// Takes one token. The bucket holds time: what has passed since it was last looked at fills it, an event costs
-/// [`EVENT_COST_NS`]. Two programs that meet on one CPU may disturb each other's arithmetic by one event; the counts of
+/// `cost_ns`. Two programs that meet on one CPU may disturb each other's arithmetic by one event; the counts of
 /// verdicts do not pass through here.
 #[inline(always)]
-fn has_token(now: u64) -> bool {
-    let Some(losses) = LOSSES.get_ptr_mut(0) else { return true };
-    // SAFETY: this CPU's value of a per-CPU array, aligned, alive as long as the program.
-    let losses = unsafe { &mut *losses };
-    let filled = losses.credit_ns + now.saturating_sub(losses.looked_ns);
-    let full = EVENT_BURST * EVENT_COST_NS;
+fn has_token(bucket: &mut Bucket, cost_ns: u64, burst: u64, now: u64) -> bool {
+    let filled = bucket.credit_ns + now.saturating_sub(bucket.looked_ns);
+    let full = burst * cost_ns;
     let credit = if filled < full { filled } else { full };
-    losses.looked_ns = now;
-    if credit < EVENT_COST_NS {
-        losses.credit_ns = credit;
-        losses.limited += 1;
+    bucket.looked_ns = now;
+    if credit < cost_ns {
+        bucket.credit_ns = credit;
+        bucket.limited += 1;
         return false;
     }
-    losses.credit_ns = credit - EVENT_COST_NS;
+    bucket.credit_ns = credit - cost_ns;
     true
 }

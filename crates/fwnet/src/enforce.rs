@@ -84,9 +84,10 @@ impl Enforcement<'_> {
             self.drain();
             let timeout = self.timeout();
             {
-                let source = self.firewall.event_source();
+                let [tamper, events] = self.firewall.event_sources();
                 let mut sources = [
-                    PollFd::new(&source, PollFlags::IN),
+                    PollFd::from_borrowed_fd(tamper, PollFlags::IN),
+                    PollFd::from_borrowed_fd(events, PollFlags::IN),
                     PollFd::from_borrowed_fd(signals.end.as_fd(), PollFlags::IN),
                     PollFd::from_borrowed_fd(signals.reload.as_fd(), PollFlags::IN),
                 ];
@@ -243,9 +244,9 @@ impl Enforcement<'_> {
             }
         }
         let lost = self.firewall.lost();
-        if lost.limited + lost.overrun > 0 {
+        if lost.limited + lost.overrun + lost.tamper > 0 {
             let (limited, overrun) = (lost.limited, lost.overrun);
-            let all = limited + overrun;
+            let all = limited + overrun + lost.tamper;
             eprintln!(
                 "fwnet: {all} events not shown: {limited} over the rate limit, {overrun} with the buffer full"
             );

@@ -11,7 +11,10 @@ use aya::{
     programs::ProgramFd,
 };
 use image::{Damage, Image, check};
-use verdict::abi::{self, Losses, REPORT_ALLOWED};
+use verdict::{
+    abi::{self, Losses, REPORT_ALLOWED, REPORT_FLOWS},
+    layout::{FLAG_DATAGRAMS, FLAG_INBOUND},
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
@@ -19,6 +22,7 @@ use crate::{
     cgroup::Cgroup,
     event::Event,
     features::{Features, exe_offsets},
+    flows::{Counted, Flows},
     hook::{Hook, Scope},
     listeners::Listeners,
     netns::Netns,
@@ -45,6 +49,9 @@ pub struct Attachments {
     pub tripwire: bool,
     /// Whether allowed flows are reported too.
     pub report_allowed: bool,
+    /// Whether every flow is counted by what it has in common with others, for [`Firewall::take_flows`]. Then the hooks
+    /// for datagrams and for what comes in are attached whatever the image.
+    pub count_flows: bool,
 }
 
 /// Why nothing is enforced. Whatever had been attached is detached again.
@@ -123,6 +130,10 @@ pub struct Lost {
     pub limited: u64,
     /// The ring buffer was full.
     pub overrun: u64,
+    /// The same of what tells of tampering, for either reason.
+    pub tamper: u64,
+    /// Flows that were judged and are missing in what [`Firewall::take_flows`] gave: the table was full.
+    pub flows: u64,
 }
 
 /// One program in its place.
@@ -142,6 +153,8 @@ pub struct Firewall {
     pins: Pins,
     barrier: Barrier,
     events: RingBuf<MapData>,
+    tamper: RingBuf<MapData>,
+    flows: Flows,
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, [u8; size_of::<Losses>()]>,
     listeners: Listeners,
@@ -202,6 +215,8 @@ impl Firewall {
             pins,
             barrier: Barrier::new().map_err(system("make the barrier map"))?,
             events: take(&mut object, "EVENTS")?,
+            tamper: take(&mut object, "TAMPER")?,
+            flows: Flows::new(flows(&mut object)?, take(&mut object, "FLOWS_TAKEN")?),
             hits: take(&mut object, "HITS")?,
             losses: take(&mut object, "LOSSES")?,
             listeners: Listeners::new(take::<HashMap<_, _, _>>(&mut object, "LISTENERS")?),
@@ -210,9 +225,11 @@ impl Firewall {
             open: Vec::new(),
             object,
         };
-        if firewall.attachments.report_allowed {
-            firewall.slots.set_report(REPORT_ALLOWED);
-        }
+        let report = |wanted, bit| if wanted { bit } else { 0 };
+        firewall.slots.set_report(
+            report(firewall.attachments.report_allowed, REPORT_ALLOWED)
+                | report(firewall.attachments.count_flows, REPORT_FLOWS),
+        );
         firewall.swap(image)?;
         Ok(firewall)
     }
@@ -249,6 +266,8 @@ impl Firewall {
     }
 
     fn attach_needed(&mut self, flags: u32) -> Result<(), AttachError> {
+        let counted = if self.attachments.count_flows { FLAG_DATAGRAMS | FLAG_INBOUND } else { 0 };
+        let flags = flags | counted;
         let needed: Vec<&'static Hook> =
             Hook::ALL.iter().filter(|hook| hook.needed(flags, self.attachments.tripwire)).collect();
         // First load all, then attach all: a program that does not load is found before anything is in place.
@@ -347,19 +366,24 @@ impl Firewall {
         self.slots.generation()
     }
 
-    /// The next event, if one is there. With a descriptor that polls readable when there is: [`Firewall::event_source`].
+    /// The next event, if one is there; what tells of tampering comes first. With descriptors that poll readable when
+    /// there is: [`Firewall::event_sources`].
     pub fn next_event(&mut self) -> Option<Event> {
-        loop {
-            let parsed = Event::parse(&self.events.next()?);
-            if parsed.is_some() {
-                return parsed;
-            }
-        }
+        next_of(&mut self.tamper).or_else(|| next_of(&mut self.events))
     }
 
-    /// Polls readable when there are events.
-    pub fn event_source(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+    /// Poll readable when there are events: those of tampering, and all others.
+    pub fn event_sources(&self) -> [BorrowedFd<'_>; 2] {
+        [self.tamper.as_fd(), self.events.as_fd()]
+    }
+
+    /// Takes every counted flow out of the kernel's table and gives it to `each`.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to read the table; what was taken before has been given to `each`.
+    pub fn take_flows(&mut self, each: &mut dyn FnMut(Counted)) -> io::Result<()> {
+        let judged = self.losses().map(|own| own.flows).sum();
+        self.flows.take(judged, each)
     }
 
     /// Who listens at `local`, as far as the bind hooks have seen.
@@ -412,17 +436,22 @@ impl Firewall {
         retired
     }
 
-    /// Events not sent since loading.
+    /// Events not sent and flows not counted since loading.
     pub fn lost(&self) -> Lost {
-        let values = self.losses.get(&0, 0).ok();
-        let each = values
-            .iter()
-            .flat_map(|values| values.iter())
-            .filter_map(|bytes| Losses::read_from_bytes(bytes.as_bytes()).ok());
-        each.fold(Lost::default(), |sum, own| Lost {
-            limited: sum.limited + own.limited,
-            overrun: sum.overrun + own.overrun,
+        let none = Lost { flows: self.flows.lost(), ..Lost::default() };
+        self.losses().fold(none, |sum, own| Lost {
+            limited: sum.limited + own.events.limited,
+            overrun: sum.overrun + own.events.overrun,
+            tamper: sum.tamper + own.tamper.limited + own.tamper.overrun,
+            flows: sum.flows,
         })
+    }
+
+    /// Each CPU's losses.
+    fn losses(&self) -> impl Iterator<Item = Losses> {
+        let values = self.losses.get(&0, 0).ok();
+        let values: Vec<_> = values.iter().flat_map(|values| values.iter().copied()).collect();
+        values.into_iter().filter_map(|bytes| Losses::read_from_bytes(bytes.as_bytes()).ok())
     }
 
     /// Detaches everything and waits until no program runs any more. What they sent and counted can still be read, and
@@ -471,6 +500,22 @@ impl std::fmt::Debug for Firewall {
             .field("links", &self.links)
             .field("slots", &self.slots)
             .finish_non_exhaustive()
+    }
+}
+
+fn next_of(ring: &mut RingBuf<MapData>) -> Option<Event> {
+    loop {
+        let parsed = Event::parse(&ring.next()?);
+        if parsed.is_some() {
+            return parsed;
+        }
+    }
+}
+
+fn flows(object: &mut Ebpf) -> Result<MapData, LoadError> {
+    match object.take_map("FLOWS") {
+        Some(Map::LruHashMap(data)) => Ok(data),
+        _ => Err(missing("FLOWS")),
     }
 }
 

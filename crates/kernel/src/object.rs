@@ -38,7 +38,8 @@ pub enum ObjectError {
 /// Maps that hold what the programs have learnt of sockets and peers, whatever image is in force.
 const LEARNT: [&str; 5] = ["CLAIMS", "EXCHANGES", "JUDGED", "LISTENERS", "OWNERS"];
 /// Maps that belong to one set of programs.
-const OWN: [&str; 5] = ["CONTROL", "EVENTS", "HITS", "IMAGE", "LOSSES"];
+const OWN: [&str; 8] =
+    ["CONTROL", "EVENTS", "FLOWS", "FLOWS_TAKEN", "HITS", "IMAGE", "LOSSES", "TAMPER"];
 
 /// BPF file systems of our own that are mounted nowhere: where several copies of the object meet in the same maps. They
 /// go with the last value that names them.

@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_type};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_3, bpf_cmd, bpf_map_type,
+};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// bpf(2). The attributes that a command reads must be filled in, pointers in them valid for the call.
 fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_long> {
@@ -70,6 +73,60 @@ fn array_create(inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     create.max_entries = 1;
     create.inner_map_fd = inner.map_or(0, raw);
     owned(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attributes)?)
+}
+
+/// Where a walk through a hash map stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// At its beginning.
+    Start,
+    /// At this bucket.
+    At(u32),
+    /// Through.
+    Done,
+}
+
+/// `BPF_MAP_LOOKUP_AND_DELETE_BATCH` on a hash map: takes entries out until `keys` or `values` is full. Returns how many,
+/// and where to go on. `ENOSPC` where one bucket alone has more entries than there is room for.
+///
+/// `K` and `V` are the map's key and value: the kernel writes as many bytes as the map was created with.
+pub(crate) fn take_batch<K, V>(
+    map: BorrowedFd<'_>,
+    walk: Walk,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, Walk)>
+where
+    K: FromBytes + IntoBytes,
+    V: FromBytes + IntoBytes,
+{
+    let from = match walk {
+        Walk::Start => None,
+        Walk::At(bucket) => Some(bucket),
+        Walk::Done => return Ok((0, Walk::Done)),
+    };
+    let mut to = 0u32;
+    let room = u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX);
+    let mut attributes = attributes();
+    attributes.batch = bpf_attr__bindgen_ty_3 {
+        in_batch: from.as_ref().map_or(0, |bucket| (&raw const *bucket) as u64),
+        out_batch: (&raw mut to) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: room,
+        map_fd: raw(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    let done = match bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attributes) {
+        Ok(_) => false,
+        // The end of the map: what was found before it counts.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
+    };
+    // SAFETY: the arm that was filled in above and that the command writes its count to.
+    let count = unsafe { attributes.batch.count }.min(room) as usize;
+    Ok((count, if done { Walk::Done } else { Walk::At(to) }))
 }
 
 /// Waits until every program that was running has ended.

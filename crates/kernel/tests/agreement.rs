@@ -54,6 +54,7 @@ impl Bed {
             namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")],
             tripwire: false,
             report_allowed: true,
+            count_flows: false,
         };
         Firewall::load(&compile(rules).expect("fits"), attachments).expect("T0 works here")
     }

@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// The one value of map `CONTROL`, mapped into user space. Each field is read once by a program and written by one
 /// aligned store.
@@ -21,6 +21,8 @@ pub struct Control {
 
 /// Report allowed flows too.
 pub const REPORT_ALLOWED: u32 = 1 << 0;
+/// Count every judged flow in map `FLOWS`.
+pub const REPORT_FLOWS: u32 = 1 << 1;
 
 /// `bpf_set_retval` exists: a denied call gets the errno that its rule asks for (5.18 and later; EPERM before).
 pub const FEATURE_RETVAL: u32 = 1 << 0;
@@ -186,10 +188,72 @@ pub struct Event {
 
 const _: () = assert!(size_of::<Event>() == 120, "Event has no hidden padding");
 
-/// The one value of the per-CPU map `LOSSES`.
+/// Key of map `FLOWS`: what flows have in common that are counted together.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Canonical local address of an inbound flow, upper half; zero outbound, where it takes no part in a verdict.
+    pub local_hi: u64,
+    /// The same, lower half.
+    pub local_lo: u64,
+    /// Canonical remote address, upper half.
+    pub remote_hi: u64,
+    /// Canonical remote address, lower half.
+    pub remote_lo: u64,
+    /// The subject's executable, see [`exe`]; 0 is unknown.
+    pub exe: u64,
+    /// The subject's cgroup v2 id; 0 is unknown.
+    pub cgroup: u64,
+    /// The subject's user id; `u32::MAX` is unknown.
+    pub uid: u32,
+    /// The subject's group id; `u32::MAX` is unknown.
+    pub gid: u32,
+    /// The verdict's [`Cell`](crate::Cell).
+    pub cell: u32,
+    /// Generation of the image that judged.
+    pub generation: u32,
+    /// The server's port, host byte order.
+    pub service_port: u16,
+    /// [`Direction`](crate::Direction)
+    pub direction: u8,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 72, "FlowKey has no hidden padding");
+
+/// Value of map `FLOWS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-pub struct Losses {
+pub struct FlowCount {
+    /// Flows.
+    pub count: u64,
+    /// When the first was judged, CLOCK_BOOTTIME nanoseconds.
+    pub first_ns: u64,
+    /// When the last was judged, likewise.
+    pub last_ns: u64,
+    /// Process id of the first one's owner; 0 is unknown.
+    pub pid: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Name of the first one's thread, zero padded.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<FlowCount>() == 48, "FlowCount has no hidden padding");
+
+/// Kinds of flows that are counted between two readings; the least recently used one goes first, and [`Losses::flows`]
+/// tells how many flows went with it. Some 3 MiB of kernel memory.
+pub const FLOWS_MAX: u32 = 16_384;
+
+/// How often a ring buffer is written to: a token bucket for each CPU, and what did not get through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Bucket {
     /// Events not sent because the token bucket was empty.
     pub limited: u64,
     /// Events not sent because the ring buffer was full.
@@ -200,7 +264,26 @@ pub struct Losses {
     pub looked_ns: u64,
 }
 
+/// The one value of the per-CPU map `LOSSES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Losses {
+    /// Of ring buffer `EVENTS`.
+    pub events: Bucket,
+    /// Of ring buffer `TAMPER`.
+    pub tamper: Bucket,
+    /// Flows that went into `FLOWS`: what is read from there in all is less by what was lost there.
+    pub flows: u64,
+}
+
 /// Cost of one event in the token bucket: 1 ms / 10, so each CPU may report 10,000 events a second...
 pub const EVENT_COST_NS: u64 = 100_000;
 /// ...after a burst of this many.
 pub const EVENT_BURST: u64 = 4_096;
+
+/// Size of ring buffer `TAMPER` in bytes: some 500 events.
+pub const TAMPER_BYTES: u32 = 1 << 16;
+/// Cost of one event in the bucket of `TAMPER`: 1,000 a second and CPU...
+pub const TAMPER_COST_NS: u64 = 1_000_000;
+/// ...after a burst of this many.
+pub const TAMPER_BURST: u64 = 256;

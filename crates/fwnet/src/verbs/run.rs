@@ -147,6 +147,7 @@ impl<'a> Place<'a> {
             },
             tripwire: self.typed.tripwire,
             report_allowed: self.typed.debug >= 1,
+            count_flows: false,
         })
     }
 

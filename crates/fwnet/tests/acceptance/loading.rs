@@ -158,6 +158,7 @@ fn a9_a_failure_half_way_leaves_nothing_attached() {
         namespaces: (1..=64).map(|number| Netns::open(&spelled(number)).unwrap()).collect(),
         tripwire: false,
         report_allowed: false,
+        count_flows: false,
     };
     let _others = Firewall::load(&image, attachments).unwrap();
     let mut running = Enforcing::begin(&host.cgroup, &[&host.namespace], &["--deny", "127.0.0.2"]);

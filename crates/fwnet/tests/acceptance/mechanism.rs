@@ -97,6 +97,7 @@ fn foreign(host: &Host) -> Firewall {
         namespaces: vec![Netns::open(host.namespace.name()).unwrap()],
         tripwire: false,
         report_allowed: false,
+        count_flows: false,
     };
     Firewall::load(&compile(&rules).unwrap(), attachments).unwrap()
 }

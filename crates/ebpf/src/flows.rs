@@ -1,0 +1,80 @@
+//! Counting flows that are alike, for whoever wants to know what a host does: one entry for each kind of flow, read and
+//! taken out by user space every few seconds.
+//!
+//! Nothing here takes part in a verdict. What the table loses (the least recently used entry goes when it is full) shows
+//! as a difference: every flow is counted in `LOSSES` after it went into the table.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_boot_ns};
+use verdict::{
+    Cell, Decision, Direction, Flow,
+    abi::{FlowCount, FlowKey},
+};
+
+use crate::{
+    identity::subject,
+    judge::Witness,
+    maps::{FLOWS, LOSSES, Slot},
+};
+
+/// Counts one flow.
+#[inline(always)]
+pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &impl Witness) {
+    let owner = witness.owner();
+    let subject = subject(&owner);
+    let inbound = matches!(flow.direction, Direction::In);
+    let local = flow.local.address;
+    let key = FlowKey {
+        local_hi: if inbound { local.hi } else { 0 },
+        local_lo: if inbound { local.lo } else { 0 },
+        remote_hi: flow.remote.address.hi,
+        remote_lo: flow.remote.address.lo,
+        exe: subject.exe,
+        cgroup: subject.cgroup,
+        uid: subject.uid,
+        gid: subject.gid,
+        cell: Cell::pack(*decision).0,
+        generation: slot.generation,
+        service_port: flow.service_port(),
+        direction: flow.direction as u8,
+        protocol: flow.protocol.0,
+        padding: 0,
+    };
+    // SAFETY: a helper without pointers.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if !count(&key, now) {
+        let first = FlowCount {
+            count: 1,
+            first_ns: now,
+            last_ns: now,
+            pid: owner.pid,
+            padding: 0,
+            comm: owner.comm,
+        };
+        // Another CPU may have been first; where there is no memory the flow is lost, and counted as such below.
+        if FLOWS.insert(key, first, u64::from(BPF_NOEXIST)).is_err() {
+            count(&key, now);
+        }
+    }
+    if let Some(losses) = LOSSES.get_ptr_mut(0) {
+        // SAFETY: an aligned field of this CPU's value, which lives as long as the program. Atomic because a softirq may
+        // run a program on this CPU in between.
+        unsafe {
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*losses).flows, 1);
+        }
+    }
+}
+
+/// Adds to the entry, if there is one.
+#[inline(always)]
+fn count(key: &FlowKey, now: u64) -> bool {
+    let Some(entry) = FLOWS.get_ptr_mut(key) else { return false };
+    // SAFETY: an aligned entry, which stays readable and writable while the program runs. Counted atomically; of two
+    // CPUs that store the time either will do.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*entry).count, 1);
+        (&raw mut (*entry).last_ns).write_volatile(now);
+    }
+    true
+}
