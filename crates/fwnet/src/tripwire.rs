@@ -1,13 +1,13 @@
 //! What follows when the tripwire reports: the socket is found by its cookie, judged, and ended if it may not be.
 
-use kernel::{Event, Netns, Sockets, State, TcpSocket};
+use kernel::{Event, Netns, Socket, Sockets, State, Wanted};
 use verdict::{Decision, Direction, Flow, Line, Protocol, Subject, closed, decide};
 
 /// A socket that came into being without a verdict.
 #[derive(Debug)]
 pub(crate) struct Tripped {
     /// What the kernel knows of it.
-    pub(crate) socket: TcpSocket,
+    pub(crate) socket: Socket,
     /// What the image says about it now.
     pub(crate) decision: Decision,
     /// Whether it was ended; `Err` says why that did not work.
@@ -20,7 +20,7 @@ pub(crate) fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
     for namespace in Netns::found() {
         let sockets = Sockets::of(&namespace);
         // A namespace that ended while we look has no sockets left.
-        let Ok(list) = sockets.list(Sockets::OPENING) else { continue };
+        let Ok(list) = sockets.list(Wanted::Opening) else { continue };
         let Some(socket) = list.into_iter().find(|socket| socket.cookie == event.socket) else {
             continue;
         };
@@ -34,7 +34,7 @@ pub(crate) fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
     None
 }
 
-fn judge(event: &Event, socket: &TcpSocket, image: &[Line]) -> (Decision, bool) {
+fn judge(event: &Event, socket: &Socket, image: &[Line]) -> (Decision, bool) {
     let owner = event.owner.unwrap_or_default();
     let subject = Subject { uid: owner.uid, gid: owner.gid, exe: 0, cgroup: owner.cgroup };
     let direction = if socket.state == State::Listen { Direction::In } else { Direction::Out };

@@ -42,4 +42,4 @@ pub use object::ObjectError;
 pub use privilege::{PrivilegeError, require as require_privilege};
 pub use probe::{Probe, probe};
 pub use snapshot::{Snapshot, snapshot};
-pub use sockets::{Sockets, SocketsError, State, TcpSocket};
+pub use sockets::{Socket, Sockets, SocketsError, State, Wanted};

@@ -1,57 +1,113 @@
-//! The TCP sockets of a network namespace, and their end: sock_diag(7).
+//! The sockets of a network namespace, and their end: sock_diag(7).
+//!
+//! One dump for each protocol and family, no system call for each socket. What a dump says of a socket is what it was at
+//! that moment; the cookie is how it is found again, and nothing is ever ended by its addresses alone.
 
-use std::{io, os::fd::OwnedFd};
+mod info;
+mod wire;
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
-    netlink::{SOCK_DIAG, SocketAddrNetlink},
-    recv, send, socket_with,
-};
-use verdict::{Address, Endpoint};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use std::io;
+
+use verdict::{Direction, Endpoint, Protocol};
 
 use crate::netns::{Netns, enter};
+pub(crate) use wire::SocketId;
 
-/// Message types and flags (include/uapi/linux/sock_diag.h, netlink.h, inet_diag.h).
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const SOCK_DESTROY: u16 = 21;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP: u16 = 0x300;
-const IPPROTO_TCP: u8 = 6;
+/// Families asked for: AF_INET, AF_INET6.
 const FAMILIES: [u8; 2] = [2, 10];
 
-/// Largest reply taken at once; the kernel splits dumps into parts of at most 32 KiB.
-const REPLY_BYTES: usize = 64 * 1024;
-
-/// State of a TCP socket (include/net/tcp_states.h), as far as it matters here.
+/// State of a socket (include/net/tcp_states.h). UDP and raw sockets are [`Established`](State::Established) where
+/// they are connected and [`Closed`](State::Closed) where they are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum State {
+    /// Connected.
+    Established = 1,
     /// A connection is asked for.
-    SynSent,
+    SynSent = 2,
+    /// A connection was asked for, and the handshake is not complete.
+    SynReceived = 3,
+    /// We said that we are done, and wait for the peer's acknowledgement.
+    FinWait1 = 4,
+    /// It came, and we wait for the peer to be done.
+    FinWait2 = 5,
+    /// Ended, and kept for what may still be on the way.
+    TimeWait = 6,
+    /// Not connected. A TCP socket is listed so where it has a local port and does nothing with it (since 6.8).
+    Closed = 7,
+    /// The peer is done.
+    CloseWait = 8,
+    /// Both are done, and we wait for the peer's acknowledgement.
+    LastAck = 9,
     /// Connections are accepted.
-    Listen,
-    /// Any other.
-    Other(u8),
+    Listen = 10,
+    /// Both said at once that they are done.
+    Closing = 11,
 }
 
-/// One TCP socket.
+impl State {
+    /// By the kernel's number; `None` for one that is not known here.
+    fn of(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            // 12 is TCP_NEW_SYN_RECV: the same, by a request that is not a whole socket yet.
+            3 | 12 => Self::SynReceived,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Closed,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            _ => return None,
+        })
+    }
+
+    /// Its bit in the mask that a dump asks with.
+    const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
+
+/// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpSocket {
+pub enum Wanted {
+    /// Every socket that the kernel lists: TCP in all states but TIME_WAIT, UDP, UDP-Lite, MPTCP, SCTP and raw ones.
+    All,
+    /// TCP sockets that a connection or a listener begins as: SYN_SENT, ESTABLISHED and LISTEN. The cheapest.
+    Opening,
+}
+
+/// One socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// What goes over the wire: an MPTCP socket is TCP.
+    pub protocol: Protocol,
+    /// Whether it is an MPTCP socket, whose connections are the TCP sockets with its [`token`](Self::token).
+    pub mptcp: bool,
     /// This host's end.
     pub local: Endpoint,
-    /// The peer's end.
+    /// The peer's end; all zero where there is none.
     pub remote: Endpoint,
     /// Where it stands.
     pub state: State,
     /// The kernel's cookie for it, unique on the machine.
     pub cookie: u64,
-    /// Its user.
+    /// Its user, in the initial user namespace.
     pub uid: u32,
-    /// Inode of its descriptor; 0 where no process holds it.
+    /// Inode of its descriptor; 0 where no process holds it (it waits to be accepted, or is the kernel's).
     pub inode: u32,
+    /// The cgroup v2 that it was created in, whose programs judge it; 0 where the kernel does not say (before 5.8).
+    pub cgroup: u64,
+    /// Who asked for the connection: this end ([`Direction::Out`]) or the peer. Told from the counts of the connection
+    /// itself where they allow it; see `docs/connections.md`. `None` for everything that is no connection.
+    pub opened: Option<Direction>,
+    /// Connections that wait to be accepted, of a listener; else bytes that wait to be read.
+    pub waiting: u32,
+    /// The local token of MPTCP (RFC 8684, 3.2), where it speaks that; 0 otherwise.
+    pub token: u32,
     family: u8,
     id: SocketId,
 }
@@ -69,11 +125,15 @@ pub struct SocketsError {
     pub source: io::Error,
 }
 
-/// The TCP sockets of one network namespace.
+/// The sockets of one network namespace.
 #[derive(Debug)]
 pub struct Sockets<'a> {
     namespace: &'a Netns,
 }
+
+/// Protocols of sock_diag that are asked for one by one: `IPPROTO_*`.
+const TCP: u32 = 6;
+const OTHERS: [u32; 5] = [17, 136, 262, 132, 255];
 
 impl<'a> Sockets<'a> {
     /// Those of `namespace`.
@@ -81,48 +141,76 @@ impl<'a> Sockets<'a> {
         Self { namespace }
     }
 
-    /// The sockets of both families in any of `states` as a bit mask of kernel state numbers; [`Sockets::OPENING`] are
-    /// those that a new connection or listener can be in.
+    /// The sockets of both families. A protocol that the kernel cannot list (no `*_diag` module) has none.
     ///
     /// # Errors
-    /// Where the namespace cannot be entered or the kernel has no inet_diag.
-    pub fn list(&self, states: u32) -> Result<Vec<TcpSocket>, SocketsError> {
-        self.ask("list TCP sockets", move || {
-            let netlink = open()?;
+    /// Where the namespace cannot be entered or the kernel has no inet_diag for TCP.
+    pub fn list(&self, wanted: Wanted) -> Result<Vec<Socket>, SocketsError> {
+        self.ask("list sockets", move || {
+            let netlink = wire::open()?;
             let mut found = Vec::new();
+            let all_states = u32::MAX & !State::TimeWait.bit();
+            let states = match wanted {
+                Wanted::All => all_states,
+                Wanted::Opening => {
+                    State::Established.bit() | State::SynSent.bit() | State::Listen.bit()
+                }
+            };
             for family in FAMILIES {
-                let request = Request::new(
-                    SOCK_DIAG_BY_FAMILY,
-                    NLM_F_DUMP,
-                    family,
-                    states,
-                    SocketId::default(),
-                );
-                request.send(&netlink)?;
-                receive(&netlink, |body| {
-                    if let Ok((message, _)) = Message::read_from_prefix(body) {
-                        found.push(message.into());
-                    }
-                })?;
+                wire::dump(&netlink, family, TCP, states, wanted == Wanted::All, &mut found)?;
+            }
+            if wanted == Wanted::All {
+                for protocol in OTHERS {
+                    list_other(&netlink, protocol, all_states, &mut found)?;
+                }
             }
             Ok(found)
         })
     }
 
-    /// States in which a socket asks for a connection, has just got it, or accepts them (SYN_SENT, ESTABLISHED, LISTEN).
-    pub const OPENING: u32 = 1 << 1 | 1 << 2 | 1 << 10;
-
-    /// Ends a connection or a listener: its process gets ECONNABORTED (EINVAL from accept()), its peer a reset. Needs
-    /// CAP_NET_ADMIN and CONFIG_INET_DIAG_DESTROY.
+    /// Ends one socket, see [`Self::destroy_all`].
     ///
     /// # Errors
     /// ENOENT where the socket is gone already.
-    pub fn destroy(&self, socket: &TcpSocket) -> Result<(), SocketsError> {
-        let (family, id) = (socket.family, socket.id);
-        self.ask("destroy a TCP socket", move || {
-            let netlink = open()?;
-            Request::new(SOCK_DESTROY, NLM_F_ACK, family, u32::MAX, id).send(&netlink)?;
-            receive(&netlink, |_| ())
+    pub fn destroy(&self, socket: &Socket) -> Result<(), SocketsError> {
+        let outcome = self.destroy_all(std::slice::from_ref(socket))?;
+        outcome.into_iter().next().unwrap_or(Ok(())).map_err(|source| SocketsError {
+            what: "destroy a socket",
+            namespace: self.namespace.name().to_owned(),
+            source,
+        })
+    }
+
+    /// Ends connections and listeners, TCP or UDP, one outcome for each: their processes get ECONNABORTED (EINVAL from
+    /// accept()), their peers a reset. ENOENT is the outcome where a socket is gone already. Needs CAP_NET_ADMIN and
+    /// CONFIG_INET_DIAG_DESTROY.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered: then nothing was tried.
+    pub fn destroy_all(&self, sockets: &[Socket]) -> Result<Vec<io::Result<()>>, SocketsError> {
+        let wanted: Vec<_> =
+            sockets.iter().map(|socket| (socket.family, socket.protocol.0, socket.id)).collect();
+        self.ask("destroy sockets", move || {
+            let netlink = wire::open()?;
+            let destroy = |&(family, protocol, id): &(u8, u8, SocketId)| {
+                wire::destroy(&netlink, family, protocol, id)
+            };
+            let mut outcomes: Vec<_> = wanted.iter().map(destroy).collect();
+            // Listeners that share an endpoint (SO_REUSEPORT) are found by that endpoint, always the same one of them
+            // first (`inet_diag_find_one_icsk` answers ENOENT for the others): they can be reached once it is gone.
+            loop {
+                let mut progress = false;
+                for (outcome, wanted) in outcomes.iter_mut().zip(&wanted) {
+                    let hidden = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+                    if wanted.2.has_no_peer() && outcome.as_ref().is_err_and(hidden) {
+                        *outcome = destroy(wanted);
+                        progress |= outcome.is_ok();
+                    }
+                }
+                if !progress {
+                    return Ok(outcomes);
+                }
+            }
         })
     }
 
@@ -139,176 +227,43 @@ impl<'a> Sockets<'a> {
     }
 }
 
-fn open() -> io::Result<OwnedFd> {
-    let netlink = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        Some(SOCK_DIAG),
-    )?;
-    bind(&netlink, &SocketAddrNetlink::new(0, 0))?;
-    Ok(netlink)
-}
-
-/// Reads replies until the kernel says that there are no more.
-fn receive(netlink: &OwnedFd, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0u8; REPLY_BYTES];
-    loop {
-        let (count, _) = recv(netlink, buffer.as_mut_slice(), RecvFlags::empty())?;
-        let mut rest = buffer.get(..count).unwrap_or_default();
-        while let Ok((header, _)) = Header::read_from_prefix(rest) {
-            let length = header.length as usize;
-            let body = rest.get(size_of::<Header>()..length).ok_or(io::ErrorKind::InvalidData)?;
-            match header.kind {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => {
-                    let code = i32::read_from_prefix(body).map_or(-libc::EPROTO, |(code, _)| code);
-                    return if code == 0 {
-                        Ok(())
-                    } else {
-                        Err(io::Error::from_raw_os_error(-code))
-                    };
-                }
-                _ => each(body),
-            }
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-}
-
-/// `struct nlmsghdr`
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Header {
-    length: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-}
-
-/// `struct inet_diag_sockid`; ports and addresses in network order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct SocketId {
-    local_port: [u8; 2],
-    remote_port: [u8; 2],
-    local: [u8; 16],
-    remote: [u8; 16],
-    interface: u32,
-    cookie: [u32; 2],
-}
-
-/// A header with `struct inet_diag_req_v2`.
-#[derive(Clone, Copy, IntoBytes, Immutable)]
-#[repr(C)]
-struct Request {
-    header: Header,
-    family: u8,
-    protocol: u8,
-    extensions: u8,
-    padding: u8,
+/// Adds the sockets of a protocol that the kernel may not be able to list.
+fn list_other(
+    netlink: &std::os::fd::OwnedFd,
+    protocol: u32,
     states: u32,
-    id: SocketId,
-}
-
-impl Request {
-    fn new(kind: u16, flags: u16, family: u8, states: u32, id: SocketId) -> Self {
-        let length = u32::try_from(size_of::<Self>()).expect("72 bytes");
-        Self {
-            header: Header { length, kind, flags: flags | NLM_F_REQUEST, sequence: 1, port: 0 },
-            family,
-            protocol: IPPROTO_TCP,
-            extensions: 0,
-            padding: 0,
-            states,
-            id,
+    found: &mut Vec<Socket>,
+) -> io::Result<()> {
+    let before = found.len();
+    for family in FAMILIES {
+        match wire::dump(netlink, family, protocol, states, true, found) {
+            Err(error) if cannot_list(&error) => return Ok(()),
+            other => other?,
         }
     }
-
-    fn send(&self, netlink: &OwnedFd) -> io::Result<()> {
-        send(netlink, self.as_bytes(), SendFlags::empty())?;
-        Ok(())
+    if protocol == wire::IPPROTO_MPTCP {
+        // Kernels before 5.9 do not read the attribute that asks for MPTCP and list TCP once more.
+        let (known, new) = found.split_at(before);
+        let mut cookies: Vec<u64> = known.iter().map(|socket| socket.cookie).collect();
+        cookies.sort_unstable();
+        let new: Vec<Socket> = new
+            .iter()
+            .filter(|socket| cookies.binary_search(&socket.cookie).is_err())
+            .copied()
+            .collect();
+        found.truncate(before);
+        found.extend(new);
     }
+    Ok(())
 }
 
-/// `struct inet_diag_msg`
-#[derive(Clone, Copy, FromBytes, Immutable)]
-#[repr(C)]
-struct Message {
-    family: u8,
-    state: u8,
-    timer: u8,
-    retransmits: u8,
-    id: SocketId,
-    expires: u32,
-    receive_queue: u32,
-    send_queue: u32,
-    uid: u32,
-    inode: u32,
-}
-
-impl From<Message> for TcpSocket {
-    fn from(message: Message) -> Self {
-        let Message {
-            family,
-            state,
-            timer: _,
-            retransmits: _,
-            id,
-            expires: _,
-            receive_queue: _,
-            send_queue: _,
-            uid,
-            inode,
-        } = message;
-        let end = |address: [u8; 16], port: [u8; 2]| {
-            let [a, b, c, d, ..] = address;
-            let address = match family {
-                2 => Address::v4(u32::from_be_bytes([a, b, c, d])),
-                _ => Address::from_bytes(address),
-            };
-            Endpoint { address, port: u16::from_be_bytes(port) }
-        };
-        let [low, high] = id.cookie;
-        Self {
-            local: end(id.local, id.local_port),
-            remote: end(id.remote, id.remote_port),
-            state: match state {
-                2 => State::SynSent,
-                10 => State::Listen,
-                other => State::Other(other),
-            },
-            cookie: u64::from(high) << 32 | u64::from(low),
-            uid,
-            inode,
-            family,
-            id,
-        }
-    }
+/// There is no such `*_diag` module, or no such family.
+fn cannot_list(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL | libc::EAFNOSUPPORT)
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn a_listener_is_listed_and_can_be_ended() {
-        let bed = testbed::Namespace::new();
-        let namespace = Netns::open(bed.name()).expect("just made");
-        let listener = bed.inside(|| TcpListener::bind("127.0.0.1:0").expect("bind on loopback"));
-        let port = listener.local_addr().expect("bound").port();
-        let of = || {
-            let all = Sockets::of(&namespace).list(Sockets::OPENING).expect("inet_diag");
-            all.into_iter().find(|socket| socket.local.port == port)
-        };
-        let found = of().expect("the listener");
-        assert_eq!((found.state, found.local.address), (State::Listen, Address::LOOPBACK_V4));
-        Sockets::of(&namespace).destroy(&found).expect("CONFIG_INET_DIAG_DESTROY");
-        assert_eq!(of(), None);
-        let error = Sockets::of(&namespace).destroy(&found).expect_err("gone");
-        assert_eq!(error.source.raw_os_error(), Some(libc::ENOENT));
-    }
-}
+mod tests;
