@@ -2,3 +2,7 @@
 //!
 //! Nothing here opens a file or a socket or reads a clock: files are reached through a trait, time is an argument, and
 //! whoever runs the agent does the rest.
+
+pub mod connections;
+pub mod preview;
+pub mod revoke;

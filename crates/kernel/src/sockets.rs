@@ -149,7 +149,7 @@ impl<'a> Sockets<'a> {
         self.ask("list sockets", move || {
             let netlink = wire::open()?;
             let mut found = Vec::new();
-            let all_states = u32::MAX & !State::TimeWait.bit();
+            let all_states = !State::TimeWait.bit();
             let states = match wanted {
                 Wanted::All => all_states,
                 Wanted::Opening => {

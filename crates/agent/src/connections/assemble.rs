@@ -1,0 +1,145 @@
+//! From what was read to sockets with their owners.
+
+use std::collections::BTreeMap;
+
+use verdict::{Direction, Endpoint, Protocol, Subject};
+
+use super::{Cgroup, Connection, Connections, Namespace, Process, Socket, Stage, covers};
+
+/// What was read of a host, in any order.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Where sockets were looked for.
+    pub namespaces: Vec<Namespace>,
+    /// Processes that hold sockets.
+    pub processes: Vec<Process>,
+    /// Which socket, by inode, is held by which process, by its index.
+    pub held: Vec<(u32, usize)>,
+    /// The cgroups.
+    pub cgroups: Vec<Cgroup>,
+    /// The sockets.
+    pub sockets: Vec<Socket>,
+}
+
+impl Facts {
+    /// Puts the facts together.
+    pub fn connections(self) -> Connections {
+        let Self { namespaces, processes, mut held, mut cgroups, sockets } = self;
+        cgroups.sort_unstable_by_key(|cgroup| cgroup.id);
+        let age = |index: usize| processes.get(index).map(|process| (process.started, process.pid));
+        held.sort_unstable_by_key(|&(inode, process)| (inode, age(process), process));
+        held.dedup();
+        let made = Made { processes: &processes, held: &held, cgroups: &cgroups };
+        let mut list: Vec<Connection> =
+            whole(sockets).into_iter().map(|socket| made.connection(socket)).collect();
+        list.sort_by_key(|connection| {
+            let Socket { namespace, protocol, local, remote, cookie, .. } = connection.socket;
+            (namespace, protocol, local, remote, cookie)
+        });
+        accepted(&mut list);
+        Connections { namespaces, processes, cgroups, list }
+    }
+}
+
+/// The sockets without those of MPTCP that stand for others of the list, which get what is known of the whole instead:
+/// the kernel opens an MPTCP socket's connections itself, and no process holds them.
+fn whole(sockets: Vec<Socket>) -> Vec<Socket> {
+    let (wholes, mut rest): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|one| one.mptcp);
+    let mut by_token = BTreeMap::new();
+    let mut by_claim: BTreeMap<(usize, Endpoint), Vec<usize>> = BTreeMap::new();
+    for (index, one) in wholes.iter().enumerate() {
+        if one.token != 0 {
+            by_token.insert((one.namespace, one.token), index);
+        } else if one.stage == Stage::Listening {
+            by_claim.entry((one.namespace, one.local)).or_default().push(index);
+        }
+    }
+    let mut shown = vec![false; wholes.len()];
+    for one in rest.iter_mut().filter(|one| one.protocol == Protocol::TCP) {
+        let index = match one.stage {
+            Stage::Listening => {
+                by_claim.get_mut(&(one.namespace, one.local)).and_then(|waiting| {
+                    // One of several listeners that share the end; which one is all the same.
+                    if waiting.len() > 1 { waiting.pop() } else { waiting.first().copied() }
+                })
+            }
+            Stage::Bound | Stage::Opening | Stage::Open | Stage::Closing => {
+                by_token.get(&(one.namespace, one.token)).copied()
+            }
+        };
+        if let Some((index, of)) = index.and_then(|index| Some((index, wholes.get(index)?))) {
+            (one.inode, one.uid, one.cgroup) = (of.inode, of.uid, of.cgroup);
+            if let Some(shown) = shown.get_mut(index) {
+                *shown = true;
+            }
+        }
+    }
+    let alone = wholes.into_iter().zip(shown).filter(|(_, shown)| !shown);
+    rest.extend(alone.map(|(socket, _)| socket));
+    rest
+}
+
+struct Made<'a> {
+    processes: &'a [Process],
+    /// By inode, then by age.
+    held: &'a [(u32, usize)],
+    /// By id.
+    cgroups: &'a [Cgroup],
+}
+
+impl Made<'_> {
+    fn connection(&self, socket: Socket) -> Connection {
+        let holders: Vec<usize> = if socket.inode == 0 {
+            Vec::new()
+        } else {
+            let first = self.held.partition_point(|&(inode, _)| inode < socket.inode);
+            let own = self.held.get(first..).unwrap_or_default();
+            own.iter()
+                .take_while(|(inode, _)| *inode == socket.inode)
+                .map(|&(_, process)| process)
+                .collect()
+        };
+        let cgroup = self.cgroups.binary_search_by_key(&socket.cgroup, |cgroup| cgroup.id).ok();
+        let holder = holders.first().and_then(|&index| self.processes.get(index));
+        let subject = Subject {
+            uid: socket.uid,
+            gid: holder.map_or(u32::MAX, |process| process.gid),
+            exe: holder.map_or(0, |process| process.exe_id),
+            cgroup: socket.cgroup,
+        };
+        let direction = match (socket.stage, socket.protocol) {
+            (Stage::Listening | Stage::Bound, _) => Some(Direction::In),
+            // A datagram socket has a peer because it called connect(), which was judged.
+            (_, Protocol::UDP) => Some(Direction::Out),
+            (_, _) => socket.opened,
+        };
+        Connection { socket, holders, cgroup, direction, subjects: [subject; 2] }
+    }
+}
+
+/// Gives connections that were accepted the subject of who listens there, and takes those for accepted of which is not
+/// known who opened them and at whose local end somebody listens.
+fn accepted(list: &mut [Connection]) {
+    let mut listeners: BTreeMap<(usize, Protocol, u16), Vec<(Endpoint, Subject)>> = BTreeMap::new();
+    for connection in list.iter().filter(|connection| connection.socket.stage == Stage::Listening) {
+        let Socket { namespace, protocol, local, .. } = connection.socket;
+        let [_, into] = connection.subjects;
+        listeners.entry((namespace, protocol, local.port)).or_default().push((local, into));
+    }
+    // The more exact claim is the one that gets the connection.
+    for claims in listeners.values_mut() {
+        claims.sort_by_key(|(local, _)| local.address.is_unspecified());
+    }
+    for connection in list {
+        let Socket { namespace, protocol, local, stage, .. } = connection.socket;
+        if matches!(stage, Stage::Listening | Stage::Bound) || protocol == Protocol::UDP {
+            continue;
+        }
+        let claims = listeners.get(&(namespace, protocol, local.port));
+        let claim = claims.into_iter().flatten().find(|(claimed, _)| covers(*claimed, local));
+        if let Some((_, subject)) = claim {
+            connection.subjects[1] = *subject;
+            connection.direction = connection.direction.or(Some(Direction::In));
+        }
+    }
+}
