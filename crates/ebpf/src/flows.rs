@@ -39,7 +39,7 @@ pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &imp
         service_port: flow.service_port(),
         direction: flow.direction as u8,
         protocol: flow.protocol.0,
-        padding: 0,
+        slot: slot.number(),
     };
     // SAFETY: a helper without pointers.
     let now = unsafe { bpf_ktime_get_boot_ns() };

@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
     Decision, Flow, RuleNumber, Subject,
-    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS},
+    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, SLOTS},
     closed, decide,
     layout::{FLAG_LOG, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
     rule_flags,
@@ -100,7 +100,7 @@ fn count(slot: &Slot, decision: &Decision) {
     let first = slot.number() * rules;
     hit(first + u32::from(decision.enforced.rule.0));
     if decision.would.rule.0 != decision.enforced.rule.0 {
-        hit(first + 2 * rules + u32::from(decision.would.rule.0));
+        hit(first + SLOTS * rules + u32::from(decision.would.rule.0));
     }
 }
 

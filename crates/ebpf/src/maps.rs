@@ -5,30 +5,32 @@ use core::ptr::read_volatile;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::SkStorage,
+    helpers::generated::bpf_ktime_get_boot_ns,
     macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use verdict::{
     Line, Tables,
     abi::{
-        Control, EXCHANGES_MAX, EXE_PATH, Exchange, FLOWS_MAX, FlowCount, FlowKey, Listener,
-        ListenerKey, Losses, Owner, TAMPER_BYTES,
+        Control, EXCHANGES_MAX, EXE_PATH, Exchange, FLOWS_MAX, FlowCount, FlowKey,
+        LOCKDOWN_SLOT, Listener, ListenerKey, Losses, Owner, RING, SLOTS, STANCE_LOCKDOWN,
+        TAMPER_BYTES,
     },
     image_flags,
 };
 
-/// Two slots of lines, one behind the other. The loader sets how many.
+/// The slots of lines, one behind the other: the ring, then the lockdown image. The loader sets how many lines.
 #[map]
-static IMAGE: Array<Line> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+static IMAGE: Array<Line> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
 
-/// Which slot is in force, and what is reported.
+/// Which slot is in force until when, and what is reported.
 #[map]
 static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// How often each rule of each slot decided: the enforced verdict in the first half of the entries, the would-be
 /// verdict in the second. The loader sets how many.
 #[map]
-pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(4, 0);
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * SLOTS, 0);
 
 /// Whose a socket is.
 #[btf_map]
@@ -73,7 +75,7 @@ static FLOWS_TAKEN: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static LOSSES: PerCpuArray<Losses> = PerCpuArray::with_max_entries(1, 0);
 
-/// Lines of one slot; set by the loader.
+/// Lines of one slot of the ring; set by the loader.
 #[unsafe(no_mangle)]
 static SLOT_LINES: u32 = 0;
 /// Rules that `HITS` has room for in one slot; set by the loader.
@@ -140,31 +142,49 @@ pub(crate) struct Slot {
     pub(crate) report: u32,
     /// `FLAG_*` of the image.
     pub(crate) flags: u32,
+    number: u32,
     first: u32,
 }
 
 impl Slot {
-    /// Reads the generation, once.
+    /// Finds the image in force: the current one, or if its end has come the one that follows. Everything is read
+    /// once. User space writes a slot or its end only while no program can come to it.
     #[inline(always)]
     pub(crate) fn in_force() -> Option<Self> {
         let control = CONTROL.get_ptr(0)?;
-        // SAFETY: a value of a one-entry array map, 4-byte aligned; user space writes each field by one aligned store.
-        let (generation, report, lines) = unsafe {
+        // SAFETY: a value of a one-entry array map, 8-byte aligned; user space writes each field by one aligned store.
+        let (mut generation, report, stance, lines) = unsafe {
             (
                 read_volatile(&raw const (*control).generation),
                 read_volatile(&raw const (*control).report),
+                read_volatile(&raw const (*control).stance),
                 read_volatile(&raw const SLOT_LINES),
             )
         };
-        let mut slot = Self { generation, report, flags: 0, first: (generation & 1) * lines };
+        for _ in 1..RING {
+            // SAFETY: as above; the index is masked by the size of the array.
+            let until = unsafe {
+                read_volatile(&raw const (*control).until_ns[(generation & (RING - 1)) as usize])
+            };
+            // SAFETY: a helper without arguments.
+            if until == 0 || unsafe { bpf_ktime_get_boot_ns() } < until {
+                break;
+            }
+            generation = generation.wrapping_add(1);
+        }
+        let number = match stance {
+            STANCE_LOCKDOWN => LOCKDOWN_SLOT,
+            _ => generation & (RING - 1),
+        };
+        let mut slot = Self { generation, report, flags: 0, number, first: number * lines };
         slot.flags = image_flags(&slot);
         Some(slot)
     }
 
-    /// 0 or 1.
+    /// Its number: below `RING`, or the lockdown slot.
     #[inline(always)]
     pub(crate) fn number(&self) -> u32 {
-        self.generation & 1
+        self.number
     }
 }
 

@@ -84,7 +84,7 @@ fn send(
         hook: witness.hook() as u8,
         direction: flow.direction as u8,
         protocol: flow.protocol.0,
-        padding: 0,
+        slot: slot.number() as u8,
     });
     entry.submit(0);
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use jiff::Timestamp;
-use kernel::{Attachments, Door, Event, Firewall, Hits, Netns, SwapError};
+use kernel::{Attachments, Door, Event, Firewall, Hits, SwapError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use verdict::{Direction, Verdict};
@@ -152,7 +152,7 @@ impl Enforcement<'_> {
     /// The rules whose image judged the event.
     fn judged_by(&self, event: &Event) -> &Ready {
         let current =
-            event.generation == self.firewall.generation() || event.door == Door::Tripwire;
+            event.generation == Some(self.firewall.generation()) || event.door == Door::Tripwire;
         self.before.as_ref().filter(|_| !current).unwrap_or(&self.ready)
     }
 
@@ -214,14 +214,11 @@ impl Enforcement<'_> {
 
     /// Network namespaces that appeared since the last look.
     fn join_new(&mut self) {
-        for found in Netns::found() {
-            if self.firewall.namespaces().iter().any(|known| known.inode() == found.inode()) {
-                continue;
-            }
-            let name = found.name().to_owned();
-            if let Err(error) = self.firewall.join(found) {
+        for joined in self.firewall.follow() {
+            if let Err(error) = joined.result {
                 eprintln!(
-                    "fwnet: inbound is not judged in {name}: {:#}",
+                    "fwnet: inbound is not judged in {}: {:#}",
+                    joined.name,
                     anyhow::Error::from(error)
                 );
             }

@@ -74,6 +74,15 @@ impl Cgroup {
         Self::open(&CgroupTree::mounted()?.mount)
     }
 
+    /// Opens what is at its path now: after a cgroup was removed, the one that was made in its place.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn reopen(&mut self) -> Result<(), CgroupError> {
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

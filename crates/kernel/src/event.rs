@@ -41,8 +41,8 @@ pub struct Event {
     pub remote: Endpoint,
     /// The verdicts.
     pub decision: Decision,
-    /// Generation of the image that judged.
-    pub generation: u32,
+    /// Generation of the image that judged; `None` where it was the lockdown image.
+    pub generation: Option<u32>,
     /// Whose socket it is, where the hook knew.
     pub owner: Option<Owner>,
 }
@@ -66,7 +66,7 @@ impl Event {
             hook,
             direction,
             protocol,
-            padding: _,
+            slot,
         } = abi::Event::read_from_bytes(bytes).ok()?;
         Some(Self {
             time_ns,
@@ -85,7 +85,7 @@ impl Event {
                 port: remote_port,
             },
             decision: Cell(cell).unpack(),
-            generation,
+            generation: (u32::from(slot) != abi::LOCKDOWN_SLOT).then_some(generation),
             owner: (owner != Owner::default()).then_some(owner),
         })
     }

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsFd};
 use aya::maps::{Array, MapData};
 use verdict::{
     Address, Cell, Decision, Direction, Endpoint, Flow, Protocol, Subject,
-    abi::{FlowCount, FlowKey},
+    abi::{FlowCount, FlowKey, LOCKDOWN_SLOT},
 };
 
 use crate::sys::{Walk, take_batch};
@@ -23,8 +23,8 @@ pub struct Counted {
     pub flow: Flow,
     /// The verdicts.
     pub decision: Decision,
-    /// Generation of the image that judged.
-    pub generation: u32,
+    /// Generation of the image that judged; `None` where it was the lockdown image.
+    pub generation: Option<u32>,
     /// How many.
     pub count: u64,
     /// When the first was judged, CLOCK_BOOTTIME nanoseconds.
@@ -54,7 +54,7 @@ impl Counted {
             service_port,
             direction,
             protocol,
-            padding: _,
+            slot,
         } = key;
         let direction = match direction {
             0 => Direction::Out,
@@ -81,7 +81,7 @@ impl Counted {
                 subject: Subject { uid, gid, exe, cgroup },
             },
             decision: Cell(cell).unpack(),
-            generation,
+            generation: (slot != LOCKDOWN_SLOT).then_some(generation),
             count,
             first_ns,
             last_ns,

@@ -24,6 +24,7 @@ mod object;
 mod privilege;
 mod probe;
 pub mod raw;
+mod set;
 mod slots;
 mod snapshot;
 mod sockets;
@@ -34,12 +35,16 @@ pub use btf::{Btf, BtfError, Field};
 pub use cgroup::{Cgroup, CgroupError, CgroupTree};
 pub use event::{Door, Event};
 pub use features::Features;
-pub use firewall::{Attachments, Firewall, Hits, LoadError, Lost, SwapError};
+pub use firewall::{
+    Adopted, Attachments, Firewall, Hits, Joined, LoadError, Lost, Mended, Namespaces, Removed,
+    Retired, Scheduled, SwapError, boottime, pinned,
+};
 pub use flows::Counted;
 pub use hook::{Hook, Scope};
 pub use netns::{Netns, NetnsError};
 pub use object::ObjectError;
 pub use privilege::{PrivilegeError, require as require_privilege};
 pub use probe::{Probe, probe};
+pub use set::PinError;
 pub use snapshot::{Snapshot, snapshot};
 pub use sockets::{Socket, Sockets, SocketsError, State, Wanted};

@@ -1,7 +1,7 @@
 //! Network namespaces: named ones, those of processes, and their cookies.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     net::Ipv4Addr,
@@ -92,12 +92,21 @@ impl Netns {
     /// Every network namespace that a process lives in or that has a name, each once, ordered by inode. Namespaces that
     /// are held by nothing but a descriptor or a bind mount elsewhere are not found.
     pub fn found() -> Vec<Self> {
+        Self::found_beside(&BTreeSet::new()).0
+    }
+
+    /// Those of [`Netns::found`] whose inodes are not in `known`, which are not even opened; and the inodes of all.
+    pub fn found_beside(known: &BTreeSet<u64>) -> (Vec<Self>, BTreeSet<u64>) {
+        let mut seen = BTreeSet::new();
         let mut namespaces: BTreeMap<u64, Self> = BTreeMap::new();
         let mut add = |path: &Path, name: String| {
-            let known =
-                fs::metadata(path).is_ok_and(|metadata| namespaces.contains_key(&metadata.ino()));
             // A process may end and a name may go while we look: then there is nothing to attach to.
-            if !known && let Ok(namespace) = Self::open_as(path, name) {
+            let Ok(metadata) = fs::metadata(path) else { return };
+            let inode = metadata.ino();
+            if !seen.insert(inode) || known.contains(&inode) {
+                return;
+            }
+            if let Ok(namespace) = Self::open_as(path, name) {
                 namespaces.insert(namespace.inode, namespace);
             }
         };
@@ -112,7 +121,16 @@ impl Netns {
                 add(&entry.path().join("ns/net"), format!("/proc/{pid}/ns/net"));
             }
         }
-        namespaces.into_values().collect()
+        (namespaces.into_values().collect(), seen)
+    }
+
+    /// Another handle of the same namespace.
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub fn handle(&self) -> io::Result<Self> {
+        let file = self.file.try_clone()?;
+        Ok(Self { file, name: self.name.clone(), inode: self.inode, cookie: self.cookie })
     }
 
     /// The name or path it was opened by.

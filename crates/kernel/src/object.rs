@@ -3,14 +3,16 @@
 use std::{
     borrow::Cow,
     env, fs, io,
-    os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use verdict::abi::EXE_PATH;
+use verdict::abi::{EXE_PATH, SLOTS};
+
+use crate::{slots::image_lines, sys};
 
 /// The committed object. `cargo xtask bpf` builds it from crates/ebpf.
 static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
@@ -41,31 +43,61 @@ const LEARNT: [&str; 5] = ["CLAIMS", "EXCHANGES", "JUDGED", "LISTENERS", "OWNERS
 const OWN: [&str; 8] =
     ["CONTROL", "EVENTS", "FLOWS", "FLOWS_TAKEN", "HITS", "IMAGE", "LOSSES", "TAMPER"];
 
-/// BPF file systems of our own that are mounted nowhere: where several copies of the object meet in the same maps. They
-/// go with the last value that names them.
+/// Where the maps of a set are found by those who load further copies of the object.
+#[derive(Debug)]
+enum Home {
+    /// A BPF file system of our own that is mounted nowhere and goes with this value.
+    Private(OwnedFd),
+    /// A directory of pins, which stays.
+    Directory(PathBuf),
+}
+
+impl Home {
+    fn path(&self, map: &str) -> PathBuf {
+        match self {
+            Self::Private(root) => format!("/proc/self/fd/{}/{map}", root.as_raw_fd()).into(),
+            Self::Directory(path) => path.join(map),
+        }
+    }
+}
+
+/// Where several copies of the object meet in the same maps.
 #[derive(Debug)]
 pub(crate) struct Pins {
-    own: OwnedFd,
-    learnt: Arc<OwnedFd>,
+    own: Home,
+    learnt: Arc<Home>,
 }
 
 impl Pins {
+    /// For programs that go with the process.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { own: bpf_file_system()?, learnt: Arc::new(bpf_file_system()?) })
+        let learnt = Arc::new(Home::Private(bpf_file_system()?));
+        Ok(Self { own: Home::Private(bpf_file_system()?), learnt })
     }
 
     /// For a second set of programs that knows what the first has learnt.
     pub(crate) fn beside(&self) -> io::Result<Self> {
-        Ok(Self { own: bpf_file_system()?, learnt: Arc::clone(&self.learnt) })
+        Ok(Self { own: Home::Private(bpf_file_system()?), learnt: Arc::clone(&self.learnt) })
+    }
+
+    /// For programs that stay, with their maps in `directory`.
+    pub(crate) fn directory(directory: PathBuf) -> Self {
+        let learnt = Arc::new(Home::Directory(directory.clone()));
+        Self { own: Home::Directory(directory), learnt }
+    }
+
+    /// Pins what `from` has learnt in `to` too.
+    pub(crate) fn share(from: &Path, to: &Path) -> io::Result<()> {
+        for map in LEARNT {
+            sys::pin(sys::pinned(&from.join(map))?.as_fd(), &to.join(map))?;
+        }
+        Ok(())
     }
 
     /// Each map of the object and where it is pinned.
-    fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let path = |directory: &OwnedFd, map: &str| {
-            PathBuf::from(format!("/proc/self/fd/{}/{map}", directory.as_raw_fd()))
-        };
-        let own = OWN.map(|map| (map, path(&self.own, map)));
-        own.into_iter().chain(LEARNT.map(|map| (map, path(&self.learnt, map))))
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let own = OWN.map(|map| (map, self.own.path(map)));
+        own.into_iter().chain(LEARNT.map(|map| (map, self.learnt.path(map))))
     }
 }
 
@@ -78,7 +110,7 @@ fn bpf_file_system() -> io::Result<OwnedFd> {
 /// Numbers that the programs are loaded with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
-    /// Lines of each of the two slots.
+    /// Lines of each slot of the ring.
     pub(crate) slot_lines: u32,
     /// Rules that are counted in each slot.
     pub(crate) slot_rules: u32,
@@ -110,14 +142,24 @@ impl Numbers {
     }
 }
 
+fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
+    match env::var_os(OVERRIDE).map(PathBuf::from) {
+        Some(path) => {
+            let read = fs::read(&path).map_err(|source| ObjectError::Read { path, source })?;
+            Ok(Cow::Owned(read))
+        }
+        None => Ok(Cow::Borrowed(COMMITTED)),
+    }
+}
+
+/// BLAKE3 of the object: programs of one digest need not replace each other.
+pub(crate) fn digest() -> Result<[u8; 32], ObjectError> {
+    Ok(blake3::hash(&bytes()?).into())
+}
+
 /// Creates the maps, or takes those that an earlier call has left in `pins`; programs are loaded one by one afterwards.
 pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, ObjectError> {
-    let bytes = match env::var_os(OVERRIDE).map(PathBuf::from) {
-        Some(path) => {
-            Cow::Owned(fs::read(&path).map_err(|source| ObjectError::Read { path, source })?)
-        }
-        None => Cow::Borrowed(COMMITTED),
-    };
+    let bytes = bytes()?;
     let mut loader = EbpfLoader::new();
     for (map, path) in pins.iter().flat_map(|pins| pins.paths()) {
         loader.map_pin_path(map, path);
@@ -130,8 +172,8 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, Objec
         .override_global("CGROUP_LEVEL", &numbers.cgroup.1, true)
         .override_global("EXE_OFFSETS", numbers.exe_offsets.as_slice(), true)
         .override_global("NETNS_COOKIE", &numbers.netns, true)
-        .map_max_entries("IMAGE", 2 * numbers.slot_lines)
-        .map_max_entries("HITS", 4 * numbers.slot_rules)
+        .map_max_entries("IMAGE", image_lines(numbers.slot_lines))
+        .map_max_entries("HITS", 2 * SLOTS * numbers.slot_rules)
         .map_max_entries("EVENTS", numbers.event_bytes)
         .load(&bytes)
         .map_err(|error| Box::new(error).into())

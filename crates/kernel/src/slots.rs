@@ -1,14 +1,18 @@
-//! The two slots that images are written into, and the word that says which is in force.
+//! The slots that images are written into, and the words that say which is in force until when.
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::AsFd,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use verdict::{Line, abi::Control};
+use verdict::{
+    Line,
+    abi::{Control, LOCKDOWN_LINES, LOCKDOWN_SLOT, RING, SLOTS},
+};
 
 /// An array map's memory, shared with the kernel.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Two slots of equal size and the control word.
+/// The slots and the words that say which is in force until when.
 #[derive(Debug)]
 pub(crate) struct Slots {
     image: Mapping,
@@ -57,58 +61,125 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Maps the two maps; `lines` is the size of one slot.
+    /// Maps the two maps; `lines` is the size of one slot of the ring.
     pub(crate) fn new(image: impl AsFd, control: impl AsFd, lines: u32) -> io::Result<Self> {
-        let lines = lines as usize;
+        let all = image_lines(lines) as usize;
         Ok(Self {
-            image: Mapping::new(image, 2 * lines * size_of::<Line>())?,
+            image: Mapping::new(image, all * size_of::<Line>())?,
             control: Mapping::new(control, size_of::<Control>())?,
-            lines,
+            lines: lines as usize,
         })
     }
 
-    /// Lines of one slot.
+    /// Lines of one slot of the ring.
     pub(crate) fn lines(&self) -> usize {
         self.lines
     }
 
+    /// The generation that the kernel programs begin their search with.
     pub(crate) fn generation(&self) -> u32 {
-        self.word(0).load(Ordering::Acquire)
+        self.word(offset_of!(Control, generation)).load(Ordering::Acquire)
+    }
+
+    /// Puts a generation in force: one store. Everything staged before is seen by whoever sees it.
+    pub(crate) fn set_generation(&self, generation: u32) {
+        self.word(offset_of!(Control, generation)).store(generation, Ordering::Release);
     }
 
     pub(crate) fn set_report(&self, report: u32) {
-        self.word(1).store(report, Ordering::Release);
+        self.word(offset_of!(Control, report)).store(report, Ordering::Release);
     }
 
-    /// Writes the slot that is not in force. No program may still be reading it: the caller has waited since the last
-    /// flip. Returns what stands there now, read back.
+    pub(crate) fn stance(&self) -> u32 {
+        self.word(offset_of!(Control, stance)).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_stance(&self, stance: u32) {
+        self.word(offset_of!(Control, stance)).store(stance, Ordering::Release);
+    }
+
+    /// Writes the stance into a map `CONTROL` of any ABI from 2 on.
+    pub(crate) fn store_stance(control: impl AsFd, stance: u32) -> io::Result<()> {
+        let control = Mapping::new(control, size_of::<Control>())?;
+        // SAFETY: within the page that was mapped, aligned, and accessed only by whole words everywhere.
+        let word = unsafe {
+            AtomicU32::from_ptr(control.start.as_ptr().add(offset_of!(Control, stance)).cast())
+        };
+        word.store(stance, Ordering::Release);
+        Ok(())
+    }
+
+    /// When the image of `generation` ends; 0 is never.
+    pub(crate) fn until(&self, generation: u32) -> u64 {
+        self.until_word(generation).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_until(&self, generation: u32, until_ns: u64) {
+        self.until_word(generation).store(until_ns, Ordering::Release);
+    }
+
+    /// The generation that the programs judge by at `now_ns`: the same search as theirs (`Slot::in_force` in the
+    /// kernel programs).
+    pub(crate) fn in_force(&self, now_ns: u64) -> u32 {
+        let ended = |generation: &u32| {
+            let until = self.until(*generation);
+            until != 0 && until <= now_ns
+        };
+        (1..RING).fold(self.generation(), |at, _| if ended(&at) { at.wrapping_add(1) } else { at })
+    }
+
+    /// How many images stand in the ring that are or may come into force: the one of `generation` and those after it.
+    pub(crate) fn chain(&self, generation: u32) -> u32 {
+        let follows = |step: &u32| self.until(generation.wrapping_add(*step)) != 0;
+        1 + (0..RING - 1).take_while(follows).count().try_into().unwrap_or(RING - 1)
+    }
+
+    /// Writes a slot that no program can come to: the caller has waited since one last could. Returns what stands there
+    /// now, read back.
     ///
     /// # Panics
-    /// Where `lines` does not fit; callers compare with [`Slots::lines`] first.
-    pub(crate) fn stage(&mut self, lines: &[Line]) -> Vec<Line> {
-        assert!(lines.len() <= self.lines, "an image is staged only where it fits");
-        let idle = (self.generation().wrapping_add(1) & 1) as usize;
-        // SAFETY: both slots lie within the mapping, which is page-aligned and so aligned for lines, and the idle slot is
-        // read by nobody: programs look only at the slot in force, and we hold `&mut self`.
+    /// Where `lines` does not fit; callers compare with [`Slots::lines`] or [`LOCKDOWN_LINES`] first.
+    pub(crate) fn stage(&mut self, slot: u32, lines: &[Line]) -> Vec<Line> {
+        let room = if slot == LOCKDOWN_SLOT { LOCKDOWN_LINES as usize } else { self.lines };
+        assert!(lines.len() <= room && slot < SLOTS, "an image is staged only where it fits");
+        // SAFETY: all slots lie within the mapping, which is page-aligned and so aligned for lines, and this one is read
+        // by nobody: programs look only at slots in force, and we hold `&mut self`.
         unsafe {
-            let slot = self.image.start.as_ptr().cast::<Line>().add(idle * self.lines);
-            ptr::copy_nonoverlapping(lines.as_ptr(), slot, lines.len());
-            std::slice::from_raw_parts(slot, lines.len()).to_vec()
+            let at = self.line(slot).cast_mut();
+            ptr::copy_nonoverlapping(lines.as_ptr(), at, lines.len());
+            std::slice::from_raw_parts(at, lines.len()).to_vec()
         }
     }
 
-    /// Puts the staged image in force: one store. Everything staged before is seen by whoever sees the new generation.
-    pub(crate) fn flip(&self) -> u32 {
-        let next = self.generation().wrapping_add(1);
-        self.word(0).store(next, Ordering::Release);
-        next
+    /// A copy of the first `count` lines of a slot.
+    pub(crate) fn read(&self, slot: u32, count: usize) -> Vec<Line> {
+        let room = if slot == LOCKDOWN_SLOT { LOCKDOWN_LINES as usize } else { self.lines };
+        assert!(slot < SLOTS, "the slots are counted from 0");
+        // SAFETY: within the mapping as above. Only this process writes slots, and it holds `&self` meanwhile; another
+        // root process that writes there can at worst make us read nonsense, which the checker of images refuses.
+        unsafe { std::slice::from_raw_parts(self.line(slot), count.min(room)).to_vec() }
     }
 
-    /// A field of [`Control`], counted in words.
-    fn word(&self, index: usize) -> &AtomicU32 {
-        const { assert!(size_of::<Control>() == 8) };
-        // SAFETY: within the mapping of at least `Control`'s eight bytes, aligned, and only ever accessed atomically here
-        // and by whole-word loads in the programs.
-        unsafe { AtomicU32::from_ptr(self.control.start.as_ptr().cast::<u32>().add(index & 1)) }
+    fn line(&self, slot: u32) -> *const Line {
+        // SAFETY: callers assert that the slot exists; its first line is inside the mapping.
+        unsafe { self.image.start.as_ptr().cast::<Line>().add(slot as usize * self.lines) }
     }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= size_of::<Control>());
+        // SAFETY: within the mapping of at least one `Control`, aligned, and only ever accessed atomically here and by
+        // whole-word loads in the programs.
+        unsafe { AtomicU32::from_ptr(self.control.start.as_ptr().add(offset).cast()) }
+    }
+
+    fn until_word(&self, generation: u32) -> &AtomicU64 {
+        let offset = offset_of!(Control, until_ns) + 8 * (generation % RING) as usize;
+        // SAFETY: as in `word`; the remainder keeps the index within the array.
+        unsafe { AtomicU64::from_ptr(self.control.start.as_ptr().add(offset).cast()) }
+    }
+}
+
+/// Lines of map `IMAGE` for ring slots of `slot_lines`.
+pub(crate) fn image_lines(slot_lines: u32) -> u32 {
+    RING * slot_lines + LOCKDOWN_LINES
 }

@@ -1,13 +1,18 @@
 //! The few bpf(2) commands that the loader library does not offer, as safe functions over descriptors.
 
 use std::{
+    ffi::CString,
     io,
     mem::zeroed,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_3, bpf_cmd, bpf_map_type,
+    bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_3, bpf_cmd, bpf_link_info, bpf_map_type,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -58,8 +63,76 @@ pub(crate) fn tracepoint_open(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     owned(bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attributes)?)
 }
 
-/// `BPF_MAP_CREATE` of an array of one four-byte value, or of one such array.
-fn array_create(inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+/// `BPF_LINK_UPDATE`: replaces the program of a cgroup's or network namespace's link, at once for whoever comes next.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = attributes();
+    attributes.link_update.link_fd = raw(link);
+    attributes.link_update.__bindgen_anon_1.new_prog_fd = raw(program);
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attributes).map(drop)
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    /// Its id.
+    pub(crate) id: u32,
+    /// The id of its program.
+    pub(crate) program: u32,
+    /// The id of the cgroup, or the inode of the network namespace, that it is attached to; 0 once that is gone or the
+    /// link was detached. Of a tracepoint's link nothing that means anything.
+    pub(crate) target: u64,
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD` of a link of a cgroup or, with `netns`, of a network namespace.
+pub(crate) fn link_info(link: BorrowedFd<'_>, netns: bool) -> io::Result<LinkInfo> {
+    // SAFETY: plain data without invalid bit patterns.
+    let mut info: bpf_link_info = unsafe { zeroed() };
+    let mut attributes = attributes();
+    attributes.info.bpf_fd = raw(link);
+    attributes.info.info_len = size_of::<bpf_link_info>().try_into().map_err(io::Error::other)?;
+    attributes.info.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    // SAFETY: both arms are plain numbers and the whole union was zeroed before the kernel wrote one of them.
+    let target = unsafe {
+        if netns {
+            info.__bindgen_anon_1.netns.netns_ino.into()
+        } else {
+            info.__bindgen_anon_1.cgroup.cgroup_id
+        }
+    };
+    Ok(LinkInfo { id: info.id, program: info.prog_id, target })
+}
+
+/// The number of a map, program or link: what each of their infos has in its second word.
+pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut words = [0u32; 2];
+    let mut attributes = attributes();
+    attributes.info.bpf_fd = raw(object);
+    attributes.info.info_len = size_of_val(&words).try_into().map_err(io::Error::other)?;
+    attributes.info.info = words.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(words[1])
+}
+
+/// `BPF_OBJ_PIN`: gives a map, program or link a name in a BPF file system.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attributes.__bindgen_anon_4.bpf_fd = raw(object);
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes).map(drop)
+}
+
+/// `BPF_OBJ_GET`: opens what is pinned.
+pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    owned(bpf(bpf_cmd::BPF_OBJ_GET, &mut attributes)?)
+}
+
+/// `BPF_MAP_CREATE` of an array of one value.
+pub(crate) fn array_create(value_size: u32, inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let mut attributes = attributes();
     let kind = match inner {
         Some(_) => bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS,
@@ -69,10 +142,23 @@ fn array_create(inner: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let create = unsafe { &mut attributes.__bindgen_anon_1 };
     create.map_type = kind as u32;
     create.key_size = 4;
-    create.value_size = 4;
+    create.value_size = value_size;
     create.max_entries = 1;
     create.inner_map_fd = inner.map_or(0, raw);
     owned(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attributes)?)
+}
+
+/// Writes the one value of a map that `array_create` made, or reads it. `value` must be as long as it was created.
+pub(crate) fn array_value(map: BorrowedFd<'_>, value: &mut [u8], write: bool) -> io::Result<()> {
+    let key = 0u32;
+    let mut attributes = attributes();
+    // SAFETY: the fields of the map_elem arm; the pointers are to `key` and `value`, which outlive the call.
+    let element = unsafe { &mut attributes.__bindgen_anon_2 };
+    element.map_fd = raw(map);
+    element.key = (&raw const key) as u64;
+    element.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    let command = if write { bpf_cmd::BPF_MAP_UPDATE_ELEM } else { bpf_cmd::BPF_MAP_LOOKUP_ELEM };
+    bpf(command, &mut attributes).map(drop)
 }
 
 /// Where a walk through a hash map stands.
@@ -141,21 +227,12 @@ pub(crate) struct Barrier {
 
 impl Barrier {
     pub(crate) fn new() -> io::Result<Self> {
-        use std::os::fd::AsFd;
-        let inner = array_create(None)?;
-        Ok(Self { outer: array_create(Some(inner.as_fd()))?, inner })
+        let inner = array_create(4, None)?;
+        Ok(Self { outer: array_create(4, Some(inner.as_fd()))?, inner })
     }
 
     pub(crate) fn wait(&self) -> io::Result<()> {
-        use std::os::fd::AsFd;
-        let (key, value) = (0u32, raw(self.inner.as_fd()));
-        let mut attributes = attributes();
-        // SAFETY: the fields of the map_elem arm; the pointers are to the two locals, which outlive the call and have
-        // the sizes that the map was created with.
-        let update = unsafe { &mut attributes.__bindgen_anon_2 };
-        update.map_fd = raw(self.outer.as_fd());
-        update.key = (&raw const key) as u64;
-        update.__bindgen_anon_1.value = (&raw const value) as u64;
-        bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
+        let mut value = self.inner.as_raw_fd().to_ne_bytes();
+        array_value(self.outer.as_fd(), &mut value, true)
     }
 }

@@ -51,7 +51,8 @@ impl Bed {
     fn firewall(&self, rules: &RuleSet) -> Firewall {
         let attachments = Attachments {
             cgroup: Cgroup::open(self.cgroup.path()).expect("the test's own cgroup"),
-            namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")],
+            namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")]
+                .into(),
             tripwire: false,
             report_allowed: true,
             count_flows: false,

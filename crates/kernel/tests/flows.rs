@@ -42,7 +42,8 @@ impl Bed {
         }
         let attachments = Attachments {
             cgroup: Cgroup::open(self.cgroup.path()).expect("the test's own cgroup"),
-            namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")],
+            namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")]
+                .into(),
             tripwire: false,
             report_allowed: false,
             count_flows: true,
@@ -104,7 +105,7 @@ fn flows_that_are_alike_are_one_entry_with_an_exact_count() {
         assert_eq!((each.flow.subject.uid, each.flow.subject.gid), (0, 0));
         assert_ne!((each.flow.subject.cgroup, each.flow.subject.exe), (0, 0));
         assert!(each.first_ns < each.last_ns, "{each:?}");
-        assert_eq!(each.generation, firewall.generation());
+        assert_eq!(each.generation, Some(firewall.generation()));
     }
     assert_eq!(all.len(), 3, "{all:?}");
     assert_eq!(taken(&mut firewall), [], "what was taken out is gone");

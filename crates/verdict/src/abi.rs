@@ -8,16 +8,40 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
 pub const ABI: u32 = 2;
 
+/// Slots of map `IMAGE` that images follow each other in. A power of two: the slot of a generation is its lower bits.
+pub const RING: u32 = 4;
+/// The slot behind the ring: what is in force in lockdown.
+pub const LOCKDOWN_SLOT: u32 = RING;
+/// All slots. Those of the ring have the size that the loader sets, the last one has [`LOCKDOWN_LINES`].
+pub const SLOTS: u32 = RING + 1;
+/// Lines of the lockdown image: 256 KiB, enough for a failsafe set of thousands of prefixes.
+pub const LOCKDOWN_LINES: u32 = 4_096;
+
 /// The one value of map `CONTROL`, mapped into user space. Each field is read once by a program and written by one
-/// aligned store.
+/// aligned store. The first three fields stay where they are in every ABI, so that lockdown works whoever loaded the
+/// programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Control {
-    /// Counts the swaps. The image in force is the one in slot `generation & 1`.
+    /// Counts the images. The one in force is in slot `generation % RING`, unless its end has come: see `until_ns`.
     pub generation: u32,
     /// `REPORT_*`
     pub report: u32,
+    /// `STANCE_*`
+    pub stance: u32,
+    /// Zero.
+    pub padding: u32,
+    /// For each slot of the ring when its image ends, CLOCK_BOOTTIME nanoseconds; 0 is never. From then on the image of
+    /// the following generation is in force, with nobody's help.
+    pub until_ns: [u64; RING as usize],
 }
+
+const _: () = assert!(size_of::<Control>() == 48, "Control has no hidden padding");
+
+/// The image of the ring is in force.
+pub const STANCE_POLICY: u32 = 0;
+/// The lockdown image is in force, whatever the policy is.
+pub const STANCE_LOCKDOWN: u32 = 1;
 
 /// Report allowed flows too.
 pub const REPORT_ALLOWED: u32 = 1 << 0;
@@ -170,7 +194,7 @@ pub struct Event {
     pub owner: Owner,
     /// The verdict's [`Cell`](crate::Cell).
     pub cell: u32,
-    /// Generation of the image that judged.
+    /// Generation of the image that judged, unless `slot` says it was the lockdown image.
     pub generation: u32,
     /// Local port, host byte order.
     pub local_port: u16,
@@ -182,8 +206,8 @@ pub struct Event {
     pub direction: u8,
     /// IP protocol.
     pub protocol: u8,
-    /// Zero.
-    pub padding: u8,
+    /// The slot of the image that judged.
+    pub slot: u8,
 }
 
 const _: () = assert!(size_of::<Event>() == 120, "Event has no hidden padding");
@@ -220,8 +244,8 @@ pub struct FlowKey {
     pub direction: u8,
     /// IP protocol.
     pub protocol: u8,
-    /// Zero.
-    pub padding: u32,
+    /// The slot of the image that judged, see [`Event::slot`].
+    pub slot: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 72, "FlowKey has no hidden padding");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kernel::{Attachments, Cgroup, Firewall, Netns, require_privilege};
+use kernel::{Attachments, Cgroup, Firewall, Namespaces, Netns, require_privilege};
 use verdict::Address;
 
 use crate::{
@@ -141,9 +141,9 @@ impl<'a> Place<'a> {
                 None => Cgroup::root()?,
             },
             namespaces: match (self.inbound, self.follow) {
-                (Inbound::Off, _) => Vec::new(),
-                (Inbound::Reject, true) => Netns::found(),
-                (Inbound::Reject, false) => self.named()?,
+                (Inbound::Off, _) => Namespaces::Named(Vec::new()),
+                (Inbound::Reject, true) => Namespaces::All,
+                (Inbound::Reject, false) => Namespaces::Named(self.named()?),
             },
             tripwire: self.typed.tripwire,
             report_allowed: self.typed.debug >= 1,
@@ -186,7 +186,7 @@ impl<'a> Place<'a> {
 /// The one line on standard error that says enforcement has begun, and with `--debug 2` what is where.
 fn announce(typed: &Typed, enforcement: &Enforcement<'_>) {
     let firewall = &enforcement.firewall;
-    let inbound = match (typed.inbound, firewall.namespaces().len()) {
+    let inbound = match (typed.inbound, firewall.namespaces()) {
         (InboundFlag::Off, _) => "inbound off".to_owned(),
         (InboundFlag::Reject, 0) => "inbound off (--cgroup without --netns)".to_owned(),
         (InboundFlag::Reject, some) => {

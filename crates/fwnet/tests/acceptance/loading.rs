@@ -8,7 +8,7 @@ use std::{
 };
 
 use image::{Rule, RuleSet, compile};
-use kernel::{Attachments, Firewall, Netns};
+use kernel::{Attachments, Firewall, Namespaces, Netns};
 use testbed::{Cgroup, Host};
 use verdict::{Direction, Verdict};
 
@@ -155,7 +155,9 @@ fn a9_a_failure_half_way_leaves_nothing_attached() {
         |number: usize| format!("/run/netns{}{}", "/".repeat(number), host.namespace.name());
     let attachments = Attachments {
         cgroup: kernel::Cgroup::open(crowd.path()).unwrap(),
-        namespaces: (1..=64).map(|number| Netns::open(&spelled(number)).unwrap()).collect(),
+        namespaces: Namespaces::Named(
+            (1..=64).map(|number| Netns::open(&spelled(number)).unwrap()).collect(),
+        ),
         tripwire: false,
         report_allowed: false,
         count_flows: false,

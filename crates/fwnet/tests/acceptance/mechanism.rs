@@ -94,7 +94,7 @@ fn foreign(host: &Host) -> Firewall {
     }
     let attachments = Attachments {
         cgroup: kernel::Cgroup::open(host.cgroup.path()).unwrap(),
-        namespaces: vec![Netns::open(host.namespace.name()).unwrap()],
+        namespaces: vec![Netns::open(host.namespace.name()).unwrap()].into(),
         tripwire: false,
         report_allowed: false,
         count_flows: false,

@@ -1,0 +1,361 @@
+//! Programs in their places: attaching what the images need, following namespaces, and noticing what is gone.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use verdict::layout::{FLAG_DATAGRAMS, FLAG_INBOUND};
+
+use super::Firewall;
+use crate::{
+    attach::{AttachError, attach, load},
+    hook::{Hook, Scope},
+    netns::Netns,
+    object::{Numbers, open},
+    sys,
+};
+
+/// In which network namespaces what comes in is judged.
+#[derive(Debug)]
+pub enum Namespaces {
+    /// In these; they stay open, and so in being.
+    Named(Vec<Netns>),
+    /// In every one that is found, now and whenever [`Firewall::follow`] is called.
+    All,
+}
+
+impl From<Vec<Netns>> for Namespaces {
+    fn from(named: Vec<Netns>) -> Self {
+        Self::Named(named)
+    }
+}
+
+/// A namespace in which what comes in is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    pub(super) inode: u64,
+    pub(super) cookie: u64,
+}
+
+/// What a link is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Cgroup,
+    Host,
+    /// By inode.
+    Netns(u64),
+}
+
+/// One program in its place.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) hook: &'static Hook,
+    pub(super) key: Key,
+    pub(super) target: String,
+    pub(super) link: OwnedFd,
+    /// Where it is pinned, if it is.
+    pub(super) pin: Option<PathBuf>,
+}
+
+impl Attached {
+    /// Takes its name away, so that it goes with the descriptor. A pin that somebody else took away is as good.
+    pub(super) fn unpin(&self) {
+        if let Some(pin) = &self.pin {
+            let _gone = fs::remove_file(pin);
+        }
+    }
+
+    /// Whether the kernel still runs it: `false` where its cgroup or namespace is gone, or somebody detached it.
+    pub(super) fn is_alive(&self) -> bool {
+        // A tracepoint's link cannot be detached.
+        self.key == Key::Host
+            || sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_)))
+                .is_ok_and(|info| info.target != 0)
+    }
+}
+
+/// A network namespace that appeared.
+#[derive(Debug)]
+pub struct Joined {
+    /// Its name or path.
+    pub name: String,
+    /// Whether what comes in there is judged now.
+    pub result: Result<(), AttachError>,
+}
+
+/// A program that was found detached, or without its pin.
+#[derive(Debug)]
+pub struct Mended {
+    /// The hook.
+    pub hook: &'static Hook,
+    /// Where it belongs.
+    pub target: String,
+    /// What was found.
+    pub found: &'static str,
+    /// Whether it is in place again.
+    pub result: Result<(), AttachError>,
+}
+
+impl Firewall {
+    /// Loads and attaches every hook that images with `flags` need and that is not yet in place.
+    pub(super) fn attach_needed(&mut self, flags: u32) -> Result<(), AttachError> {
+        let needed = self.needed(flags);
+        // First load all, then attach all: a program that does not load is found before anything is in place.
+        for hook in &needed {
+            if self.is_everywhere(hook) {
+                continue;
+            }
+            if let Err(error) = load(&mut self.object, hook) {
+                if hook.required {
+                    return Err(error);
+                }
+                if self.open.iter().all(|(open, _)| open.name != hook.name) {
+                    self.open.push((hook, error));
+                }
+            }
+        }
+        let found = match &self.attachments.namespaces {
+            Namespaces::All if needed.iter().any(|hook| hook.scope == Scope::Netns) => {
+                Netns::found_beside(&self.judged_inodes()).0
+            }
+            Namespaces::All | Namespaces::Named(_) => Vec::new(),
+        };
+        for hook in needed {
+            if self.open.iter().all(|(open, _)| open.name != hook.name) {
+                self.attach_hook(hook, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hooks that images with `flags` need, and those that the user wants.
+    fn needed(&self, flags: u32) -> Vec<&'static Hook> {
+        let counted = if self.attachments.count_flows { FLAG_DATAGRAMS | FLAG_INBOUND } else { 0 };
+        let tripwire = self.attachments.tripwire;
+        Hook::ALL.iter().filter(|hook| hook.needed(flags | counted, tripwire)).collect()
+    }
+
+    /// Whether there is nothing left to attach of a hook that has one target only.
+    fn is_everywhere(&self, hook: &Hook) -> bool {
+        hook.scope != Scope::Netns && self.links.iter().any(|it| it.hook.name == hook.name)
+    }
+
+    /// Attaches a hook to each of its targets where it is not yet; `found` are namespaces to judge besides named ones.
+    fn attach_hook(&mut self, hook: &'static Hook, found: &[Netns]) -> Result<(), AttachError> {
+        match hook.scope {
+            Scope::Cgroup => {
+                if self.is_attached(hook, Key::Cgroup) {
+                    return Ok(());
+                }
+                let target = format!("cgroup {}", self.attachments.cgroup.path().display());
+                let program = load(&mut self.object, hook)?;
+                let link = attach(program, hook, self.attachments.cgroup.as_fd(), &target)?;
+                self.keep(hook, Key::Cgroup, target, link)
+            }
+            Scope::Host => {
+                if self.is_attached(hook, Key::Host) {
+                    return Ok(());
+                }
+                let target = "this machine".to_owned();
+                let program = load(&mut self.object, hook)?;
+                let link = attach(program, hook, self.attachments.cgroup.as_fd(), &target)?;
+                self.keep(hook, Key::Host, target, link)
+            }
+            Scope::Netns => {
+                let named = match &self.attachments.namespaces {
+                    Namespaces::Named(named) => named.iter().map(Netns::handle).collect(),
+                    Namespaces::All => Ok(Vec::new()),
+                };
+                let named: Vec<_> = named.map_err(|source| AttachError::Attach {
+                    hook: hook.name,
+                    target: "the named network namespaces".to_owned(),
+                    source,
+                })?;
+                for namespace in named.iter().chain(found) {
+                    self.attach_inbound(hook, namespace)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Attaches a copy of the program for one namespace, because it cannot ask in which one it runs. The link keeps the
+    /// program when the copy goes.
+    fn attach_inbound(
+        &mut self,
+        hook: &'static Hook,
+        namespace: &Netns,
+    ) -> Result<(), AttachError> {
+        let key = Key::Netns(namespace.inode());
+        if self.is_attached(hook, key) {
+            return Ok(());
+        }
+        let target = format!("network namespace {}", namespace.name());
+        let mut copy = self.copy_for(hook, namespace.cookie())?;
+        let link = attach(load(&mut copy, hook)?, hook, namespace.as_fd(), &target)?;
+        self.keep(hook, key, target, link)?;
+        self.judged.push(Judged { inode: namespace.inode(), cookie: namespace.cookie() });
+        Ok(())
+    }
+
+    /// A copy of the object for the network namespace with this cookie.
+    pub(super) fn copy_for(&self, hook: &Hook, cookie: u64) -> Result<aya::Ebpf, AttachError> {
+        let numbers = Numbers { netns: cookie, ..self.numbers };
+        open(&numbers, Some(&self.pins))
+            .map_err(|source| AttachError::Copy { hook: hook.name, source })
+    }
+
+    /// Remembers a link, and pins it where this set is pinned.
+    fn keep(
+        &mut self,
+        hook: &'static Hook,
+        key: Key,
+        target: String,
+        link: OwnedFd,
+    ) -> Result<(), AttachError> {
+        let pin = self.pinned.as_ref().map(|pinned| pinned.link(hook, key));
+        if let Some(path) = &pin {
+            pin_over(link.as_fd(), path).map_err(|source| AttachError::Attach {
+                hook: hook.name,
+                target: target.clone(),
+                source,
+            })?;
+        }
+        self.links.push(Attached { hook, key, target, link, pin });
+        Ok(())
+    }
+
+    fn is_attached(&self, hook: &Hook, key: Key) -> bool {
+        self.links.iter().any(|it| it.hook.name == hook.name && it.key == key)
+    }
+
+    /// Detaches what was attached after the first `count`.
+    pub(super) fn forget(&mut self, count: usize) {
+        for attached in self.links.split_off(count) {
+            attached.unpin();
+        }
+        let links = &self.links;
+        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
+    }
+
+    fn judged_inodes(&self) -> BTreeSet<u64> {
+        self.judged.iter().map(|judged| judged.inode).collect()
+    }
+
+    /// How many network namespaces are judged.
+    pub fn namespaces(&self) -> usize {
+        self.judged.len()
+    }
+
+    /// Whether what comes in in the namespace with this inode is judged.
+    pub fn judges(&self, inode: u64) -> bool {
+        self.judged.iter().any(|judged| judged.inode == inode)
+    }
+
+    /// Looks for network namespaces that appeared, where all of them are wanted, judges what comes in there, and lets go
+    /// of those that are no more. Costs one look at each process.
+    pub fn follow(&mut self) -> Vec<Joined> {
+        let mut hooks = self.needed(self.flags);
+        hooks.retain(|hook| hook.scope == Scope::Netns);
+        if hooks.is_empty() || !matches!(self.attachments.namespaces, Namespaces::All) {
+            return Vec::new();
+        }
+        let (found, seen) = Netns::found_beside(&self.judged_inodes());
+        self.let_go(|attached| match attached.key {
+            Key::Netns(inode) => !seen.contains(&inode) && !attached.is_alive(),
+            Key::Cgroup | Key::Host => false,
+        });
+        let join = |namespace: &Netns| {
+            let mut attached = hooks.iter().map(|hook| self.attach_inbound(hook, namespace));
+            let result = attached.find(Result::is_err).unwrap_or(Ok(()));
+            Joined { name: namespace.name().to_owned(), result }
+        };
+        found.iter().map(join).collect()
+    }
+
+    fn let_go(&mut self, gone: impl Fn(&Attached) -> bool) {
+        for attached in self.links.extract_if(.., |attached| gone(attached)) {
+            attached.unpin();
+        }
+        let links = &self.links;
+        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
+    }
+
+    /// Puts back what somebody else has taken away: links that were detached, and pins that are gone. A cgroup that was
+    /// removed cannot be attached to; one with the same path is, if there is one.
+    pub fn mend(&mut self) -> Vec<Mended> {
+        let mut mended = self.mend_pins();
+        let dead: Vec<usize> =
+            (0..self.links.len()).filter(|index| !self.links[*index].is_alive()).collect();
+        for index in dead.into_iter().rev() {
+            let attached = self.links.remove(index);
+            let found = "detached";
+            let result = self.mend_link(&attached);
+            match result {
+                Ok(false) => attached.unpin(),
+                Ok(true) => mended.push(Mended {
+                    hook: attached.hook,
+                    target: attached.target,
+                    found,
+                    result: Ok(()),
+                }),
+                Err(error) => {
+                    let (hook, target) = (attached.hook, attached.target.clone());
+                    mended.push(Mended { hook, target, found, result: Err(error) });
+                    self.links.push(attached);
+                }
+            }
+        }
+        let links = &self.links;
+        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
+        mended
+    }
+
+    /// Attaches anew what `attached` was; `false` where its namespace is gone, so that there is nothing to do.
+    fn mend_link(&mut self, attached: &Attached) -> Result<bool, AttachError> {
+        match attached.key {
+            Key::Host => Ok(true),
+            Key::Cgroup => {
+                let failed = |source| AttachError::Attach {
+                    hook: attached.hook.name,
+                    target: attached.target.clone(),
+                    source,
+                };
+                let gone = |error| failed(io::Error::new(io::ErrorKind::NotFound, error));
+                self.attachments.cgroup.reopen().map_err(gone)?;
+                let cgroup = &self.attachments.cgroup;
+                self.numbers.cgroup = (cgroup.id(), cgroup.level());
+                self.attach_hook(attached.hook, &[])?;
+                self.note_meta().map_err(|error| failed(io::Error::other(error))).map(|()| true)
+            }
+            Key::Netns(inode) => {
+                self.judged.retain(|judged| judged.inode != inode);
+                let (found, _) = Netns::found_beside(&BTreeSet::new());
+                let named = match &self.attachments.namespaces {
+                    Namespaces::Named(named) => named.iter().find(|it| it.inode() == inode),
+                    Namespaces::All => None,
+                };
+                let named = named.and_then(|named| named.handle().ok());
+                let Some(namespace) = named.or(found.into_iter().find(|it| it.inode() == inode))
+                else {
+                    return Ok(false);
+                };
+                self.attach_inbound(attached.hook, &namespace).map(|()| true)
+            }
+        }
+    }
+}
+
+/// Pins `object` at `path` in place of whatever is there.
+pub(super) fn pin_over(object: BorrowedFd<'_>, path: &std::path::Path) -> io::Result<()> {
+    match sys::pin(object, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            sys::pin(object, path)
+        }
+        done => done,
+    }
+}
