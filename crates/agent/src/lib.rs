@@ -1,8 +1,13 @@
 //! What a host should enforce now, and how it gets from one policy to the next.
 //!
 //! Nothing here opens a file or a socket or reads a clock: files are reached through a trait, time is an argument, and
-//! whoever runs the agent does the rest.
+//! whoever runs the agent does the rest. [`store`] is what the host remembers on disk, [`lists`] what it denies beside its
+//! policy.
 
 pub mod connections;
+pub mod edition;
+pub mod lists;
+pub mod prefix;
 pub mod preview;
 pub mod revoke;
+pub mod store;

@@ -12,7 +12,6 @@ mod legacy;
 mod lockout;
 mod names;
 mod orders;
-mod prefix;
 mod report;
 mod size;
 mod trial;
@@ -20,6 +19,8 @@ mod tripwire;
 mod verbs;
 
 use std::process::ExitCode;
+
+use ::agent::prefix;
 
 fn main() -> ExitCode {
     match cli::parse() {

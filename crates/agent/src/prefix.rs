@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr};
 use verdict::Address;
 
 /// The canonical form of an address as the standard library has it.
-pub(crate) fn canonical(address: IpAddr) -> Address {
+pub fn canonical(address: IpAddr) -> Address {
     match address {
         IpAddr::V4(v4) => Address::v4(v4.to_bits()),
         IpAddr::V6(v6) => Address::from_bits(v6.to_bits()),
@@ -13,7 +13,7 @@ pub(crate) fn canonical(address: IpAddr) -> Address {
 }
 
 /// An address as the standard library has it: IPv4-mapped ones as IPv4.
-pub(crate) fn standard(address: Address) -> IpAddr {
+pub fn standard(address: Address) -> IpAddr {
     match address.as_v4() {
         Some(v4) => IpAddr::V4(v4.into()),
         None => IpAddr::V6(address.bits().into()),
@@ -22,24 +22,33 @@ pub(crate) fn standard(address: Address) -> IpAddr {
 
 /// `ADDR` or `ADDR/LEN`, IPv4 or IPv6.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prefix {
+pub struct Prefix {
     /// First address.
-    pub(crate) address: Address,
+    pub address: Address,
     /// Leading bits that count, of the canonical 128.
-    pub(crate) bits: u8,
+    pub bits: u8,
     /// As typed.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// What is wrong with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadPrefix {
+pub enum BadPrefix {
+    /// The address is none; a name, say.
     #[error("'{0}' is not an IPv4 or IPv6 address")]
     Address(String),
+    /// The length is no number, or too long for the family.
     #[error("'{length}' is not a prefix length from 0 to {max}")]
-    Length { length: String, max: u8 },
+    Length {
+        /// As typed.
+        length: String,
+        /// The longest of the family.
+        max: u8,
+    },
+    /// It is an address in a network, and not a network; the network is named.
     #[error("bits are set beyond the prefix length; write {0}")]
     HostBits(String),
+    /// The unspecified address, which is nobody's: what it reaches, and what denies its family.
     #[error("connecting to it reaches {0}: deny that, or all of the family with {1}")]
     Unspecified(&'static str, &'static str),
 }
@@ -88,16 +97,20 @@ impl FromStr for Prefix {
 
 /// `PORT` or `PORT-PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ports {
-    pub(crate) first: u16,
-    pub(crate) last: u16,
+pub struct Ports {
+    /// First port, never 0.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
 }
 
 /// What is wrong with a port or a range of ports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadPorts {
+pub enum BadPorts {
+    /// No number, or out of range.
     #[error("'{0}' is not a port from 1 to 65535")]
     Port(String),
+    /// The last port is below the first.
     #[error("the range ends before it begins; write {1}-{0}")]
     Reversed(u16, u16),
 }

@@ -1,0 +1,71 @@
+//! One version of what a host is to enforce, whole: nothing in it depends on a file elsewhere.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Rules as somebody wrote them, and who had them applied when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edition {
+    /// Counts the editions of a host, from 1. It goes into the image and into every event.
+    pub version: u64,
+    /// The rules.
+    pub rules: Written,
+    /// Where it came from.
+    pub applied: Applied,
+}
+
+/// Rules in the form in which they were given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Written {
+    /// Two lists, as the 2015 module had them.
+    Lists {
+        /// Denied addresses and prefixes.
+        deny: Vec<String>,
+        /// Denied TCP ports and ranges of them.
+        ports: Vec<String>,
+    },
+    /// Policies, and who there is.
+    Documents {
+        /// The policies, checked together.
+        policies: Vec<Text>,
+        /// The inventory, if there is one.
+        inventory: Option<Text>,
+        /// Which of its hosts this is, if that was said.
+        host: Option<String>,
+    },
+}
+
+/// A file as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// What messages call it.
+    pub name: String,
+    /// Where it can be read again, if it lies in a file.
+    pub path: Option<String>,
+    /// What it said.
+    pub text: String,
+}
+
+/// Who had an edition applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// When, by the wall clock.
+    pub at: Timestamp,
+    /// The user, by uid.
+    pub uid: u32,
+    /// The SSH session, as sshd(8) spells `SSH_CONNECTION`; none for somebody at the machine itself.
+    pub session: Option<String>,
+}
+
+impl Edition {
+    /// What messages call the files, if there are any.
+    pub fn names(&self) -> Vec<&str> {
+        match &self.rules {
+            Written::Lists { .. } => Vec::new(),
+            Written::Documents { policies, inventory, .. } => {
+                policies.iter().chain(inventory).map(|text| text.name.as_str()).collect()
+            }
+        }
+    }
+}
