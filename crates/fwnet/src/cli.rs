@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    check, convert, diff, doctor, explain, fmt, import, lint, matrix, run, test, who_can_reach,
+    agent, check, convert, diff, doctor, down, explain, fmt, import, lint, matrix, run, status,
+    test, up, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -21,6 +22,14 @@ struct Cli {
 pub(crate) enum Verb {
     /// Enforce in the foreground until Ctrl-C, and print what is denied
     Run(run::Typed),
+    /// Hand rules over to an agent, which keeps them in force, and return
+    Up(up::Typed),
+    /// Take everything off and end the agent
+    Down(down::Typed),
+    /// Say what the agent enforces, and where
+    Status(status::Typed),
+    /// Be the agent (what `fwnet up` and the service start)
+    Agent(agent::Typed),
     /// Say which hooks work here, which tier is active and what is not covered
     Doctor(doctor::Typed),
     /// Say what is wrong with policies, whether they lock anybody out, and how large they are on each host

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agent::edition::Text;
 use anyhow::{Context, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -46,6 +47,36 @@ impl Files {
     /// If no policy is named, a file cannot be read, or the inventory is wrong. What is wrong with the policies is in
     /// the value.
     pub(crate) fn check(&self, more: &[PathBuf]) -> anyhow::Result<Documents> {
+        let paths = self.paths(more)?;
+        let inventory = self.inventory.as_deref().map(read_inventory).transpose()?;
+        check_together(&paths, inventory)
+    }
+
+    /// Reads the named policies and those of `more`, and the inventory, without looking at what they say. What is longer
+    /// than its limit is read one byte too far.
+    ///
+    /// # Errors
+    /// If no policy is named, or a file cannot be read.
+    #[expect(
+        clippy::type_complexity,
+        reason = "files, each by its path: policies, and an inventory"
+    )]
+    pub(crate) fn read<'a>(
+        &'a self,
+        more: &'a [PathBuf],
+    ) -> anyhow::Result<(Vec<(&'a Path, Vec<u8>)>, Option<(&'a Path, Vec<u8>)>)> {
+        let bytes = |path: &'a Path, limit| anyhow::Ok((path, read_up_to(path, limit)?));
+        let policies = self.paths(more)?.into_iter();
+        let inventory = self.inventory.as_deref();
+        Ok((
+            policies
+                .map(|path| bytes(path, limits::DOCUMENT_BYTES_MAX))
+                .collect::<Result<_, _>>()?,
+            inventory.map(|path| bytes(path, limits::INVENTORY_BYTES_MAX)).transpose()?,
+        ))
+    }
+
+    fn paths<'a>(&'a self, more: &'a [PathBuf]) -> anyhow::Result<Vec<&'a Path>> {
         let paths: Vec<&Path> = self.policy.iter().chain(more).map(PathBuf::as_path).collect();
         if paths.is_empty() {
             bail!("no policy is named: --policy FILE");
@@ -54,8 +85,7 @@ impl Files {
         if named.filter(|path| is_standard_input(path)).count() > 1 {
             bail!("standard input can be read once only, and `-` is named more often");
         }
-        let inventory = self.inventory.as_deref().map(read_inventory).transpose()?;
-        check_together(&paths, inventory)
+        Ok(paths)
     }
 
     /// Like [`check`](Self::check), for verbs that have nothing to say about faulty policies.
@@ -77,6 +107,26 @@ fn check_together(paths: &[&Path], inventory: Option<Inventory>) -> anyhow::Resu
 }
 
 impl Documents {
+    /// Checks policies that are at hand as of `now`. What is wrong with them is in the value.
+    ///
+    /// # Errors
+    /// If the inventory is wrong.
+    pub(crate) fn of_texts(
+        policies: &[Text],
+        inventory: Option<&Text>,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
+        let read =
+            |file: &Text| Inventory::read(file.text.as_bytes()).with_context(|| file.name.clone());
+        let inventory = inventory.map(read).transpose()?;
+        let sources: Vec<Source<'_>> = policies
+            .iter()
+            .map(|file| Source { name: &file.name, bytes: file.text.as_bytes() })
+            .collect();
+        let checked = policy::check(&sources, inventory.as_ref(), now);
+        Ok(Self { inventory: inventory.unwrap_or_default(), checked, now })
+    }
+
     fn without_errors(self) -> anyhow::Result<Self> {
         if self.checked.diagnostics.has_errors() {
             eprint!("{}", self.checked.render());

@@ -3,19 +3,23 @@
 use std::{
     collections::BTreeMap,
     io::Read,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use jiff::Timestamp;
-use kernel::{Attachments, Door, Event, Firewall, Hits, SwapError};
+use kernel::{Door, Event, Firewall, Hits, SwapError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use verdict::{Direction, Verdict};
 
 use crate::{
     orders::{Orders, Ready},
+    place::Place,
     report::Reporter,
     tripwire,
 };
@@ -38,6 +42,21 @@ impl Signals {
     pub(crate) fn catch() -> anyhow::Result<Self> {
         Ok(Self { end: caught(&[SIGINT, SIGTERM])?, reload: caught(&[SIGHUP])? })
     }
+
+    /// Poll readable once a signal came: to end, and to read again.
+    pub(crate) fn sources(&self) -> [BorrowedFd<'_>; 2] {
+        [self.end.as_fd(), self.reload.as_fd()]
+    }
+
+    /// Whether SIGINT or SIGTERM came since the last time this was asked.
+    pub(crate) fn end_came(&self) -> bool {
+        has_come(&self.end)
+    }
+
+    /// Whether SIGHUP came since the last time this was asked.
+    pub(crate) fn reload_came(&self) -> bool {
+        has_come(&self.reload)
+    }
 }
 
 /// A descriptor that polls readable once one of `signals` came.
@@ -56,12 +75,14 @@ fn has_come(mut signal: &UnixStream) -> bool {
 }
 
 /// Rules in force, and what is needed to change them.
-pub(crate) struct Enforcement<'a> {
+pub(crate) struct Enforcement {
     pub(crate) firewall: Firewall,
     pub(crate) reporter: Reporter,
     pub(crate) orders: Orders,
-    /// Makes the attachments anew, for rules that need larger tables than there are.
-    pub(crate) attachments: &'a dyn Fn() -> anyhow::Result<Attachments>,
+    /// Where it is attached.
+    pub(crate) place: Place,
+    /// Whether allowed flows are reported too.
+    pub(crate) report_allowed: bool,
     /// Addresses of this host.
     pub(crate) addresses: Vec<verdict::Address>,
     /// What is in force, and what was before: an event may still come from there.
@@ -69,11 +90,9 @@ pub(crate) struct Enforcement<'a> {
     pub(crate) before: Option<Ready>,
     /// Counts of rules that are no longer in force, by id and direction.
     pub(crate) counted: BTreeMap<(String, Direction), Hits>,
-    /// Whether new network namespaces are joined as they appear.
-    pub(crate) follow: bool,
 }
 
-impl Enforcement<'_> {
+impl Enforcement {
     /// Prints events until SIGINT or SIGTERM.
     ///
     /// # Errors
@@ -85,27 +104,24 @@ impl Enforcement<'_> {
             let timeout = self.timeout();
             {
                 let [tamper, events] = self.firewall.event_sources();
-                let mut sources = [
-                    PollFd::from_borrowed_fd(tamper, PollFlags::IN),
-                    PollFd::from_borrowed_fd(events, PollFlags::IN),
-                    PollFd::from_borrowed_fd(signals.end.as_fd(), PollFlags::IN),
-                    PollFd::from_borrowed_fd(signals.reload.as_fd(), PollFlags::IN),
-                ];
+                let [end, reload] = signals.sources();
+                let mut sources = [tamper, events, end, reload]
+                    .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
                 match poll(&mut sources, timeout.as_ref()) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(errno) => return Err(errno).context("wait for events"),
                 }
             }
-            if has_come(&signals.end) {
+            if signals.end_came() {
                 self.drain();
                 return Ok(());
             }
             let expired = self.ready.next.is_some_and(|next| next <= Timestamp::now());
-            if has_come(&signals.reload) || expired {
+            if signals.reload_came() || expired {
                 self.read_again();
             }
             // Events wake this loop too, and a walk through every process is not for each of them.
-            if self.follow && looked.elapsed() >= LOOK_AGAIN {
+            if self.place.follows() && looked.elapsed() >= LOOK_AGAIN {
                 self.join_new();
                 looked = Instant::now();
             }
@@ -114,7 +130,7 @@ impl Enforcement<'_> {
 
     /// Until the next look for namespaces or the end of a rule, whichever comes first.
     fn timeout(&self) -> Option<Timespec> {
-        let look = self.follow.then_some(LOOK_AGAIN);
+        let look = self.place.follows().then_some(LOOK_AGAIN);
         let expiry = self.ready.next.map(|next| {
             let left = next.duration_since(Timestamp::now());
             Duration::try_from(left)
@@ -186,7 +202,8 @@ impl Enforcement<'_> {
             Err(SwapError::Size { .. }) => {
                 // Larger tables: a second set of programs is attached beside the first, which then goes. For a moment
                 // both judge, and what either denies is denied.
-                let beside = self.firewall.load_beside(&ready.image, (self.attachments)()?)?;
+                let attachments = self.place.attachments(self.report_allowed)?;
+                let beside = self.firewall.load_beside(&ready.image, attachments)?;
                 // Whatever the first set has to tell is told while its rules are still those in force.
                 self.firewall.stand_down()?;
                 self.drain();

@@ -3,7 +3,9 @@
 //! Exit codes: 0 done, 1 it did not work (or, for verbs that answer a question, the answer is "no"), 2 the command line
 //! is wrong (or, for those, a file is). Errors are one line on standard error that names what is wrong.
 
+mod agent;
 mod answer;
+mod api;
 mod cli;
 mod documents;
 mod enforce;
@@ -12,7 +14,9 @@ mod legacy;
 mod lockout;
 mod names;
 mod orders;
+mod place;
 mod report;
+mod rules;
 mod size;
 mod trial;
 mod tripwire;

@@ -7,7 +7,7 @@ use policy::{Facts, Origin};
 use verdict::{Address, RuleNumber};
 
 use crate::{
-    documents::Files,
+    documents::{Documents, Files},
     legacy::{self, Inbound},
     names::Names,
     prefix::{Ports, Prefix},
@@ -80,13 +80,21 @@ impl Orders {
         match self {
             Self::Lists { addresses, ports, inbound } => lists(addresses, ports, *inbound),
             Self::Documents { files, host } => {
-                documents(files, host.as_deref(), addresses, version)
+                documents(&files.sound(&[])?, host.as_deref(), addresses, version)
             }
         }
     }
 }
 
-fn lists(addresses: &[Prefix], ports: &[Ports], inbound: Inbound) -> anyhow::Result<Ready> {
+/// Compiles `--deny` and `--port`.
+///
+/// # Errors
+/// Where they do not fit into an image.
+pub(crate) fn lists(
+    addresses: &[Prefix],
+    ports: &[Ports],
+    inbound: Inbound,
+) -> anyhow::Result<Ready> {
     let rules = legacy::rules(addresses, ports, inbound);
     let image = compile(&rules).context("compile --deny and --port")?;
     let reasons = rules
@@ -102,13 +110,16 @@ fn lists(addresses: &[Prefix], ports: &[Ports], inbound: Inbound) -> anyhow::Res
     Ok(Ready { rules, image, reasons, summary, notes: Vec::new(), next: None })
 }
 
-fn documents(
-    files: &Files,
+/// Compiles policies that have no errors, as of their moment.
+///
+/// # Errors
+/// Where they do not fit into an image, or the host is unknown.
+pub(crate) fn documents(
+    documents: &Documents,
     host: Option<&str>,
     addresses: &[Address],
     version: u64,
 ) -> anyhow::Result<Ready> {
-    let documents = files.sound(&[])?;
     let host = documents.host(host)?;
     let names = Names::here();
     let facts = Facts {

@@ -1,16 +1,20 @@
 //! The verbs, one file each.
 
+pub(crate) mod agent;
 pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod down;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lint;
 pub(crate) mod matrix;
 pub(crate) mod run;
+pub(crate) mod status;
 pub(crate) mod test;
+pub(crate) mod up;
 pub(crate) mod who_can_reach;
 
 use std::process::ExitCode;
@@ -21,6 +25,10 @@ use crate::cli::Verb;
 pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Run(typed) => run::run(typed),
+        Verb::Up(typed) => up::run(&typed),
+        Verb::Down(typed) => down::run(&typed),
+        Verb::Status(typed) => status::run(&typed),
+        Verb::Agent(typed) => agent::run(typed),
         Verb::Doctor(typed) => doctor::run(&typed),
         Verb::Check(typed) => Ok(check::run(&typed)),
         Verb::Explain(typed) => Ok(explain::run(&typed)),

@@ -1,0 +1,80 @@
+//! How other threads ask the core: a question is a function that the core runs between two waits, and its answer comes
+//! back through a channel of its own.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, mpsc},
+};
+
+use anyhow::Context;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
+
+use super::Core;
+
+/// What the core is asked to do.
+pub(crate) type Request = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// The core has ended, or ends before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is ending")]
+pub(crate) struct Gone;
+
+/// The end of those who ask; one for each thread or task.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    requests: mpsc::Sender<Request>,
+    bell: Arc<OwnedFd>,
+}
+
+/// The end of the core.
+pub(crate) struct Asked {
+    requests: mpsc::Receiver<Request>,
+    bell: Arc<OwnedFd>,
+}
+
+/// Makes both ends.
+///
+/// # Errors
+/// Where there are no descriptors left.
+pub(crate) fn pair() -> anyhow::Result<(Asking, Asked)> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let bell = Arc::new(eventfd(0, flags).context("make an eventfd")?);
+    let (sender, receiver) = mpsc::channel();
+    Ok((Asking { requests: sender, bell: Arc::clone(&bell) }, Asked { requests: receiver, bell }))
+}
+
+impl Asking {
+    /// Has the core do `work`, and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Gone`] where there will be no answer.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (answer, answered) = oneshot::channel();
+        let request: Request = Box::new(move |core| {
+            // Whoever asked may have gone meanwhile: the work is done all the same.
+            let _heard = answer.send(work(core));
+        });
+        self.requests.send(request).map_err(|_ended| Gone)?;
+        // A full counter wakes the core just as well.
+        let _rung = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+        answered.await.map_err(|_dropped| Gone)
+    }
+}
+
+impl Asked {
+    /// Polls readable when somebody asked.
+    pub(crate) fn source(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// What was asked, in order.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = Request> {
+        // Read before the requests are taken: one that comes later rings again.
+        let _count = rustix::io::read(&*self.bell, &mut [0; 8]);
+        self.requests.try_iter()
+    }
+}

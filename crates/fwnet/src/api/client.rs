@@ -1,0 +1,185 @@
+//! The client of the verbs: one request at a time over the agent's socket.
+
+use std::{
+    io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::problem::Wrong;
+use crate::agent::paths::SOCKET;
+
+/// Which agent a verb talks to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Reached {
+    /// Socket of the agent's API
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
+impl Reached {
+    /// The client for it.
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub(crate) fn client(&self) -> io::Result<Client> {
+        Client::new(&self.socket)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// Nobody listens.
+    #[error("no agent answers at {}: is it up? (fwnet up)", .0.display())]
+    NoAgent(PathBuf),
+    /// The socket is not for this user.
+    #[error("{} is for root and its group", .0.display())]
+    Forbidden(PathBuf),
+    /// The agent says what is wrong.
+    #[error("{}", .0.error)]
+    Refused(Wrong),
+    /// The connection.
+    #[error("talk to the agent at {}", .socket.display())]
+    Socket {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its protocol.
+    #[error("talk to the agent")]
+    Http(#[from] hyper::Error),
+    /// Its answer.
+    #[error("read the agent's answer")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// Talks to the agent at a socket.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Client {
+    /// For the agent at `socket`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub(crate) fn new(socket: &Path) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        Ok(Self { socket: socket.to_owned(), runtime })
+    }
+
+    /// Asks without a body.
+    ///
+    /// # Errors
+    /// Where there is no answer, or the agent refuses.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        self.call(Method::GET, path, None::<&()>)
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        self.call(Method::POST, path, Some(body))
+    }
+
+    /// Any method, with a body or without.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, CallError> {
+        let body = body.map(serde_json::to_vec).transpose()?;
+        let answer = self.runtime.block_on(async {
+            let response = self.send(method, path, body).await?;
+            Ok::<_, CallError>(response.into_body().collect().await?.to_bytes())
+        })?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// Hands every line of an answer to `each` as it comes, until it has heard enough or the answer ends.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn lines(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), CallError> {
+        self.runtime.block_on(async {
+            let mut body = self.send(Method::GET, path, None).await?.into_body();
+            let mut rest: Vec<u8> = Vec::new();
+            while let Some(frame) = body.frame().await {
+                rest.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    if each(String::from_utf8_lossy(&line[..end]).as_ref()).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, CallError> {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    CallError::NoAgent(self.socket.clone())
+                }
+                io::ErrorKind::PermissionDenied => CallError::Forbidden(self.socket.clone()),
+                _ => CallError::Socket { socket: self.socket.clone(), source },
+            })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "agent");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .expect("paths of verbs are valid");
+        let response = sender.send_request(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Err(CallError::Refused(serde_json::from_slice(&bytes).unwrap_or_else(|_other| Wrong {
+            error: format!("the agent answers {status}"),
+            detail: None,
+        })))
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a firewall is attached and how it is asked to behave there: the same words for `fwnet run`, for `fwnet up`, and
+//! in the agent's state.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use kernel::{Attachments, Cgroup, Namespaces, Netns};
+use serde::{Deserialize, Serialize};
+use verdict::Address;
+
+use crate::legacy::Inbound;
+
+/// A place as it is typed, and as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// Judge the processes below this cgroup only, instead of the whole machine
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Judge what comes in in this network namespace (a name as `ip netns` knows it, or a path; repeatable); without it
+    /// and without --cgroup, in every one that is found
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) netns: Vec<String>,
+    /// What happens to denied connections that come in
+    #[arg(long, value_enum, default_value_t = InboundFlag::Reject)]
+    pub(crate) inbound: InboundFlag,
+    /// Report TCP sockets that connect or listen without a verdict, and end those that may not; costs some 300 ns for each
+    /// connection
+    #[arg(long)]
+    pub(crate) tripwire: bool,
+}
+
+/// What happens to denied connections that come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum InboundFlag {
+    /// The peer gets a reset
+    Reject,
+    /// What comes in is not judged
+    Off,
+}
+
+impl From<InboundFlag> for Inbound {
+    fn from(flag: InboundFlag) -> Self {
+        match flag {
+            InboundFlag::Reject => Self::Reject,
+            InboundFlag::Off => Self::Off,
+        }
+    }
+}
+
+impl Place {
+    /// Whether every network namespace is wanted, those that are still to come among them.
+    pub(crate) fn follows(&self) -> bool {
+        self.cgroup.is_none() && self.netns.is_empty() && self.inbound == InboundFlag::Reject
+    }
+
+    /// Opens what the place names.
+    ///
+    /// # Errors
+    /// Where there is no such cgroup or namespace.
+    pub(crate) fn attachments(&self, report_allowed: bool) -> anyhow::Result<Attachments> {
+        Ok(Attachments {
+            cgroup: match &self.cgroup {
+                Some(path) => Cgroup::open(path).context("--cgroup")?,
+                None => Cgroup::root()?,
+            },
+            namespaces: match (self.inbound, self.follows()) {
+                (InboundFlag::Off, _) => Namespaces::Named(Vec::new()),
+                (InboundFlag::Reject, true) => Namespaces::All,
+                (InboundFlag::Reject, false) => Namespaces::Named(self.named()?),
+            },
+            tripwire: self.tripwire,
+            report_allowed,
+            count_flows: false,
+        })
+    }
+
+    /// The namespaces of the command line, each once.
+    fn named(&self) -> anyhow::Result<Vec<Netns>> {
+        let mut opened: Vec<Netns> = Vec::new();
+        for name in &self.netns {
+            let namespace = Netns::open(name).context("--netns")?;
+            if opened.iter().all(|known| known.inode() != namespace.inode()) {
+                opened.push(namespace);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// This host's addresses, which a policy may speak of: those of the named namespaces, else of our own.
+    ///
+    /// # Errors
+    /// Where a namespace is gone, or does not tell.
+    pub(crate) fn addresses(&self) -> anyhow::Result<Vec<Address>> {
+        let mut namespaces = self.named()?;
+        if namespaces.is_empty() {
+            namespaces.push(Netns::open("/proc/self/ns/net")?);
+        }
+        let mut addresses = Vec::new();
+        for namespace in &namespaces {
+            let own = namespace.addresses();
+            addresses.extend(
+                own.with_context(|| format!("list the addresses in {}", namespace.name()))?,
+            );
+        }
+        Ok(addresses)
+    }
+}

@@ -1,0 +1,151 @@
+//! `fwnet up`: hands rules over to an agent, starts it, and says what it enforces.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use agent::edition::{Applied, Edition};
+use anyhow::{Context, bail};
+use clap::Args;
+use jiff::Timestamp;
+use kernel::require_privilege;
+
+use super::status;
+use crate::{
+    agent::{
+        paths::Paths,
+        state::{Settled, State},
+    },
+    api::{CallError, Client, routes::status::Status},
+    cli::Output,
+    place::Place,
+    rules::{self, Rules},
+};
+
+/// Command line of `fwnet up`.
+#[derive(Debug, Args)]
+pub(crate) struct Typed {
+    #[command(flatten)]
+    rules: Rules,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    paths: Paths,
+    /// Group whose members may use the socket (default: root's)
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// The unit of the agent, where the package installed it.
+const UNIT: &str = "fwnet-agent.service";
+/// An agent that has not answered by then is not going to.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// How often it is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// What a detached agent prints is found here, in its state directory.
+const LOG: &str = "agent.log";
+
+/// Returns once the agent enforces and answers.
+pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
+    require_privilege("fwnet up")?;
+    let client = Client::new(&typed.paths.socket)?;
+    if let Ok(status) = client.get::<Status>("/v1/status") {
+        bail!(
+            "an agent (process {}) enforces already: change its policy with fwnet apply, or end it with fwnet down",
+            status.pid
+        );
+    }
+    settle(typed)?;
+    let mut agent = start(&typed.paths)?;
+    let status = answer(&client, agent.as_mut(), &typed.paths.state)?;
+    status::print(&status, typed.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps what the agent is to begin with. Rules that do not compile are refused here.
+fn settle(typed: &Typed) -> anyhow::Result<()> {
+    let edition = Edition {
+        version: 1,
+        rules: typed.rules.written()?,
+        applied: Applied {
+            at: Timestamp::now(),
+            uid: rustix::process::getuid().as_raw(),
+            session: None,
+        },
+    };
+    let addresses = typed.place.addresses()?;
+    let inbound = typed.place.inbound.into();
+    rules::compile(&edition.rules, inbound, &addresses, edition.version, edition.applied.at)?;
+    let directory = &typed.paths.state;
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    let state = State::open(directory);
+    let socket_group = typed.socket_group.clone();
+    state.keep_place(&Settled { place: typed.place.clone(), socket_group })?;
+    state.keep_current(&edition)
+}
+
+/// Starts the service where there is one for these paths; else a process of its own session, which is returned.
+fn start(paths: &Paths) -> anyhow::Result<Option<Child>> {
+    if paths.are_default() && service_installed() {
+        let status = Command::new("systemctl").args(["start", UNIT]).status();
+        return match status.context("run systemctl")?.success() {
+            true => Ok(None),
+            false => bail!("{UNIT} does not start: see journalctl -u {UNIT}"),
+        };
+    }
+    let path = paths.state.join(LOG);
+    let context = || path.display().to_string();
+    let log = OpenOptions::new().create(true).append(true).open(&path).with_context(context)?;
+    let program = std::env::current_exe().context("find this program")?;
+    let agent = Command::new(program)
+        .arg("agent")
+        .args(paths.arguments())
+        .arg("--detached")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn();
+    agent.context("start the agent").map(Some)
+}
+
+/// Whether systemd runs here and knows the unit.
+fn service_installed() -> bool {
+    let known = ["cat", UNIT];
+    sd_notify::booted().unwrap_or(false)
+        && Command::new("systemctl")
+            .args(known)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+/// Waits until the agent answers.
+fn answer(client: &Client, mut agent: Option<&mut Child>, state: &Path) -> anyhow::Result<Status> {
+    let start = Instant::now();
+    loop {
+        match client.get::<Status>("/v1/status") {
+            Ok(status) => return Ok(status),
+            Err(CallError::NoAgent(_)) if start.elapsed() < ANSWER_DEADLINE => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(agent) = &mut agent
+            && let Some(status) = agent.try_wait()?
+        {
+            let log = fs::read_to_string(state.join(LOG)).unwrap_or_default();
+            match log.lines().next_back() {
+                Some(last) => bail!("the agent ended: {}", last.trim_start_matches("fwnet: ")),
+                None => bail!("the agent ended ({status})"),
+            }
+        }
+        thread::sleep(ASK_AGAIN);
+    }
+}

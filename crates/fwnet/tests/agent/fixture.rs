@@ -1,0 +1,148 @@
+//! An agent on a host of the test's own, and what becomes of it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Output,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+use testbed::{Host, wait_until};
+
+use crate::shared::{DEADLINE, complaint, fwnet, text};
+
+/// A place on disk for one agent. Its end ends the agent, and takes everything off.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    directory: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Bed {
+    /// For an agent that judges `host`. Nothing runs yet.
+    pub(crate) fn new(host: &Host) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("fwnet-agent-{}-{count}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let arguments = [
+            "--cgroup",
+            host.cgroup.path().to_str().unwrap(),
+            "--netns",
+            host.namespace.path().to_str().unwrap(),
+        ];
+        Self { directory, arguments: arguments.map(str::to_owned).to_vec() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes a file of the test's, and returns its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn paths(&self) -> [String; 6] {
+        let of = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        [
+            "--state".into(),
+            of("state"),
+            "--bpffs".into(),
+            of("bpf"),
+            "--socket".into(),
+            of("agent.sock"),
+        ]
+    }
+
+    /// `fwnet up` with these arguments besides those that say where.
+    #[track_caller]
+    pub(crate) fn try_up(&self, arguments: &[&str]) -> Output {
+        let mut command = fwnet(&["up"]);
+        command.args(&self.arguments).args(self.paths()).args(arguments);
+        command.output().unwrap()
+    }
+
+    /// The same, which must work.
+    #[track_caller]
+    pub(crate) fn up(&self, arguments: &[&str]) -> String {
+        fine(&self.try_up(arguments))
+    }
+
+    /// A verb that talks to the agent.
+    #[track_caller]
+    pub(crate) fn call(&self, verb: &[&str]) -> Output {
+        let socket = self.path("agent.sock");
+        fwnet(verb).arg("--socket").arg(socket).output().unwrap()
+    }
+
+    /// The same, which must work; what it printed.
+    #[track_caller]
+    pub(crate) fn done(&self, verb: &[&str]) -> String {
+        fine(&self.call(verb))
+    }
+
+    /// The same, which must end with that code; what it complained.
+    #[track_caller]
+    pub(crate) fn refused(&self, verb: &[&str], code: i32) -> String {
+        let output = self.call(verb);
+        assert_eq!(output.status.code(), Some(code), "{} {}", text(&output), complaint(&output));
+        complaint(&output)
+    }
+
+    /// What `fwnet status` says.
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.done(&["status", "-o", "json"])).unwrap()
+    }
+
+    /// The agent's process.
+    pub(crate) fn pid(&self) -> Pid {
+        running(&self.path("state")).expect("an agent runs")
+    }
+
+    /// Ends the agent by a signal, and waits for its end.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.pid();
+        kill_process(pid, signal).unwrap();
+        wait_until(DEADLINE, "the end of the agent", || running(&self.path("state")).is_none());
+    }
+
+    /// What the agent printed.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("state/agent.log")).unwrap_or_default()
+    }
+}
+
+/// What a verb printed that worked.
+#[track_caller]
+pub(crate) fn fine(output: &Output) -> String {
+    assert!(output.status.success(), "{} {}", text(output), complaint(output));
+    text(output)
+}
+
+/// The process that holds a state directory.
+fn running(state: &Path) -> Option<Pid> {
+    let lock = fs::read_to_string(state.join("agent.lock")).ok()?;
+    let pid = Pid::from_raw(lock.trim().parse().ok()?)?;
+    // A process that has ended is there until somebody waits for it; whoever started it has gone, so that is not us.
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let ended = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+    (!ended && test_kill_process(pid).is_ok()).then_some(pid)
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _down = fwnet(&["down", "--socket"]).arg(self.path("agent.sock")).output();
+        if let Some(pid) = running(&self.path("state")) {
+            let _killed = kill_process(pid, Signal::KILL);
+        }
+        // What stays in the directory for temporary files does no harm.
+        let _removed = fs::remove_dir_all(&self.directory);
+    }
+}
