@@ -6,8 +6,11 @@
 
 pub mod connections;
 pub mod edition;
+pub mod flows;
+pub mod learn;
 pub mod lists;
 pub mod prefix;
 pub mod preview;
+pub mod replay;
 pub mod revoke;
 pub mod store;

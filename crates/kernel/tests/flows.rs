@@ -114,10 +114,10 @@ fn flows_that_are_alike_are_one_entry_with_an_exact_count() {
 
 /// A connected datagram socket may connect again and again, and nothing is sent.
 fn connect_to_each(addresses: u32) {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
     for number in 0..addresses {
         let address = Ipv4Addr::from_bits(0x7f10_0000 + number);
-        socket.connect(SocketAddr::from((address, 9))).unwrap();
+        socket.connect(SocketAddr::from((address, 9))).expect("nothing denies it");
     }
 }
 
