@@ -7,7 +7,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use verdict::{
     Decision, Flow, Protocol,
-    abi::{ANSWER_NS, Exchange},
+    abi::{ANSWER_NS, Exchange, REPORT_FLOWS},
     layout::{FLAG_ANSWERS, RULE_DEFAULT},
     rule_flags,
 };
@@ -28,6 +28,18 @@ pub(crate) fn answers(
     if !concerns(slot, flow) || rule_flags(decision.enforced.rule, slot) & RULE_DEFAULT == 0 {
         return false;
     }
+    is_known(flow, witness)
+}
+
+/// Whether the allowed `flow` is a further datagram of an exchange that goes on: it is no flow of its own for whoever
+/// counts them.
+#[inline(always)]
+pub(crate) fn goes_on(slot: &Slot, flow: &Flow, witness: &impl Witness) -> bool {
+    concerns(slot, flow) && is_known(flow, witness)
+}
+
+#[inline(always)]
+fn is_known(flow: &Flow, witness: &impl Witness) -> bool {
     // SAFETY: the value is copied at once.
     let Some(&seen) = (unsafe { EXCHANGES.get(key(flow, witness.netns())) }) else { return false };
     // SAFETY: a helper without pointers.
@@ -48,7 +60,9 @@ pub(crate) fn remember(slot: &Slot, flow: &Flow, witness: &impl Witness) {
 /// A socket that connects before it has a port will be found by its answers without us.
 #[inline(always)]
 fn concerns(slot: &Slot, flow: &Flow) -> bool {
-    matches!(flow.protocol, Protocol::UDP) && flow.local.port != 0 && slot.flags & FLAG_ANSWERS != 0
+    matches!(flow.protocol, Protocol::UDP)
+        && flow.local.port != 0
+        && (slot.flags & FLAG_ANSWERS != 0 || slot.report & REPORT_FLOWS != 0)
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use verdict::{
 };
 
 use crate::{
-    answers::{answers, remember},
+    answers::{answers, goes_on, remember},
     flows::tally,
     identity::subject,
     maps::{HITS, Slot, has, slot_rules},
@@ -54,7 +54,8 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool
         return (true, decision);
     }
     count(slot, &decision);
-    if slot.report & REPORT_FLOWS != 0 {
+    let counted = slot.report & REPORT_FLOWS != 0;
+    if counted && (decision.denies() || !goes_on(slot, flow, witness)) {
         tally(slot, flow, &decision, witness);
     }
     if !decision.denies() {

@@ -12,9 +12,8 @@ use aya_ebpf::{
 use verdict::{
     Line, Tables,
     abi::{
-        Control, EXCHANGES_MAX, EXE_PATH, Exchange, FLOWS_MAX, FlowCount, FlowKey,
-        LOCKDOWN_SLOT, Listener, ListenerKey, Losses, Owner, RING, SLOTS, STANCE_LOCKDOWN,
-        TAMPER_BYTES,
+        Control, EXCHANGES_MAX, EXE_PATH, Exchange, FLOWS_MAX, FlowCount, FlowKey, LOCKDOWN_SLOT,
+        Listener, ListenerKey, Losses, Owner, RING, SLOTS, STANCE_LOCKDOWN, TAMPER_BYTES,
     },
     image_flags,
 };

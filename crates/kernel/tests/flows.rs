@@ -112,6 +112,30 @@ fn flows_that_are_alike_are_one_entry_with_an_exact_count() {
     assert_eq!(firewall.lost().flows, 0);
 }
 
+#[test]
+fn datagrams_that_answer_each_other_are_one_flow() {
+    let bed = Bed::new();
+    let mut firewall = bed.firewall();
+    let port = bed.inside(|| {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (to, mut buffer) = (server.local_addr().unwrap(), [0; 8]);
+        for _ in 0..20 {
+            client.send_to(b"question", to).unwrap();
+            let (_, from) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(b"answer", from).unwrap();
+            client.recv_from(&mut buffer).unwrap();
+        }
+        to.port()
+    });
+    let mut told: Vec<_> = taken(&mut firewall)
+        .iter()
+        .map(|counted| (counted.flow.direction, counted.flow.service_port(), counted.count))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [(Direction::Out, port, 1), (Direction::In, port, 1)]);
+}
+
 /// A connected datagram socket may connect again and again, and nothing is sent.
 fn connect_to_each(addresses: u32) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
