@@ -9,7 +9,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_ktime_get_boot_ns};
 use verdict::{
     Cell, Decision, Direction, Flow,
-    abi::{FlowCount, FlowKey},
+    abi::{FlowCount, FlowKey, Owner},
 };
 
 use crate::{
@@ -30,6 +30,7 @@ pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &imp
         local_lo: if inbound { local.lo } else { 0 },
         remote_hi: flow.remote.address.hi,
         remote_lo: flow.remote.address.lo,
+        netns: witness.netns(),
         exe: subject.exe,
         cgroup: subject.cgroup,
         uid: subject.uid,
@@ -41,21 +42,11 @@ pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &imp
         protocol: flow.protocol.0,
         slot: slot.number(),
     };
-    // SAFETY: a helper without pointers.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    if !count(&key, now) {
-        let first = FlowCount {
-            count: 1,
-            first_ns: now,
-            last_ns: now,
-            pid: owner.pid,
-            padding: 0,
-            comm: owner.comm,
-        };
-        // Another CPU may have been first; where there is no memory the flow is lost, and counted as such below.
-        if FLOWS.insert(key, first, u64::from(BPF_NOEXIST)).is_err() {
-            count(&key, now);
-        }
+    if !count(&key, &owner) {
+        // Another CPU may have been first; where there is no memory the flow is lost, and counted as such below. The new
+        // value is copied from a map: there is no room for it on the stack of 512 bytes.
+        let _new = FLOWS.insert(key, &NONE, u64::from(BPF_NOEXIST));
+        count(&key, &owner);
     }
     if let Some(losses) = LOSSES.get_ptr_mut(0) {
         // SAFETY: an aligned field of this CPU's value, which lives as long as the program. Atomic because a softirq may
@@ -66,14 +57,24 @@ pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &imp
     }
 }
 
+/// What an entry begins as.
+static NONE: FlowCount =
+    FlowCount { count: 0, first_ns: 0, last_ns: 0, pid: 0, padding: 0, comm: [0; 16] };
+
 /// Adds to the entry, if there is one.
 #[inline(always)]
-fn count(key: &FlowKey, now: u64) -> bool {
+fn count(key: &FlowKey, owner: &Owner) -> bool {
     let Some(entry) = FLOWS.get_ptr_mut(key) else { return false };
-    // SAFETY: an aligned entry, which stays readable and writable while the program runs. Counted atomically; of two
-    // CPUs that store the time either will do.
+    // SAFETY: a helper without pointers, then an aligned entry, which stays readable and writable while the program runs.
+    // Counted atomically; of two CPUs that store a time or an owner either will do.
     unsafe {
+        let now = bpf_ktime_get_boot_ns();
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*entry).count, 1);
+        if (*entry).first_ns == 0 {
+            (*entry).pid = owner.pid;
+            (*entry).comm = owner.comm;
+            (&raw mut (*entry).first_ns).write_volatile(now);
+        }
         (&raw mut (*entry).last_ns).write_volatile(now);
     }
     true

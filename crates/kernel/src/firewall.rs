@@ -159,11 +159,7 @@ impl Firewall {
             numbers.slot_lines,
         )
         .map_err(system("map the image into memory"))?;
-        let report = |wanted, bit| if wanted { bit } else { 0 };
-        slots.set_report(
-            report(attachments.report_allowed, REPORT_ALLOWED)
-                | report(attachments.count_flows, REPORT_FLOWS),
-        );
+        slots.set_report(reported(&attachments));
         Ok(Self {
             links: Vec::new(),
             slots,
@@ -210,6 +206,12 @@ impl Firewall {
     /// Poll readable when there are events: those of tampering, and all others.
     pub fn event_sources(&self) -> [BorrowedFd<'_>; 2] {
         [self.tamper.as_fd(), self.events.as_fd()]
+    }
+
+    /// Begins or ends to report allowed flows one by one.
+    pub fn report_allowed(&mut self, wanted: bool) {
+        self.attachments.report_allowed = wanted;
+        self.slots.set_report(reported(&self.attachments));
     }
 
     /// Takes every counted flow out of the kernel's table and gives it to `each`.
@@ -291,6 +293,12 @@ impl std::fmt::Debug for Firewall {
             .field("slots", &self.slots)
             .finish_non_exhaustive()
     }
+}
+
+/// `REPORT_*` as they are wanted.
+fn reported(attachments: &Attachments) -> u32 {
+    let bit = |wanted, bit| if wanted { bit } else { 0 };
+    bit(attachments.report_allowed, REPORT_ALLOWED) | bit(attachments.count_flows, REPORT_FLOWS)
 }
 
 fn next_of(ring: &mut RingBuf<MapData>) -> Option<Event> {

@@ -21,6 +21,8 @@ const BATCH_MAX: usize = 16 * BATCH;
 pub struct Counted {
     /// What they have in common. Outbound the local end is all zero, inbound the peer's port is.
     pub flow: Flow,
+    /// The network namespace's cookie; 0 where unknown.
+    pub netns: u64,
     /// The verdicts.
     pub decision: Decision,
     /// Generation of the image that judged; `None` where it was the lockdown image.
@@ -45,6 +47,7 @@ impl Counted {
             local_lo,
             remote_hi,
             remote_lo,
+            netns,
             exe,
             cgroup,
             uid,
@@ -80,6 +83,7 @@ impl Counted {
                 },
                 subject: Subject { uid, gid, exe, cgroup },
             },
+            netns,
             decision: Cell(cell).unpack(),
             generation: (slot != LOCKDOWN_SLOT).then_some(generation),
             count,

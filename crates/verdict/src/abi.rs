@@ -226,6 +226,8 @@ pub struct FlowKey {
     pub remote_hi: u64,
     /// Canonical remote address, lower half.
     pub remote_lo: u64,
+    /// Network namespace cookie; 0 where unknown.
+    pub netns: u64,
     /// The subject's executable, see [`exe`]; 0 is unknown.
     pub exe: u64,
     /// The subject's cgroup v2 id; 0 is unknown.
@@ -248,7 +250,7 @@ pub struct FlowKey {
     pub slot: u32,
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 72, "FlowKey has no hidden padding");
+const _: () = assert!(size_of::<FlowKey>() == 80, "FlowKey has no hidden padding");
 
 /// Value of map `FLOWS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
