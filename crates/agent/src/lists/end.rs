@@ -15,6 +15,30 @@ pub struct Moment {
     pub boot: String,
 }
 
+/// Ends fall on whole seconds, so that entries which are added together end together: the kernel holds few images.
+const GRAIN_NS: u64 = 1_000_000_000;
+
+impl Moment {
+    /// The moment at which `CLOCK_BOOTTIME` will be `boottime_ns`, if nobody sets the clock on the wall.
+    #[must_use]
+    pub fn later(&self, boottime_ns: u64) -> Self {
+        let passed = boottime_ns.saturating_sub(self.boottime_ns);
+        Self { wall: after(self.wall, passed), boottime_ns, boot: self.boot.clone() }
+    }
+
+    /// When the clock on the wall will show `wall`, by `CLOCK_BOOTTIME`; in the past, now.
+    pub fn boottime_of(&self, wall: Timestamp) -> u64 {
+        let left = wall.duration_since(self.wall).as_nanos().max(0);
+        self.boottime_ns.saturating_add(u64::try_from(left).unwrap_or(u64::MAX))
+    }
+}
+
+/// What is beyond the end of time is cut to it.
+fn after(wall: Timestamp, nanoseconds: u64) -> Timestamp {
+    let passed = SignedDuration::from_nanos(i64::try_from(nanoseconds).unwrap_or(i64::MAX));
+    wall.saturating_add(passed).unwrap_or(Timestamp::MAX)
+}
+
 /// The end of an entry.
 ///
 /// In the boot in which it was set, `CLOCK_BOOTTIME` decides, so that setting the clock changes nothing. After another
@@ -34,15 +58,13 @@ pub struct End {
 }
 
 impl End {
-    /// `lasts_ns` nanoseconds after `now`. What is beyond the clocks' ends is cut to them.
+    /// `lasts_ns` nanoseconds after `now`, and on to the next whole second of `CLOCK_BOOTTIME`. What is beyond the
+    /// clocks' ends is cut to them.
     pub fn after(now: &Moment, lasts_ns: u64) -> Self {
-        let lasts = SignedDuration::from_nanos(i64::try_from(lasts_ns).unwrap_or(i64::MAX));
-        Self {
-            at: now.wall.saturating_add(lasts).unwrap_or(Timestamp::MAX),
-            lasts_ns,
-            until_boottime_ns: now.boottime_ns.saturating_add(lasts_ns),
-            boot: now.boot.clone(),
-        }
+        let until = now.boottime_ns.saturating_add(lasts_ns);
+        let until_boottime_ns = until.checked_next_multiple_of(GRAIN_NS).unwrap_or(until);
+        let lasts_ns = until_boottime_ns - now.boottime_ns;
+        Self { at: after(now.wall, lasts_ns), lasts_ns, until_boottime_ns, boot: now.boot.clone() }
     }
 
     /// The end by the `CLOCK_BOOTTIME` of the present boot, in nanoseconds; never beyond `lasts_ns` from now.
@@ -50,9 +72,7 @@ impl End {
         if self.boot == now.boot {
             return self.until_boottime_ns;
         }
-        let left = self.at.duration_since(now.wall).as_nanos().max(0);
-        let left = u64::try_from(left).unwrap_or(u64::MAX).min(self.lasts_ns);
-        now.boottime_ns.saturating_add(left)
+        now.boottime_of(self.at).min(now.boottime_ns.saturating_add(self.lasts_ns))
     }
 
     /// Whether it is over.
