@@ -183,6 +183,15 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// Leaves out the sockets that were not created in the cgroup of this id or below.
+    pub fn keep_below(&mut self, above: u64) {
+        let cgroups = &self.cgroups;
+        self.list.retain(|connection| {
+            let cgroup = connection.cgroup.and_then(|index| cgroups.get(index));
+            cgroup.is_some_and(|cgroup| cgroup.line.contains(&above))
+        });
+    }
+
     /// Who is named first where one name is wanted: the oldest process that holds it.
     pub fn process(&self, connection: &Connection) -> Option<&Process> {
         self.processes.get(*connection.holders.first()?)

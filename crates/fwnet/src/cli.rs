@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, check, convert, diff, doctor, down, explain, fmt, import, lint, matrix, run, status,
-    test, up, who_can_reach,
+    agent, check, connections, convert, diff, doctor, down, explain, fmt, import, lint, matrix,
+    run, status, test, up, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -30,6 +30,8 @@ pub(crate) enum Verb {
     Status(status::Typed),
     /// Be the agent (what `fwnet up` and the service start)
     Agent(agent::Typed),
+    /// List every socket with its process, unit and container, and say which a policy would deny
+    Connections(connections::Typed),
     /// Say which hooks work here, which tier is active and what is not covered
     Doctor(doctor::Typed),
     /// Say what is wrong with policies, whether they lock anybody out, and how large they are on each host

@@ -36,6 +36,11 @@ pub(crate) struct Documents {
 }
 
 impl Files {
+    /// These policies, and this inventory.
+    pub(crate) fn of(policy: Vec<PathBuf>, inventory: Option<PathBuf>) -> Self {
+        Self { policy, inventory }
+    }
+
     /// Whether the command line names a policy.
     pub(crate) fn named(&self) -> bool {
         !self.policy.is_empty()

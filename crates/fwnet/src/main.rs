@@ -7,6 +7,7 @@ mod agent;
 mod answer;
 mod api;
 mod cli;
+mod connections;
 mod documents;
 mod enforce;
 mod groups;

@@ -47,8 +47,7 @@ impl Identities for Names {
     }
 
     fn exe(&self, path: &str) -> Option<u64> {
-        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-        Some(exe_id(metadata.dev(), metadata.ino()))
+        exe_of(Path::new(path))
     }
 
     fn unit(&self, name: &str) -> Option<u64> {
@@ -59,6 +58,19 @@ impl Identities for Names {
         };
         Some(Cgroup::open(&path).ok()?.id())
     }
+}
+
+impl Names {
+    /// The user of this number; of several the first by name.
+    pub(crate) fn user_of(&self, uid: u32) -> Option<&str> {
+        self.users.iter().find(|&(_, &number)| number == uid).map(|(name, _)| name.as_str())
+    }
+}
+
+/// The number of the executable at `path`; `None` where there is none.
+pub(crate) fn exe_of(path: &Path) -> Option<u64> {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some(exe_id(metadata.dev(), metadata.ino()))
 }
 
 /// What another machine is taken to know: every name, each as a number of its own. For questions about hosts that are

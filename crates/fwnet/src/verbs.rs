@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod check;
+pub(crate) mod connections;
 pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod doctor;
@@ -29,6 +30,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Down(typed) => down::run(&typed),
         Verb::Status(typed) => status::run(&typed),
         Verb::Agent(typed) => agent::run(typed),
+        Verb::Connections(typed) => Ok(connections::run(&typed)),
         Verb::Doctor(typed) => doctor::run(&typed),
         Verb::Check(typed) => Ok(check::run(&typed)),
         Verb::Explain(typed) => Ok(explain::run(&typed)),

@@ -81,8 +81,8 @@ fn what_is_alike_is_one_row_and_the_most_frequent_comes_first() {
 #[test]
 fn rows_beyond_the_limit_are_counted() {
     let new = strict();
-    let many = (0..ROWS_MAX as u32 + 5)
-        .map(|peer| seen("", Case::Made(flow(Direction::In, 80, (peer, 9))), 1, 0));
+    let many =
+        (0..1_005).map(|peer| seen("", Case::Made(flow(Direction::In, 80, (peer, 9))), 1, 0));
     let found = preview(None, new.lines(), many);
     assert_eq!((found.rows.len(), found.left_out), (ROWS_MAX, 5));
     assert_eq!(found.denied.live, ROWS_MAX as u64 + 5);
