@@ -23,6 +23,10 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "libzstd-dev", why: "LLVM links it" },
     Package { name: "libxml2-dev", why: "LLVM links it" },
     Package { name: "zlib1g-dev", why: "LLVM links it" },
+    Package {
+        name: "bpftool",
+        why: "detaching what a test has attached, as another root process would",
+    },
     Package { name: "iproute2", why: "ip: the namespaces and links of the test hosts" },
     Package { name: "nftables", why: "nft: what connect() is measured against" },
     Package { name: "ncat", why: "a client and server that nobody here wrote" },

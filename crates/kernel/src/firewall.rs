@@ -15,7 +15,7 @@ use aya::{
     maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use image::Image;
-use verdict::abi::{self, LOCKDOWN_LINES, Losses, REPORT_ALLOWED, REPORT_FLOWS};
+use verdict::abi::{self, Losses, REPORT_ALLOWED, REPORT_FLOWS};
 
 use crate::{
     attach::AttachError,
@@ -274,11 +274,6 @@ fn numbers(images: &[Scheduled<'_>], attachments: &Attachments) -> Result<Number
         exe_offsets: exe_offsets().unwrap_or_default(),
         netns: 0,
     })
-}
-
-/// Whether a lockdown image fits into its slot, counted in lines.
-fn fits_lockdown(image: &Image) -> bool {
-    image.lines().len() <= LOCKDOWN_LINES as usize
 }
 
 fn no_file_system(source: io::Error) -> LoadError {

@@ -272,7 +272,7 @@ fn is_mount_point(path: &Path) -> bool {
 }
 
 fn on_bpf_file_system(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| found.f_type as i64 == BPF_FS_MAGIC)
+    statfs(path).is_ok_and(|found| found.f_type == BPF_FS_MAGIC)
 }
 
 /// Makes sure that `path` is a directory in a BPF file system: below the machine's own one, or in one that is mounted

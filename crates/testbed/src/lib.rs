@@ -17,6 +17,7 @@
 //! caller's line instead of returning an error. Needs `ip` (iproute2), `nsenter` (util-linux) and a mounted cgroup v2.
 
 mod cgroup;
+mod directory;
 mod host;
 mod ip;
 mod name;
@@ -28,6 +29,7 @@ mod running;
 mod wait;
 
 pub use cgroup::{Cgroup, Visit};
+pub use directory::Directory;
 pub use host::Host;
 pub use name::sweep;
 pub use namespace::Namespace;

@@ -1,9 +1,9 @@
 //! Names that tell whose a thing is, and the sweep that uses them.
 //!
 //! A name is `fwnet-bed-PID-START-COUNT`: the maker's process id, its start time (so that a reused id is not taken for
-//! the maker) and a counter. It is used for network namespaces and for cgroups alike.
+//! the maker) and a counter. It is used for network namespaces, cgroups and directories alike.
 
-use crate::{cgroup, namespace, process};
+use crate::{cgroup, directory, namespace, process};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -40,11 +40,12 @@ pub(crate) fn is_left_over(name: &str) -> bool {
     process::start_time(pid) != Some(start)
 }
 
-/// Removes the namespaces and cgroups of makers that were killed, with every process left in them. Happens by itself
-/// before the first namespace or cgroup of a process is made.
+/// Removes the namespaces, cgroups and directories of makers that were killed, with every process left in them. Happens by itself
+/// before the first of these is made in a process.
 pub fn sweep() {
     namespace::sweep();
     cgroup::sweep();
+    directory::sweep();
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ pub const RING: u32 = 4;
 pub const LOCKDOWN_SLOT: u32 = RING;
 /// All slots. Those of the ring have the size that the loader sets, the last one has [`LOCKDOWN_LINES`].
 pub const SLOTS: u32 = RING + 1;
-/// Lines of the lockdown image: 256 KiB, enough for a failsafe set of thousands of prefixes.
-pub const LOCKDOWN_LINES: u32 = 4_096;
+/// Lines of the lockdown image: 1 MiB, of which the roots of both address tables take half; enough for a failsafe set of
+/// thousands of prefixes.
+pub const LOCKDOWN_LINES: u32 = 16_384;
 
 /// The one value of map `CONTROL`, mapped into user space. Each field is read once by a program and written by one
 /// aligned store. The first three fields stay where they are in every ABI, so that lockdown works whoever loaded the

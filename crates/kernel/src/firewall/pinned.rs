@@ -339,12 +339,11 @@ impl Firewall {
     ///
     /// # Errors
     /// Where a pin cannot be removed; what could be is gone.
-    pub fn remove(self) -> Result<Removed, PinError> {
-        let Some(Pinned { directory, maps, .. }) = self.pinned else {
+    pub fn remove(mut self) -> Result<Removed, PinError> {
+        let Some(Pinned { directory, .. }) = self.pinned.take() else {
             return Ok(Removed::default());
         };
-        drop((maps, self.links, self.object, self.slots, self.events, self.hits, self.losses));
-        drop((self.listeners, self.pins));
+        drop(self);
         remove_from(directory)
     }
 }

@@ -6,11 +6,11 @@ use image::{Damage, Image, check};
 use rustix::time::{ClockId, clock_gettime};
 use verdict::{
     Line,
-    abi::{LOCKDOWN_SLOT, RING, STANCE_LOCKDOWN, STANCE_POLICY},
+    abi::{LOCKDOWN_LINES, LOCKDOWN_SLOT, RING, STANCE_LOCKDOWN, STANCE_POLICY},
     layout::identity,
 };
 
-use super::{Firewall, Hits, fits_lockdown};
+use super::{Firewall, Hits};
 use crate::attach::AttachError;
 
 /// Images of a schedule at most: one slot of the ring is always free for the next one.
@@ -196,9 +196,9 @@ impl Firewall {
     /// # Errors
     /// [`SwapError::Size`] where it is larger than [`LOCKDOWN_LINES`](verdict::abi::LOCKDOWN_LINES) lines.
     pub fn stage_lockdown(&mut self, image: &Image) -> Result<bool, SwapError> {
-        self.fits(image)?;
-        if !fits_lockdown(image) {
-            return Err(self.size(image));
+        if image.lines().len() > LOCKDOWN_LINES as usize || image.rules() > self.numbers.slot_rules
+        {
+            return Err(self.size(image, LOCKDOWN_LINES as usize));
         }
         if self.is_locked_down() {
             return Ok(false);
@@ -239,14 +239,14 @@ impl Firewall {
     fn fits(&self, image: &Image) -> Result<(), SwapError> {
         let fits =
             image.lines().len() <= self.slots.lines() && image.rules() <= self.numbers.slot_rules;
-        if fits { Ok(()) } else { Err(self.size(image)) }
+        if fits { Ok(()) } else { Err(self.size(image, self.slots.lines())) }
     }
 
-    fn size(&self, image: &Image) -> SwapError {
+    fn size(&self, image: &Image, slot_lines: usize) -> SwapError {
         SwapError::Size {
             lines: image.lines().len(),
             rules: image.rules(),
-            slot_lines: self.slots.lines(),
+            slot_lines,
             slot_rules: self.numbers.slot_rules,
         }
     }

@@ -1,0 +1,325 @@
+//! Programs that outlive whoever loaded them: taken over, timed, locked down, mended, removed.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use image::{AddressSet, Image, Rule, RuleSet, Service, compile};
+use kernel::{
+    Adopted, Attachments, Cgroup, Firewall, LoadError, Netns, PinError, Scheduled, boottime, pinned,
+};
+use testbed::{Cgroup as TestCgroup, Directory, Namespace, wait_until};
+use verdict::{Address, Direction, Verdict};
+
+/// A visit moves the whole process, so tests that share one must not overlap.
+static ALONE: Mutex<()> = Mutex::new(());
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Bed {
+    namespace: Namespace,
+    cgroup: TestCgroup,
+    directory: Directory,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            namespace: Namespace::new(),
+            cgroup: TestCgroup::new(),
+            directory: Directory::new(),
+            _alone: alone,
+        }
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.directory.path().join("pins")
+    }
+
+    fn attachments(&self) -> Attachments {
+        Attachments {
+            cgroup: Cgroup::open(self.cgroup.path()).unwrap(),
+            namespaces: vec![Netns::open(self.namespace.name()).unwrap()].into(),
+            tripwire: false,
+            report_allowed: false,
+            count_flows: false,
+        }
+    }
+
+    fn up(&self, schedule: &[Scheduled<'_>]) -> Firewall {
+        Firewall::up(&self.pins(), schedule, &denying(0..=255), self.attachments()).unwrap()
+    }
+
+    fn adopt(&self) -> Adopted {
+        Firewall::adopt(&self.pins(), self.attachments()).unwrap().expect("something to take over")
+    }
+
+    /// The names of the sets; the kernel keeps two files of its own beside them.
+    fn sets(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.pins()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("set-")).collect()
+    }
+
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let _visit = self.cgroup.enter_current_process();
+        self.namespace.inside(work)
+    }
+
+    /// Whether connecting to 127.0.0.`last` is allowed.
+    fn allows(&self, last: u8) -> bool {
+        self.inside(|| allows(last))
+    }
+}
+
+fn allows(last: u8) -> bool {
+    let address = Ipv4Addr::new(127, 0, 0, last);
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    TcpStream::connect((address, listener.local_addr().unwrap().port())).is_ok()
+}
+
+/// Denies connecting to 127.0.0.LAST, for each of `lasts`.
+fn denying(lasts: impl IntoIterator<Item = u8>) -> Image {
+    let mut rules = RuleSet::default();
+    let addresses = lasts.into_iter().map(|last| (Address::v4(0x7f00_0000 | u32::from(last)), 128));
+    rules.sets.push(AddressSet::from_prefixes(addresses));
+    rules.rules.push(Rule {
+        id: "denied".to_owned(),
+        remote: Some(0),
+        services: vec![Service::ANY],
+        ..Rule::default(Direction::Out, Verdict::Deny, 0)
+    });
+    for direction in [Direction::Out, Direction::In] {
+        rules.rules.push(Rule::default(direction, Verdict::Allow, 1));
+    }
+    compile(&rules).unwrap()
+}
+
+#[test]
+fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
+    let bed = Bed::new();
+    let image = denying([9]);
+    drop(bed.up(&[Scheduled::forever(&image)]));
+    assert!(!bed.allows(9) && bed.allows(8), "enforced after its loader is gone");
+
+    let stop = AtomicBool::new(false);
+    let rounds = bed.inside(|| {
+        thread::scope(|scope| {
+            let hammer = scope.spawn(|| {
+                bed.namespace.inside(|| {
+                    let mut rounds = 0u64;
+                    while !stop.load(Ordering::Relaxed) {
+                        assert!(!allows(9), "denied, round {rounds}");
+                        assert!(allows(8), "allowed, round {rounds}");
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            });
+            for change in 0..60 {
+                let Adopted { mut firewall, notes } = bed.adopt();
+                assert_eq!(notes, [""; 0]);
+                assert_eq!(firewall.scheduled(), [(image.digest(), None)]);
+                if change % 10 == 0 {
+                    firewall.swap(&denying([9, 100 + change])).unwrap();
+                    firewall.swap(&image).unwrap();
+                }
+            }
+            // Larger tables: a second set, and the first one goes.
+            let Adopted { mut firewall, .. } = bed.adopt();
+            let beside = firewall
+                .up_beside(&[Scheduled::forever(&image)], &denying(0..=255), bed.attachments())
+                .unwrap();
+            firewall.stand_down().unwrap();
+            beside.supersede().unwrap();
+            drop(firewall);
+            drop(beside);
+            stop.store(true, Ordering::Relaxed);
+            hammer.join().unwrap()
+        })
+    });
+    assert!(rounds > 50, "{rounds} rounds");
+    assert_eq!(bed.sets(), ["set-2"], "the first set is gone");
+    let removed = bed.adopt().firewall.remove().unwrap();
+    assert_eq!(removed.left, [""; 0]);
+    assert!(removed.links.iter().any(|link| link == "connect4"), "{removed:?}");
+    assert!(bed.allows(9));
+}
+
+#[test]
+fn images_end_by_themselves_in_order() {
+    let bed = Bed::new();
+    let (first, second, third) = (denying([1]), denying([2]), denying([3]));
+    let now = boottime();
+    let after = |milliseconds: u64| Some(now + milliseconds * 1_000_000);
+    drop(bed.up(&[
+        Scheduled { image: &first, until: after(1_500) },
+        Scheduled { image: &second, until: after(3_000) },
+        Scheduled { image: &third, until: None },
+    ]));
+    let denied = || (1..=3).filter(|last| !bed.allows(*last)).collect::<Vec<u8>>();
+    let mut seen = vec![denied()];
+    assert_eq!(seen, [[1]], "the first image holds at the beginning");
+    wait_until(DEADLINE, "the third image", || {
+        let now = denied();
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        seen.last().unwrap() == &[3]
+    });
+    // A look that falls on a change sees both sides of it.
+    assert!(seen.contains(&vec![2]), "{seen:?}");
+    assert!(boottime() >= now + 3_000_000_000);
+
+    // Whoever takes over sees the third, counts what the others did, and goes on from there.
+    let Adopted { mut firewall, .. } = bed.adopt();
+    assert_eq!(firewall.scheduled(), [(third.digest(), None)]);
+    let retired = firewall.advance().unwrap();
+    assert_eq!(retired.len(), 2, "{retired:?}");
+    assert!(retired.iter().all(|retired| retired.hits[0].enforced > 0), "{retired:?}");
+    firewall.remove().unwrap();
+}
+
+#[test]
+fn an_unconfirmed_image_goes_and_a_confirmed_one_stays() {
+    let bed = Bed::new();
+    let (old, new) = (denying([1]), denying([2]));
+    let mut firewall = bed.up(&[Scheduled::forever(&old)]);
+    for confirmed in [false, true] {
+        let until = boottime() + 700_000_000;
+        let schedule = [Scheduled { image: &new, until: Some(until) }, Scheduled::forever(&old)];
+        firewall.schedule(&schedule).unwrap();
+        assert!(bed.allows(1) && !bed.allows(2));
+        assert_eq!(firewall.until(), Some(until));
+        if confirmed {
+            firewall.hold();
+        }
+        wait_until(DEADLINE, "the deadline", || boottime() > until);
+        assert_eq!((bed.allows(1), bed.allows(2)), (confirmed, !confirmed));
+    }
+    firewall.remove().unwrap();
+}
+
+#[test]
+fn schedules_follow_each_other_without_end() {
+    let bed = Bed::new();
+    let images: Vec<Image> = (1..=4).map(|last| denying([last])).collect();
+    let far = Some(boottime() + 3_600_000_000_000);
+    let timed = |index: usize| Scheduled { image: &images[index], until: far };
+    let mut firewall = bed.up(&[timed(0), timed(1), timed(2), Scheduled::forever(&images[3])]);
+    assert_eq!(firewall.scheduled().len(), 3, "one slot stays free");
+    for round in 0..20usize {
+        let start = round % 4;
+        let length = 1 + round % 3;
+        let schedule: Vec<Scheduled<'_>> =
+            (0..length).map(|step| timed((start + step) % 4)).collect();
+        let before = firewall.generation();
+        let retired = firewall.schedule(&schedule).unwrap();
+        assert!(retired.iter().any(|retired| retired.generation == before));
+        let staged: Vec<[u8; 32]> =
+            firewall.scheduled().iter().map(|(digest, _)| *digest).collect();
+        let wanted: Vec<[u8; 32]> = schedule.iter().map(|entry| entry.image.digest()).collect();
+        assert_eq!(staged, wanted, "round {round}");
+        assert!(!bed.allows(u8::try_from(start).unwrap() + 1));
+        assert!(bed.allows(u8::try_from((start + 1) % 4).unwrap() + 1));
+    }
+    firewall.remove().unwrap();
+}
+
+#[test]
+fn lockdown_needs_no_agent_and_ends_where_it_began() {
+    let bed = Bed::new();
+    let empty = Directory::new();
+    let nothing = pinned::lock_down(empty.path(), bed.attachments()).unwrap_err();
+    assert!(matches!(nothing, LoadError::Pin(PinError::Empty { .. })), "{nothing}");
+
+    let mut firewall = bed.up(&[Scheduled::forever(&denying([9]))]);
+    assert!(bed.allows(8));
+    // Beside a living agent that does nothing.
+    pinned::lock_down(&bed.pins(), bed.attachments()).unwrap();
+    assert!(firewall.is_locked_down() && !bed.allows(8) && !bed.allows(9));
+    // Whatever the agent puts in force meanwhile.
+    firewall.swap(&denying([7])).unwrap();
+    assert!(!bed.allows(8));
+    assert!(!firewall.stage_lockdown(&denying([1])).unwrap(), "not while it is in force");
+    drop(firewall);
+    // And without one.
+    pinned::resume(&bed.pins()).unwrap();
+    assert!(bed.allows(8) && bed.allows(9) && !bed.allows(7));
+    pinned::lock_down(&bed.pins(), bed.attachments()).unwrap();
+    assert!(!bed.allows(8));
+    let removed = pinned::remove(&bed.pins()).unwrap();
+    assert_eq!(removed.left, [""; 0]);
+    assert!(bed.allows(7) && bed.allows(8));
+}
+
+#[test]
+fn what_a_dead_loader_has_left_is_removed_and_what_it_finished_is_kept() {
+    let bed = Bed::new();
+    let (old, new) = (denying([1]), denying([2]));
+    let first = bed.up(&[Scheduled::forever(&old)]);
+    let held = Firewall::adopt(&bed.pins(), bed.attachments()).unwrap_err();
+    assert!(held.to_string().ends_with("is kept by another agent"), "{held}");
+    drop(first);
+
+    // Killed after the new set was complete, before the old one went: both judge.
+    drop(bed.up(&[Scheduled::forever(&new)]));
+    assert!(!bed.allows(1) && !bed.allows(2));
+    // And another one was killed half-way.
+    for directory in ["", "maps", "links"] {
+        fs::create_dir(bed.pins().join("set-7").join(directory)).unwrap();
+    }
+    let Adopted { firewall, notes } = bed.adopt();
+    assert_eq!(
+        notes,
+        [
+            "removed the superseded set 1 that was left beside set 2",
+            "removed the half-made set 7 that was left beside set 2",
+        ]
+    );
+    assert!(bed.allows(1) && !bed.allows(2));
+    assert_eq!(firewall.scheduled(), [(new.digest(), None)]);
+    firewall.remove().unwrap();
+    assert!(!bed.pins().join("set-2").exists());
+}
+
+#[test]
+fn links_that_somebody_detached_and_pins_that_went_are_put_back() {
+    let bed = Bed::new();
+    let mut firewall = bed.up(&[Scheduled::forever(&denying([9]))]);
+    assert!(firewall.mend().is_empty(), "nothing to mend");
+
+    let pin =
+        fs::read_dir(bed.pins()).unwrap().next().unwrap().unwrap().path().join("links/connect4");
+    let detached = Command::new("bpftool").args(["link", "detach", "pinned"]).arg(&pin).status();
+    assert!(detached.unwrap().success());
+    assert!(bed.allows(9), "somebody with the power to do so has opened the door");
+    let mended = firewall.mend();
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert_eq!((mended[0].hook.name, mended[0].found), ("cgroup/connect4", "detached"));
+    assert!(mended[0].result.is_ok() && !bed.allows(9));
+
+    // The whole file system is unmounted: what this process holds goes on, and is pinned anew.
+    let unmounted = Command::new("umount").arg("--lazy").arg(bed.pins()).status();
+    assert!(unmounted.unwrap().success());
+    assert!(!bed.allows(9));
+    let mended = firewall.mend();
+    assert!(mended.len() > 1 && mended.iter().all(|mended| mended.result.is_ok()), "{mended:?}");
+    assert!(firewall.mend().is_empty());
+    drop(firewall);
+    assert!(!bed.allows(9), "pinned again, it outlives its keeper");
+    bed.adopt().firewall.remove().unwrap();
+    assert!(bed.allows(9));
+}
