@@ -14,7 +14,7 @@ mod target;
 
 pub use end::{End, Moment};
 pub use entry::{ENTRIES_MAX, Entries, Entry, TooMany};
-pub use front::{Front, FrontRule};
+pub use front::{Front, FrontRule, Fronts};
 pub use list::{BadName, Feed, List, ListName};
 pub use plain::{BadLine, BadList, LINES_MAX, LineFault, Plain};
 pub use plan::{Planned, plan};

@@ -38,7 +38,7 @@ pub use write::WriteError;
 
 use crate::{
     edition::Edition,
-    lists::{Entries, List, ListName, Ranges},
+    lists::{Entries, Fronts, List, ListName, Ranges},
 };
 use envelope::seal;
 use inspect::{CURRENT, PENDING, PLACE, PREVIOUS, RETIRED, STANCE, list_file};
@@ -81,6 +81,17 @@ impl<P> Default for State<P> {
 #[derive(Debug, thiserror::Error)]
 #[error("list the files of the state")]
 pub struct OpenError(#[source] std::io::Error);
+
+/// Why the addresses of a list are not known.
+#[derive(Debug, thiserror::Error)]
+#[error("read the list {name}")]
+pub struct ListError {
+    /// The list.
+    pub name: ListName,
+    /// What is wrong with its file.
+    #[source]
+    pub fault: Fault,
+}
 
 /// The state on disk. What is in memory is what is on disk: a change that cannot be written is not made.
 #[derive(Debug)]
@@ -185,6 +196,20 @@ impl<D: Disk, P: Serialize + DeserializeOwned> Store<D, P> {
             whole => whole,
         };
         read.map(|body: inspect::ListBody| body.addresses.0)
+    }
+
+    /// The entries, and the lists with their addresses.
+    ///
+    /// # Errors
+    /// The first list that cannot be read; all of them were whole when the store was opened.
+    pub fn fronts(&mut self) -> Result<Fronts, ListError> {
+        let mut lists = Vec::new();
+        for list in self.state.lists.values().cloned().collect::<Vec<_>>() {
+            let addresses = self.addresses(&list.name);
+            let fault = |fault| ListError { name: list.name.clone(), fault };
+            lists.push((list.clone(), addresses.map_err(fault)?));
+        }
+        Ok(Fronts { entries: self.state.entries.clone(), lists })
     }
 
     /// The version of the next edition.

@@ -83,7 +83,7 @@ fn a_million_prefixes_fit_into_an_image_and_are_judged() {
         };
         let mut front = Front::default();
         let ranges = plain.addresses.ranges().count();
-        front.add_list(&list, plain.addresses, &now);
+        front.add_list(&list, &plain.addresses, &now);
         let mut rules = RuleSet {
             rules: WAYS.map(|way| Rule::default(way, Verdict::Allow, 5)).to_vec(),
             ..RuleSet::default()

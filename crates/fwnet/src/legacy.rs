@@ -14,14 +14,21 @@ pub(crate) enum Inbound {
     Off,
 }
 
+impl Inbound {
+    /// The directions that are judged.
+    pub(crate) const fn directions(self) -> &'static [Direction] {
+        match self {
+            Self::Reject => &[Direction::Out, Direction::In],
+            Self::Off => &[Direction::Out],
+        }
+    }
+}
+
 /// The rules of `--deny` and `--port`: an address is refused in both directions and by every protocol, a port by TCP
 /// only, as the peer's when connecting and as our own when accepting. Everything else is allowed.
 pub(crate) fn rules(addresses: &[Prefix], ports: &[Ports], inbound: Inbound) -> RuleSet {
     let mut rules = RuleSet { version: 1, ..RuleSet::default() };
-    let directions: &[Direction] = match inbound {
-        Inbound::Reject => &[Direction::Out, Direction::In],
-        Inbound::Off => &[Direction::Out],
-    };
+    let directions = inbound.directions();
     for prefix in addresses {
         let set =
             u32::try_from(rules.sets.len()).expect("a command line is shorter than 2^32 words");

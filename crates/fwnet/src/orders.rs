@@ -1,5 +1,6 @@
 //! What is to be enforced, and where that is written: lists on the command line, or policy files that are read again.
 
+use ::agent::lists::{Front, FrontRule};
 use anyhow::Context;
 use image::{Image, RuleSet, compile};
 use jiff::Timestamp;
@@ -68,6 +69,31 @@ impl Ready {
     /// The reason of a verdict.
     pub(crate) fn reason(&self, rule: RuleNumber) -> Option<&Reason> {
         self.reasons.get(usize::from(rule.0))
+    }
+}
+
+impl Ready {
+    /// The same rules behind those of run-time lists.
+    ///
+    /// # Errors
+    /// Where both together do not fit into an image.
+    pub(crate) fn behind(mut self, front: Front, inbound: Inbound) -> anyhow::Result<Self> {
+        if front.is_empty() {
+            return Ok(self);
+        }
+        self.summary.push_str(&format!(
+            " behind {}",
+            count(front.len(), "run-time denial", "run-time denials")
+        ));
+        let told = |rule: &FrontRule| Reason {
+            id: rule.id.clone(),
+            text: Some(rule.text.clone()),
+            place: None,
+            reason: rule.reason.clone(),
+        };
+        front.put(inbound.directions(), &mut self.rules, &mut self.reasons, told);
+        self.image = compile(&self.rules).context("compile the run-time lists with the policy")?;
+        Ok(self)
     }
 }
 

@@ -23,6 +23,26 @@ pub struct FrontRule {
     until: Option<u64>,
 }
 
+/// Entries, and lists with their addresses: what a front is made of, at any moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fronts {
+    /// The entries.
+    pub entries: Entries,
+    /// The lists.
+    pub lists: Vec<(List, AddressSet)>,
+}
+
+impl Fronts {
+    /// What is in force at a moment.
+    pub fn at(&self, moment: &Moment) -> Front {
+        let mut front = Front::of_entries(&self.entries, moment);
+        for (list, addresses) in &self.lists {
+            front.add_list(list, addresses, moment);
+        }
+        front
+    }
+}
+
 /// The entries and lists that are in force at a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Front(Vec<FrontRule>);
@@ -47,7 +67,7 @@ impl Front {
     }
 
     /// Adds a list, unless it is over.
-    pub fn add_list(&mut self, list: &List, addresses: AddressSet, now: &Moment) {
+    pub fn add_list(&mut self, list: &List, addresses: &AddressSet, now: &Moment) {
         if list.end.as_ref().is_some_and(|end| end.is_over(now)) {
             return;
         }
@@ -55,7 +75,7 @@ impl Front {
             id: format!("list/{}", list.name),
             text: format!("deny list {} (imported, {} lines)", list.name, list.lines),
             reason: list.reason.clone(),
-            remote: Some(addresses),
+            remote: Some(addresses.clone()),
             service: Service::ANY,
             until: list.end.as_ref().map(|end| end.boottime_ns(now)),
         });
@@ -64,6 +84,11 @@ impl Front {
     /// When the first of them ends, by `CLOCK_BOOTTIME`.
     pub fn next_end(&self) -> Option<u64> {
         self.0.iter().filter_map(|rule| rule.until).min()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether nothing is denied.
@@ -245,14 +270,14 @@ mod tests {
             by: Applied { at: Timestamp::UNIX_EPOCH, uid: 0, session: None },
         };
         let mut front = Front::default();
-        front.add_list(&list, addresses.clone(), &now(0));
+        front.add_list(&list, &addresses, &now(0));
         assert_eq!(front.next_end(), Some(5_000_000_000));
         let (rules, told) = with(front);
         assert_eq!(told.iter().filter(|id| *id == "list/feed").count(), 2);
         assert_eq!(verdict(&rules, Direction::In, Protocol::TCP, "0.0.4.5", 80), "deny list/feed");
         assert_eq!(verdict(&rules, Direction::In, Protocol::TCP, "0.0.5.5", 80), "allow allow-2");
         let mut later = Front::default();
-        later.add_list(&list, addresses, &now(5_000_000_000));
+        later.add_list(&list, &addresses, &now(5_000_000_000));
         assert!(later.is_empty());
     }
 

@@ -14,27 +14,39 @@ pub struct Planned<T> {
 /// What is in force now and after each of the next ends, at most `most` of them. `make` says what is in force at a
 /// moment, and its next end by `CLOCK_BOOTTIME`.
 ///
-/// The last one has no end: by then somebody plans again, and if nobody does, what it denies stays denied. The same
-/// holds for one whose successor cannot be made.
+/// The last one has no end: by then somebody plans again, and if nobody does, what it denies stays denied. The end
+/// `must`, of a policy that waits to be confirmed, is always among those that are kept: ends before it are left out for
+/// it. `most` is 2 or more.
 ///
 /// # Errors
-/// If what is in force now cannot be made.
+/// If what is in force now cannot be made, or what is after `must`. Where another successor cannot be made, the plan
+/// ends before it.
 pub fn plan<T, E>(
     now: &Moment,
     most: usize,
+    must: Option<u64>,
     mut make: impl FnMut(&Moment) -> Result<(T, Option<u64>), E>,
 ) -> Result<Vec<Planned<T>>, E> {
-    let (what, mut until) = make(now)?;
+    let must = must.filter(|&must| must > now.boottime_ns);
+    let (what, mut next) = make(now)?;
     let mut planned = vec![Planned { what, until: None }];
-    while planned.len() < most
-        && let Some(end) = until
-        && let Ok((what, next)) = make(&now.later(end))
-    {
-        if let Some(last) = planned.last_mut() {
-            last.until = Some(end);
+    let mut at = now.boottime_ns;
+    while planned.len() < most {
+        let awaited = must.filter(|&must| must > at);
+        let last_place = planned.len() + 1 == most;
+        let next_end = next.into_iter().filter(|&end| end > at).chain(awaited).min();
+        let Some(end) = awaited.filter(|_| last_place).or(next_end) else { break };
+        match make(&now.later(end)) {
+            Ok((what, following)) => {
+                if let Some(last) = planned.last_mut() {
+                    last.until = Some(end);
+                }
+                planned.push(Planned { what, until: None });
+                (at, next) = (end, following);
+            }
+            Err(error) if awaited.is_some() => return Err(error),
+            Err(_) => break,
         }
-        planned.push(Planned { what, until: None });
-        until = next.filter(|&next| next > end);
     }
     Ok(planned)
 }
@@ -51,6 +63,15 @@ mod tests {
 
     /// In force is the number of ends that have passed.
     fn planned(ends: &[u64], most: usize, fails_from: u64) -> Vec<(usize, Option<u64>)> {
+        planned_with(ends, most, None, fails_from).expect("a plan")
+    }
+
+    fn planned_with(
+        ends: &[u64],
+        most: usize,
+        must: Option<u64>,
+        fails_from: u64,
+    ) -> Result<Vec<(usize, Option<u64>)>, ()> {
         let make = |moment: &Moment| {
             let passed = ends.iter().filter(|&&end| end <= moment.boottime_ns).count();
             if moment.boottime_ns >= fails_from {
@@ -59,8 +80,8 @@ mod tests {
                 Ok((passed, ends.get(passed).copied()))
             }
         };
-        let planned = plan(&now(), most, make).unwrap();
-        planned.into_iter().map(|planned| (planned.what, planned.until)).collect()
+        let planned = plan(&now(), most, must, make)?;
+        Ok(planned.into_iter().map(|planned| (planned.what, planned.until)).collect())
     }
 
     #[test]
@@ -74,7 +95,23 @@ mod tests {
         );
         assert_eq!(planned(&[200, 300], 1, NEVER), [(0, None)]);
         assert_eq!(planned(&[200, 300], 3, 300), [(0, Some(200)), (1, None)]);
-        assert_eq!(plan(&now(), 3, |_| Err::<((), _), _>("no")), Err("no"));
+        assert_eq!(plan(&now(), 3, None, |_| Err::<((), _), _>("no")), Err("no"));
+    }
+
+    #[test]
+    fn the_end_of_a_trial_is_never_left_out() {
+        let with = |ends: &[u64], must| planned_with(ends, 3, Some(must), u64::MAX).unwrap();
+        let kept = |ends: &[u64], must| {
+            with(ends, must).iter().map(|(_, until)| *until).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[], 500), [Some(500), None]);
+        assert_eq!(kept(&[200], 500), [Some(200), Some(500), None]);
+        assert_eq!(kept(&[200, 300, 400], 500), [Some(200), Some(500), None]);
+        assert_eq!(with(&[200, 300, 400], 500).last(), Some(&(3, None)));
+        assert_eq!(kept(&[600, 700], 500), [Some(500), Some(600), None]);
+        assert_eq!(kept(&[500], 500), [Some(500), None]);
+        assert_eq!(kept(&[], 50), [None], "one that is over is no end");
+        assert_eq!(planned_with(&[200], 3, Some(500), 300), Err(()), "or it would not be kept");
     }
 
     #[test]
