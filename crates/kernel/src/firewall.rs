@@ -2,6 +2,7 @@
 
 mod counters;
 mod links;
+mod mend;
 pub mod pinned;
 mod schedule;
 
@@ -19,6 +20,7 @@ use verdict::abi::{self, Losses, REPORT_ALLOWED, REPORT_FLOWS};
 
 use crate::{
     attach::AttachError,
+    births::Births,
     cgroup::Cgroup,
     event::Event,
     features::{Features, exe_offsets},
@@ -33,7 +35,8 @@ use crate::{
 
 pub use counters::{Hits, Lost};
 use links::{Attached, Judged};
-pub use links::{Joined, Mended, Namespaces};
+pub use links::{Joined, Namespaces};
+pub use mend::Mended;
 pub use pinned::{Adopted, Removed};
 pub use schedule::{Retired, Scheduled, SwapError, boottime};
 
@@ -116,6 +119,7 @@ pub struct Firewall {
     flags: u32,
     /// The namespaces in which what comes in is judged.
     judged: Vec<Judged>,
+    births: Births,
     open: Vec<(&'static Hook, AttachError)>,
     pinned: Option<pinned::Pinned>,
 }
@@ -176,6 +180,7 @@ impl Firewall {
             attachments,
             flags: 0,
             judged: Vec::new(),
+            births: Births::default(),
             open: Vec::new(),
             object,
             pinned: None,

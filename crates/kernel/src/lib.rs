@@ -11,6 +11,7 @@
 )]
 
 mod attach;
+mod births;
 mod btf;
 mod cgroup;
 mod event;

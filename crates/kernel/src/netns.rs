@@ -26,7 +26,7 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h), since 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 /// Where ip-netns(8) and container engines bind-mount the namespaces they name.
-const NAMED: [&str; 3] = ["/run/netns", "/run/docker/netns", "/run/netns-containers"];
+pub(crate) const NAMED: [&str; 3] = ["/run/netns", "/run/docker/netns", "/run/netns-containers"];
 
 /// Why a network namespace cannot be used.
 #[derive(Debug, thiserror::Error)]

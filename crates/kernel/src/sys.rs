@@ -103,15 +103,52 @@ pub(crate) fn link_info(link: BorrowedFd<'_>, netns: bool) -> io::Result<LinkInf
     Ok(LinkInfo { id: info.id, program: info.prog_id, target })
 }
 
+/// Programs at one hook of a cgroup at most: `BPF_CGROUP_MAX_PROGS` in kernel/bpf/cgroup.c.
+const CGROUP_PROGRAMS_MAX: usize = 64;
+
+/// `BPF_PROG_QUERY`: the numbers of the programs that are attached to a cgroup itself, in the order in which they run.
+pub(crate) fn cgroup_programs(
+    cgroup: BorrowedFd<'_>,
+    attach_type: bpf_attach_type,
+) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0u32; CGROUP_PROGRAMS_MAX];
+    let mut attributes = attributes();
+    attributes.query.__bindgen_anon_1.target_fd = raw(cgroup);
+    attributes.query.attach_type = attach_type as u32;
+    attributes.query.prog_ids = ids.as_mut_ptr() as u64;
+    attributes.query.__bindgen_anon_2.prog_cnt = ids.len().try_into().map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attributes)?;
+    // SAFETY: the arm that was filled in above and that the command writes its count to.
+    ids.truncate(unsafe { attributes.query.__bindgen_anon_2.prog_cnt } as usize);
+    Ok(ids)
+}
+
+/// The tag of a program: a hash of its instructions, whoever loaded it under whatever name.
+pub(crate) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attributes)?)?;
+    let words = info_words::<4>(program.as_fd())?;
+    let mut tag = [0; 8];
+    tag[..4].copy_from_slice(&words[2].to_ne_bytes());
+    tag[4..].copy_from_slice(&words[3].to_ne_bytes());
+    Ok(tag)
+}
+
 /// The number of a map, program or link: what each of their infos has in its second word.
 pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
-    let mut words = [0u32; 2];
+    Ok(info_words::<2>(object)?[1])
+}
+
+/// The first words of what `BPF_OBJ_GET_INFO_BY_FD` tells: type and number, and of a program its tag.
+fn info_words<const WORDS: usize>(object: BorrowedFd<'_>) -> io::Result<[u32; WORDS]> {
+    let mut words = [0u32; WORDS];
     let mut attributes = attributes();
     attributes.info.bpf_fd = raw(object);
     attributes.info.info_len = size_of_val(&words).try_into().map_err(io::Error::other)?;
     attributes.info.info = words.as_mut_ptr() as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(words[1])
+    Ok(words)
 }
 
 /// `BPF_OBJ_PIN`: gives a map, program or link a name in a BPF file system.

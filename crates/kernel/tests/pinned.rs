@@ -15,6 +15,10 @@ use std::{
     time::Duration,
 };
 
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, CgroupSockAddr},
+};
 use image::{AddressSet, Image, Rule, RuleSet, Service, compile};
 use kernel::{
     Adopted, Attachments, Cgroup, Firewall, LoadError, Netns, PinError, Scheduled, boottime, pinned,
@@ -293,6 +297,40 @@ fn what_a_dead_loader_has_left_is_removed_and_what_it_finished_is_kept() {
     assert_eq!(firewall.scheduled(), [(new.digest(), None)]);
     firewall.remove().unwrap();
     assert!(!bed.pins().join("set-2").exists());
+}
+
+/// `r1 = 0; call bpf_set_retval; r0 = 1; exit`: undoes whatever the programs before it have decided.
+const UNDO: [u8; 32] = [
+    0xb7, 1, 0, 0, 0, 0, 0, 0, 0x85, 0, 0, 0, 187, 0, 0, 0, 0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0,
+    0, 0, 0, 0, 0,
+];
+
+#[test]
+fn a_program_that_undoes_verdicts_loses_the_last_word() {
+    let bed = Bed::new();
+    let mut firewall = bed.up(&[Scheduled::forever(&denying([9]))]);
+    // Another fwnet at the same place is no stranger.
+    let beside = Firewall::load(&denying([8]), bed.attachments()).unwrap();
+    assert!(firewall.mend().is_empty());
+
+    let object = testbed::bpf_object("cgroup/connect4", "undo", &UNDO);
+    let mut stranger = Ebpf::load(&object).unwrap();
+    let program: &mut CgroupSockAddr = stranger.program_mut("undo").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let cgroup = fs::File::open(bed.cgroup.path()).unwrap();
+    // By a link, which goes beside what others attached; a mode is for the older way.
+    program.attach(cgroup, CgroupAttachMode::Single).unwrap();
+    assert!(bed.allows(9), "undone by whoever comes last");
+
+    let mended = firewall.mend();
+    assert_eq!(mended.len(), 1, "{mended:?}");
+    assert_eq!(mended[0].hook.name, "cgroup/connect4");
+    assert_eq!(mended[0].found, "followed by a program that can undo it");
+    assert!(mended[0].result.is_ok() && !bed.allows(9));
+    assert!(firewall.mend().is_empty(), "once is enough");
+    drop((beside, stranger));
+    assert!(!bed.allows(9) && bed.allows(8));
+    firewall.remove().unwrap();
 }
 
 #[test]

@@ -18,6 +18,7 @@
 
 mod cgroup;
 mod directory;
+mod elf;
 mod host;
 mod ip;
 mod name;
@@ -30,6 +31,7 @@ mod wait;
 
 pub use cgroup::{Cgroup, Visit};
 pub use directory::Directory;
+pub use elf::bpf_object;
 pub use host::Host;
 pub use name::sweep;
 pub use namespace::Namespace;

@@ -86,19 +86,6 @@ pub struct Joined {
     pub result: Result<(), AttachError>,
 }
 
-/// A program that was found detached, or without its pin.
-#[derive(Debug)]
-pub struct Mended {
-    /// The hook.
-    pub hook: &'static Hook,
-    /// Where it belongs.
-    pub target: String,
-    /// What was found.
-    pub found: &'static str,
-    /// Whether it is in place again.
-    pub result: Result<(), AttachError>,
-}
-
 impl Firewall {
     /// Loads and attaches every hook that images with `flags` need and that is not yet in place.
     pub(super) fn attach_needed(&mut self, flags: u32) -> Result<(), AttachError> {
@@ -144,7 +131,11 @@ impl Firewall {
     }
 
     /// Attaches a hook to each of its targets where it is not yet; `found` are namespaces to judge besides named ones.
-    fn attach_hook(&mut self, hook: &'static Hook, found: &[Netns]) -> Result<(), AttachError> {
+    pub(super) fn attach_hook(
+        &mut self,
+        hook: &'static Hook,
+        found: &[Netns],
+    ) -> Result<(), AttachError> {
         match hook.scope {
             Scope::Cgroup => {
                 if self.is_attached(hook, Key::Cgroup) {
@@ -184,7 +175,7 @@ impl Firewall {
 
     /// Attaches a copy of the program for one namespace, because it cannot ask in which one it runs. The link keeps the
     /// program when the copy goes.
-    fn attach_inbound(
+    pub(super) fn attach_inbound(
         &mut self,
         hook: &'static Hook,
         namespace: &Netns,
@@ -256,11 +247,14 @@ impl Firewall {
     }
 
     /// Looks for network namespaces that appeared, where all of them are wanted, judges what comes in there, and lets go
-    /// of those that are no more. Costs one look at each process.
+    /// of those that are no more. Costs one look at each process, and next to nothing where no process began since.
     pub fn follow(&mut self) -> Vec<Joined> {
         let mut hooks = self.needed(self.flags);
         hooks.retain(|hook| hook.scope == Scope::Netns);
         if hooks.is_empty() || !matches!(self.attachments.namespaces, Namespaces::All) {
+            return Vec::new();
+        }
+        if !self.births.any_since_last_asked() {
             return Vec::new();
         }
         let (found, seen) = Netns::found_beside(&self.judged_inodes());
@@ -282,70 +276,6 @@ impl Firewall {
         }
         let links = &self.links;
         self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
-    }
-
-    /// Puts back what somebody else has taken away: links that were detached, and pins that are gone. A cgroup that was
-    /// removed cannot be attached to; one with the same path is, if there is one.
-    pub fn mend(&mut self) -> Vec<Mended> {
-        let mut mended = self.mend_pins();
-        let dead: Vec<usize> =
-            (0..self.links.len()).filter(|index| !self.links[*index].is_alive()).collect();
-        for index in dead.into_iter().rev() {
-            let attached = self.links.remove(index);
-            let found = "detached";
-            let result = self.mend_link(&attached);
-            match result {
-                Ok(false) => attached.unpin(),
-                Ok(true) => mended.push(Mended {
-                    hook: attached.hook,
-                    target: attached.target,
-                    found,
-                    result: Ok(()),
-                }),
-                Err(error) => {
-                    let (hook, target) = (attached.hook, attached.target.clone());
-                    mended.push(Mended { hook, target, found, result: Err(error) });
-                    self.links.push(attached);
-                }
-            }
-        }
-        let links = &self.links;
-        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
-        mended
-    }
-
-    /// Attaches anew what `attached` was; `false` where its namespace is gone, so that there is nothing to do.
-    fn mend_link(&mut self, attached: &Attached) -> Result<bool, AttachError> {
-        match attached.key {
-            Key::Host => Ok(true),
-            Key::Cgroup => {
-                let failed = |source| AttachError::Attach {
-                    hook: attached.hook.name,
-                    target: attached.target.clone(),
-                    source,
-                };
-                let gone = |error| failed(io::Error::new(io::ErrorKind::NotFound, error));
-                self.attachments.cgroup.reopen().map_err(gone)?;
-                let cgroup = &self.attachments.cgroup;
-                self.numbers.cgroup = (cgroup.id(), cgroup.level());
-                self.attach_hook(attached.hook, &[])?;
-                self.note_meta().map_err(|error| failed(io::Error::other(error))).map(|()| true)
-            }
-            Key::Netns(inode) => {
-                self.judged.retain(|judged| judged.inode != inode);
-                let (found, _) = Netns::found_beside(&BTreeSet::new());
-                let named = match &self.attachments.namespaces {
-                    Namespaces::Named(named) => named.iter().find(|it| it.inode() == inode),
-                    Namespaces::All => None,
-                };
-                let named = named.and_then(|named| named.handle().ok());
-                let Some(namespace) = named.or(found.into_iter().find(|it| it.inode() == inode))
-                else {
-                    return Ok(false);
-                };
-                self.attach_inbound(attached.hook, &namespace).map(|()| true)
-            }
-        }
     }
 }
 

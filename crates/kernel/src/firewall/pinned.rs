@@ -14,7 +14,8 @@ use verdict::abi::{ABI, RING, STANCE_LOCKDOWN, STANCE_POLICY};
 
 use super::{
     Attachments, Firewall, LoadError, Scheduled,
-    links::{Attached, Judged, Key, Mended, Namespaces, pin_over},
+    links::{Attached, Judged, Key, Namespaces, pin_over},
+    mend::Mended,
     numbers,
 };
 use crate::{

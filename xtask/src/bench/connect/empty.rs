@@ -3,9 +3,6 @@
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr};
-use object::write::{Object, Symbol, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness};
-use object::{SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 use std::fs::File;
 use std::path::Path;
 
@@ -16,7 +13,8 @@ const NAME: &str = "empty";
 
 /// Attaches it to a cgroup, until the returned object ends; with the kernel's id of the program.
 pub(super) fn attach(cgroup: &Path) -> Result<(Ebpf, u32)> {
-    let mut loaded = Ebpf::load(&elf()?).context("load the empty program")?;
+    let mut loaded = Ebpf::load(&testbed::bpf_object("cgroup/connect4", NAME, &CODE))
+        .context("load the empty program")?;
     let program = loaded.program_mut(NAME).context("find the empty program")?;
     let program: &mut CgroupSockAddr = program.try_into().context("its type")?;
     program.load().context("load the empty program")?;
@@ -25,24 +23,4 @@ pub(super) fn attach(cgroup: &Path) -> Result<(Ebpf, u32)> {
     program.attach(cgroup, CgroupAttachMode::Single).context("attach the empty program")?;
     let id = program.info().context("ask for the empty program's id")?.id();
     Ok((loaded, id))
-}
-
-/// The program in an object file, as the loader expects it: a section named for the hook, a symbol, a licence.
-fn elf() -> Result<Vec<u8>> {
-    let mut elf = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let code = elf.add_section(Vec::new(), b"cgroup/connect4".to_vec(), SectionKind::Text);
-    elf.append_section_data(code, &CODE, 8);
-    elf.add_symbol(Symbol {
-        name: NAME.into(),
-        value: 0,
-        size: 16,
-        kind: SymbolKind::Text,
-        scope: SymbolScope::Dynamic,
-        weak: false,
-        section: SymbolSection::Section(code),
-        flags: SymbolFlags::None,
-    });
-    let licence = elf.add_section(Vec::new(), b"license".to_vec(), SectionKind::Data);
-    elf.append_section_data(licence, b"Dual MIT/GPL\0", 1);
-    elf.write().context("write the empty program")
 }
