@@ -5,11 +5,14 @@
 
 pub mod bench;
 pub mod bpf;
+pub mod debian;
 pub mod demo;
+pub mod dist;
 pub mod fuzz;
 pub mod packages;
 pub mod programs;
 pub mod step;
 pub mod supervise;
 pub mod test;
+pub mod vm;
 pub mod workspace;

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, check, connections, convert, diff, doctor, down, explain, fmt, import, lint, matrix,
-    run, status, test, up, who_can_reach,
+    agent, check, completions, connections, convert, diff, doctor, down, explain, fmt, import,
+    lint, manual, matrix, run, status, test, up, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -54,6 +54,11 @@ pub(crate) enum Verb {
     Convert(convert::Typed),
     /// Turn rules of nftables or Kubernetes into a policy, and name what cannot be expressed
     Import(import::Typed),
+    /// Print what a shell needs to complete the command line
+    Completions(completions::Typed),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Manual(manual::Typed),
 }
 
 /// How to print.
@@ -63,6 +68,11 @@ pub(crate) enum Output {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// The whole command line as clap knows it, for those who describe it.
+pub(crate) fn command() -> Command {
+    Cli::command()
 }
 
 /// Parses the command line, or prints what is wrong with it on one line and gives the exit code.

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod connections;
 pub(crate) mod convert;
 pub(crate) mod diff;
@@ -11,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod lint;
+pub(crate) mod manual;
 pub(crate) mod matrix;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -42,5 +44,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Fmt(typed) => Ok(fmt::run(&typed)),
         Verb::Convert(typed) => Ok(convert::run(&typed)),
         Verb::Import(typed) => Ok(import::run(&typed)),
+        Verb::Completions(typed) => completions::run(&typed),
+        Verb::Manual(typed) => manual::run(&typed),
     }
 }

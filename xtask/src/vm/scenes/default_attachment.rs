@@ -1,0 +1,71 @@
+//! `fwnet run` as people start it: at the root of the cgroup tree, and in every network namespace.
+
+use super::Stage;
+use anyhow::{Result, ensure};
+
+/// The machine with a peer behind a link, and somebody who listens on the port that will be denied.
+const SETTING: &str = r"
+set -e
+ip link set lo up
+ip netns add peer
+ip link add up0 type veth peer name up1 netns peer
+ip addr add 192.0.2.1/24 dev up0
+ip link set up0 up
+ip -n peer addr add 192.0.2.2/24 dev up1
+ip -n peer link set up1 up
+ip -n peer link set lo up
+systemd-run --quiet --unit denied ncat --listen --keep-open 10000
+systemd-run --quiet --unit open ncat --listen --keep-open 10001
+";
+/// A namespace that comes when everything is in force, with a link and somebody who listens.
+const LATE: &str = r"
+set -e
+ip netns add late
+ip link add late0 type veth peer name late1 netns late
+ip addr add 203.0.113.1/24 dev late0
+ip link set late0 up
+ip -n late addr add 203.0.113.2/24 dev late1
+ip -n late link set late1 up
+ip -n late link set lo up
+systemd-run --quiet --unit late ip netns exec late ncat --listen --keep-open 10001
+";
+/// A port, and three addresses: one of nobody, the peer's, and the one that a later namespace sees of us.
+const RUN: &str = "systemd-run --quiet --unit run fwnet run --port 10000 \
+                   --deny 198.51.100.0/24 --deny 192.0.2.2 --deny 203.0.113.1";
+/// What is attached anywhere.
+const ATTACHED: &str = "bpftool link list; bpftool cgroup tree";
+
+pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
+    stage.sh(SETTING)?;
+    stage.soon("attempt 127.0.0.1 10000 | grep -x connected")?;
+    stage.soon("ip netns exec peer attempt 192.0.2.1 10001 | grep -x connected")?;
+    let before = stage.sh(ATTACHED)?;
+    stage.sh(RUN)?;
+    stage.soon("journalctl -u run | grep 'fwnet: enforcing'")?;
+
+    stage.prints("attempt 127.0.0.1 10000", "EACCES")?;
+    stage.prints("attempt ::1 10000", "EACCES")?;
+    stage.prints("attempt 198.51.100.7 1", "EACCES")?;
+    stage.prints("attempt 127.0.0.1 10001", "connected")?;
+    stage.hold("at the cgroup root: denied ports and addresses are refused, others are not");
+    stage.prints("systemd-run -q --pipe --slice new.slice attempt 127.0.0.1 10000", "EACCES")?;
+    stage.hold("a new slice and a new unit are judged without being told");
+    stage.prints("ip netns exec peer attempt 192.0.2.1 10000", "EACCES")?;
+    stage.prints("ip netns exec peer attempt 192.0.2.1 10001", "ECONNREFUSED")?;
+    stage.hold("another namespace is judged when it connects, and a denied peer gets a reset");
+    stage.sh(LATE)?;
+    stage.prints("ip netns exec late attempt 203.0.113.1 10000", "EACCES")?;
+    stage.soon("attempt 203.0.113.2 10001 | grep -x ECONNREFUSED")?;
+    stage.hold("a namespace that was made later is judged in both directions");
+
+    stage.sh("systemctl kill --signal INT run")?;
+    stage.soon("! systemctl is-active --quiet run")?;
+    let told = stage.sh("journalctl -u run -o cat")?;
+    ensure!(told.contains("fwnet: removed"), "fwnet run did not say what it removed: {told}");
+    stage.prints("attempt 127.0.0.1 10000", "connected")?;
+    stage.prints("ip netns exec peer attempt 192.0.2.1 10001", "connected")?;
+    let after = stage.sh(ATTACHED)?;
+    ensure!(before == after, "before: {before}\nafter: {after}");
+    stage.hold("when it ends, connections are as before and nothing is left in the kernel");
+    Ok(())
+}
