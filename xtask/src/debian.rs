@@ -18,7 +18,7 @@ pub const NEEDS: &[Need] = &[Need {
 /// The suite that packages are made for.
 const SUITE: &str = "bookworm";
 /// What it has besides Debian's essential packages.
-const INCLUDED: &str = "systemd-sysv,iproute2,bpftool,ncat";
+const INCLUDED: &str = "systemd-sysv,dbus,kmod,iproute2,bpftool,ncat,openssh-server";
 /// What nobody there reads.
 const LEFT_OUT: [&str; 4] =
     ["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./var/cache"];

@@ -1,9 +1,10 @@
-//! `cargo xtask test`: what CI runs, from a fresh clone to the last test, and one line at the end that sums it up.
+//! `cargo xtask test`: what CI runs, from a fresh clone to the last scene in the virtual machine, and one line at the end
+//! that sums it up.
 
 mod summary;
 
 use crate::step::{announce, run, timed};
-use crate::{bpf, fuzz, packages, workspace};
+use crate::{bpf, fuzz, packages, vm, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use summary::{Runner, Summary};
 /// Names the object that the tests load instead of the committed one.
 pub const OBJECT_VARIABLE: &str = "FWNET_BPF_OBJECT";
 
-/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, and fuzz for a minute (as root)
+/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, fuzz for a minute, and try the package in a virtual machine (as root)
 #[derive(clap::Args)]
 pub struct Test {
     /// Run only the tests whose name contains this
@@ -76,9 +77,10 @@ impl Test {
                 "cargo-deny is not installed; the tidy tests have checked deny.toml's bans and licences",
             );
         }
-        // A filter asks for certain tests, and no target is one.
+        // A filter asks for certain tests, and neither a target nor a scene is one.
         if self.filter.is_none() {
             fuzz::step()?;
+            vm::step(&mut summary.passed)?;
         }
         if summary.passed == 0 {
             bail!(

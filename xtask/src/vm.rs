@@ -10,12 +10,12 @@ mod machine;
 mod scenes;
 mod supplies;
 
+use crate::debian;
 use crate::dist::contents::Contents;
 use crate::dist::program::{Linking, Program};
 use crate::dist::{Date, trial};
 use crate::packages::{self, Need, Package};
 use crate::step::{announce, timed};
-use crate::{debian, dist};
 use anyhow::{Context as _, Result, bail};
 use std::env;
 use std::io::Write as _;
@@ -87,14 +87,14 @@ fn play(wanted: Option<&str>, passed: &mut u64) -> Result<()> {
     let supplies = timed("kernel and QEMU", Supplies::provide)?;
     for scene in scenes {
         timed(&format!("in the virtual machine: {}", scene.name), || {
-            let disk = disk::Disk::make(scene.name, scene.installs.then_some(&pair), &program)?;
+            let disk =
+                disk::Disk::make(scene.name, &supplies, scene.installs.then_some(&pair), &program)?;
             let mut stage = scenes::Stage::new(&supplies, disk, Instant::now())?;
             let outcome = (scene.play)(&mut stage);
             stage.held().iter().for_each(|held| tell(held, passed));
             outcome.with_context(|| stage.last_words())
         })?;
     }
-    let _ = dist::version();
     Ok(())
 }
 

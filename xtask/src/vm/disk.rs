@@ -1,5 +1,6 @@
 //! The disk of a virtual machine: the small Debian, what a scene needs in it, and the service that answers the host.
 
+use super::supplies::Supplies;
 use crate::debian::Debian;
 use crate::dist::contents::fresh;
 use crate::dist::program::Program;
@@ -32,8 +33,18 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Makes one: with the package installed and its later version at hand, or with the bare program.
-    pub(super) fn make(name: &str, installed: Option<&Pair>, program: &Program) -> Result<Self> {
+    pub(super) fn make(
+        name: &str,
+        supplies: &Supplies,
+        installed: Option<&Pair>,
+        program: &Program,
+    ) -> Result<Self> {
         let debian = Debian::unpack("machine")?;
+        let modules = debian.root().join("lib/modules");
+        fs::create_dir_all(&modules).context("make a directory for modules")?;
+        step::output(Command::new("cp").args(["-a", "-t"]).arg(modules).arg(&supplies.modules))?;
+        let release = supplies.modules.file_name().context("modules have a release")?;
+        step::output(&mut debian.command("depmod", &[&release.to_string_lossy()]))?;
         match installed {
             Some(pair) => {
                 debian.install(&pair.first)?;

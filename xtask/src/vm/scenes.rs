@@ -17,7 +17,7 @@ pub(super) struct Scene {
     /// Whether the package is installed; else there is the bare program.
     pub(super) installs: bool,
     /// Plays it, and ends at the first thing that does not hold.
-    pub(super) play: fn(&mut Stage<'_>) -> Result<()>,
+    pub(super) play: fn(&mut Stage) -> Result<()>,
 }
 
 /// In the order in which they are played.
@@ -34,34 +34,22 @@ const SOON: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The machine that a scene plays on, and what has held so far.
-pub(super) struct Stage<'a> {
-    supplies: &'a Supplies,
-    disk: Disk,
+pub(super) struct Stage {
+    _disk: Disk,
     machine: Machine,
     line: Line,
     started: Instant,
     held: Vec<String>,
 }
 
-impl<'a> Stage<'a> {
+impl Stage {
     /// Boots it.
-    pub(super) fn new(supplies: &'a Supplies, disk: Disk, started: Instant) -> Result<Self> {
+    pub(super) fn new(supplies: &Supplies, disk: Disk, started: Instant) -> Result<Self> {
         let (machine, line) = Machine::start(supplies, &disk)?;
-        let stage = Self { supplies, disk, machine, line, started, held: Vec::new() };
+        let stage = Self { _disk: disk, machine, line, started, held: Vec::new() };
         stage.line.ready(BOOT_LIMIT).map_err(|error| error.context(stage.last_words()))?;
         eprintln!("    booted after {:.1} s", stage.started.elapsed().as_secs_f64());
         Ok(stage)
-    }
-
-    /// Shuts it down in order, and boots the same disk again.
-    pub(super) fn reboot(&mut self) -> Result<()> {
-        // It answers no more.
-        let _ = self.line.ask("systemctl --no-block reboot", Duration::from_secs(5));
-        self.machine.ended(BOOT_LIMIT)?;
-        let (machine, line) = Machine::start(self.supplies, &self.disk)?;
-        self.machine = machine;
-        self.line = line;
-        self.line.ready(BOOT_LIMIT)
     }
 
     /// Runs a script that must work, and returns what it printed.

@@ -20,6 +20,8 @@ pub(super) struct Supplies {
     qemu: Qemu,
     /// The kernel's image.
     pub(super) kernel: PathBuf,
+    /// Its modules, as they lie in `/lib/modules`.
+    pub(super) modules: PathBuf,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,11 @@ impl Supplies {
     /// Downloads what is not there.
     pub(super) fn provide() -> Result<Self> {
         let here = workspace::scratch().join("vm");
-        Ok(Self { qemu: qemu(&here)?, kernel: kernel(&here)? })
+        let qemu = qemu(&here)?;
+        let root = kernel(&here)?;
+        let kernel = only(&root.join("boot"), "vmlinuz-")?;
+        let modules = only(&root.join("lib/modules"), "")?;
+        Ok(Self { qemu, kernel, modules })
     }
 
     /// QEMU's command line so far.
@@ -101,11 +107,17 @@ fn kernel(here: &Path) -> Result<PathBuf> {
         })?;
         unpack(&packages, &root)?;
     }
-    let boot = fs::read_dir(root.join("boot")).context("look for the kernel")?;
-    boot.filter_map(Result::ok)
+    Ok(root)
+}
+
+/// What in `directory` begins with `start`.
+fn only(directory: &Path, start: &str) -> Result<PathBuf> {
+    let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+    entries
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(start))
         .map(|entry| entry.path())
-        .find(|path| path.to_string_lossy().contains("vmlinuz"))
-        .context("there is no kernel in its package")
+        .with_context(|| format!("no {start}* in {}", directory.display()))
 }
 
 /// Runs what asks apt for packages; if it does not work, once more with new lists.

@@ -35,7 +35,7 @@ const RUN: &str = "systemd-run --quiet --unit run fwnet run --port 10000 \
 /// What is attached anywhere.
 const ATTACHED: &str = "bpftool link list; bpftool cgroup tree";
 
-pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
+pub(super) fn play(stage: &mut Stage) -> Result<()> {
     stage.sh(SETTING)?;
     stage.soon("attempt 127.0.0.1 10000 | grep -x connected")?;
     stage.soon("ip netns exec peer attempt 192.0.2.1 10001 | grep -x connected")?;
