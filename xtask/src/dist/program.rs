@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_program_that_asks_for_more_than_debian_12_has_is_refused() {
-        let directory = crate::workspace::scratch().join("dist/glibc-test");
+        let directory = workspace::scratch().join("dist/glibc-test");
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("program");
         let program = Program { path: path.clone(), linking: Linking::Dynamic };
