@@ -48,7 +48,7 @@ impl Stage {
 pub struct Socket {
     /// What goes over the wire.
     pub protocol: Protocol,
-    /// Whether it is an MPTCP socket as a whole, not one of its connections.
+    /// Whether it speaks MPTCP. In [`Facts`]: whether it is such a socket as a whole, not one of its connections.
     pub mptcp: bool,
     /// What it is there for.
     pub stage: Stage,
@@ -161,7 +161,11 @@ impl Connection {
     /// Whether it can be ended: there is something that goes on without being judged again.
     pub fn can_be_ended(&self) -> bool {
         match self.socket.protocol {
-            Protocol::TCP => self.socket.stage != Stage::Bound,
+            // The kernel ends connections of MPTCP, but not its listeners (`tcp_abort_override` in net/mptcp/subflow.c).
+            Protocol::TCP => {
+                self.socket.stage != Stage::Bound
+                    && !(self.socket.mptcp && self.socket.stage == Stage::Listening)
+            }
             // Each datagram of an unconnected socket is judged by itself.
             Protocol::UDP => self.socket.stage == Stage::Open,
             Protocol(_) => false,

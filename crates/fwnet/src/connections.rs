@@ -11,7 +11,10 @@ mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent::connections::{Connections, Facts, Namespace, Socket, Stage};
+use agent::{
+    connections::{Connections, Facts, Namespace, Socket, Stage},
+    revoke::Revoked,
+};
 use kernel::{Netns, Sockets, State, Wanted};
 
 pub(crate) use namespaces::everywhere;
@@ -26,27 +29,46 @@ pub(crate) struct Look {
     pub(crate) gaps: Vec<String>,
 }
 
-impl Look {
-    /// Looks at the sockets of `namespaces`, until `stop` is set: then what is known so far is returned.
+/// Sockets as the kernel lists them, nothing else looked up yet.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// Where they are.
+    namespaces: Vec<Namespace>,
+    /// Index of the namespace, and the socket.
+    pub(crate) sockets: Vec<(usize, kernel::Socket)>,
+    gaps: Vec<String>,
+}
+
+impl Listed {
+    /// Those of `namespaces`, until `stop` is set.
     pub(crate) fn at(namespaces: &[Netns], stop: &AtomicBool) -> Self {
-        let mut facts = Facts::default();
-        let mut gaps = Vec::new();
+        let mut listed = Self::default();
         for namespace in namespaces {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let index = facts.namespaces.len();
+            let index = listed.namespaces.len();
             match Sockets::of(namespace).list(Wanted::All) {
                 Ok(sockets) => {
-                    facts.sockets.extend(sockets.iter().map(|socket| taken(socket, index)));
+                    listed.sockets.extend(sockets.into_iter().map(|socket| (index, socket)));
                     let (inode, name) = (namespace.inode(), namespace.name().to_owned());
-                    facts.namespaces.push(Namespace { inode, name });
+                    listed.namespaces.push(Namespace { inode, name });
                 }
-                Err(error) => gaps.push(format!("{:#}", anyhow::Error::from(error))),
+                Err(error) => listed.gaps.push(format!("{:#}", anyhow::Error::from(error))),
             }
         }
-        if !stop.load(Ordering::Relaxed) {
-            let walk = processes::holders(&facts.sockets, stop);
+        listed
+    }
+
+    /// Looks up the cgroups, and the processes too if they are wanted.
+    pub(crate) fn look(self, with_holders: bool, stop: &AtomicBool) -> Look {
+        let Self { namespaces, sockets, mut gaps } = self;
+        let sockets: Vec<Socket> =
+            sockets.iter().map(|(index, socket)| taken(socket, *index)).collect();
+        let mut facts = Facts { namespaces, sockets, ..Facts::default() };
+        if with_holders && !stop.load(Ordering::Relaxed) {
+            let inodes = facts.sockets.iter().map(|socket| socket.inode).collect();
+            let walk = processes::holders(&inodes, stop);
             (facts.processes, facts.held) = (walk.processes, walk.held);
             if walk.hidden > 0 {
                 gaps.push(format!(
@@ -54,9 +76,40 @@ impl Look {
                     walk.hidden
                 ));
             }
-            facts.cgroups = cgroups::of(&facts.sockets);
         }
-        Self { connections: facts.connections(), gaps }
+        facts.cgroups = cgroups::of(&facts.sockets);
+        Look { connections: facts.connections(), gaps }
+    }
+}
+
+impl Look {
+    /// Looks at the sockets of `namespaces` and everything that is known of them, until `stop` is set: then what is
+    /// known so far is returned.
+    pub(crate) fn at(namespaces: &[Netns], stop: &AtomicBool) -> Self {
+        Listed::at(namespaces, stop).look(true, stop)
+    }
+
+    /// Looks up who holds these connections, for a look without holders.
+    pub(crate) fn find_holders(&mut self, revoked: &[Revoked], stop: &AtomicBool) {
+        let list = &mut self.connections.list;
+        let inode = |revoked: &Revoked| Some(list.get(revoked.connection)?.socket.inode);
+        let inodes = revoked.iter().filter_map(inode).filter(|&inode| inode != 0).collect();
+        let mut walk = processes::holders(&inodes, stop);
+        walk.held.sort_unstable();
+        let age = |&process: &usize| {
+            walk.processes.get(process).map(|process| (process.started, process.pid))
+        };
+        for revoked in revoked {
+            let Some(connection) = list.get_mut(revoked.connection) else { continue };
+            let inode = connection.socket.inode;
+            let first = walk.held.partition_point(|&(held, _)| held < inode);
+            let own = walk.held.get(first..).unwrap_or_default();
+            connection.holders =
+                own.iter().take_while(|held| held.0 == inode).map(|held| held.1).collect();
+            connection.holders.sort_by_key(age);
+            connection.holders.dedup();
+        }
+        self.connections.processes = walk.processes;
     }
 }
 

@@ -17,6 +17,7 @@ mod names;
 mod orders;
 mod place;
 mod report;
+mod revoke;
 mod rules;
 mod size;
 mod trial;

@@ -68,7 +68,8 @@ fn whole(sockets: Vec<Socket>) -> Vec<Socket> {
             }
         };
         if let Some((index, of)) = index.and_then(|index| Some((index, wholes.get(index)?))) {
-            (one.inode, one.uid, one.cgroup) = (of.inode, of.uid, of.cgroup);
+            (one.mptcp, one.inode) = (true, of.inode);
+            (one.uid, one.cgroup) = (of.uid, of.cgroup);
             if let Some(shown) = shown.get_mut(index) {
                 *shown = true;
             }

@@ -113,7 +113,15 @@ fn connections_of_mptcp_get_what_is_known_of_the_whole() {
         .map(|one| (one.socket.local.port, one.socket.inode, one.socket.uid))
         .collect();
     assert_eq!(shown, [(1, 5, 7), (1, 5, 7), (3, 6, 7), (8, 5, 7)]);
-    assert_eq!(all.list.iter().filter(|one| one.socket.mptcp).count(), 1, "the one without flows");
+    assert_eq!(all.list.iter().filter(|one| one.socket.token == 10).count(), 1, "without flows");
+    assert!(all.list.iter().all(|one| one.socket.mptcp));
+    let endable: Vec<_> = all
+        .list
+        .iter()
+        .filter(|one| !one.can_be_ended())
+        .map(|one| one.socket.local.port)
+        .collect();
+    assert_eq!(endable, [3], "the kernel does not end such listeners");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every network namespace that can be found: those that processes live in or that have a name, those that are mounted
 //! anywhere, and those that nothing but a descriptor holds.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use kernel::Netns;
 
@@ -39,6 +39,8 @@ fn namespace_mount(line: &str) -> Option<PathBuf> {
 fn held() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut inodes = BTreeSet::new();
+    // All namespaces are files of one file system.
+    let Ok(own) = fs::metadata("/proc/self/ns/net") else { return found };
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let is_process =
             process.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
@@ -48,9 +50,17 @@ fn held() -> Vec<PathBuf> {
         let descriptors = fs::read_dir(process.path().join("fd"));
         for descriptor in descriptors.into_iter().flatten().flatten() {
             let path = descriptor.path();
+            // What a descriptor's link says depends on the way it was opened, but these three are never namespaces.
             let target = fs::read_link(&path).unwrap_or_default();
-            let is_one = target.to_str().is_some_and(|target| target.starts_with("net:["));
-            if is_one && inodes.insert(target) {
+            let other =
+                |kind: &&str| target.to_str().is_some_and(|target| target.starts_with(kind));
+            if ["socket:", "pipe:", "anon_inode:"].iter().any(|kind| other(&kind)) {
+                continue;
+            }
+            let is_one = |found: &fs::Metadata| found.dev() == own.dev();
+            if let Some(found_one) = fs::metadata(&path).ok().filter(is_one)
+                && inodes.insert(found_one.ino())
+            {
                 found.push(path);
             }
         }

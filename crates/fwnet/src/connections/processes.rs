@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use agent::connections::{Process, Socket};
+use agent::connections::Process;
 
 use crate::names::exe_of;
 
@@ -22,10 +22,9 @@ pub(super) struct Walk {
     pub(super) hidden: usize,
 }
 
-/// Walks over all processes, until `stop` is set. A thread that has unshared its descriptors from its process's
+/// Walks over all processes for the sockets of these inodes, until `stop` is set. A thread that has unshared its descriptors from its process's
 /// (unshare(2), CLONE_FILES) is not looked into.
-pub(super) fn holders(sockets: &[Socket], stop: &AtomicBool) -> Walk {
-    let wanted: BTreeSet<u32> = sockets.iter().map(|socket| socket.inode).collect();
+pub(super) fn holders(wanted: &BTreeSet<u32>, stop: &AtomicBool) -> Walk {
     let mut walk = Walk::default();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -35,7 +34,7 @@ pub(super) fn holders(sockets: &[Socket], stop: &AtomicBool) -> Walk {
             break;
         }
         let path = entry.path();
-        match inodes(&path, &wanted) {
+        match inodes(&path, wanted) {
             Ok(inodes) if inodes.is_empty() => {}
             Ok(inodes) => {
                 let Some(process) = process(pid, &path) else { continue };

@@ -216,7 +216,7 @@ fn row(
     let watched = against.watch.and_then(|list| list.watches(socket));
     Row {
         protocol: protocol(socket.protocol),
-        mptcp: socket.mptcp || socket.token != 0,
+        mptcp: socket.mptcp,
         state: socket.stage.word().to_owned(),
         direction: connection.direction.map(|direction| way(direction).to_owned()),
         local: end(socket.local),

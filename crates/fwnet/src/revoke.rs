@@ -1,0 +1,240 @@
+//! Ends the existing connections that a swap of images revokes, by sock_diag(7), in every network namespace.
+//!
+//! Two looks at least, because a connection that the old image was just asked about is in no list yet when the first one
+//! is made; and more while there is something to end, because a program may listen again. Whose sockets they are is
+//! looked up before they end: many a program ends with its connection.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::AtomicBool,
+};
+
+use agent::{
+    connections::{Connection, Scope},
+    revoke::{Existing, Revoked, Swap},
+};
+use image::Image;
+use jiff::Timestamp;
+use kernel::{Netns, Sockets};
+use verdict::{
+    Direction, Endpoint, Line, Protocol, RuleNumber, image_flags,
+    layout::{FLAG_SUBJECTS, RULE_REVOKE},
+};
+
+use crate::connections::{Listed, Look, everywhere};
+
+/// Looks that are taken at most. Nobody wins against a program that listens again and again; its port stays denied.
+const LOOKS_MAX: u32 = 8;
+/// Looks that are taken at least.
+const LOOKS_MIN: u32 = 2;
+
+/// A swap that has happened, and what is asked for existing connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Sweep {
+    /// The image that was in force; without one everything was allowed.
+    pub(crate) old: Option<Image>,
+    /// The image that is.
+    pub(crate) new: Image,
+    /// What was asked for.
+    pub(crate) existing: Existing,
+    /// Which sockets the firewall judges.
+    pub(crate) judged: Judged,
+    /// Connections that are never ended.
+    pub(crate) protected: Vec<(Endpoint, Endpoint)>,
+}
+
+/// Where a firewall judges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// Id of the cgroup it is attached to; `None` is the root.
+    pub(crate) cgroup: Option<u64>,
+    /// Inodes of the network namespaces that it is attached to.
+    pub(crate) namespaces: BTreeSet<u64>,
+}
+
+impl Judged {
+    /// The same as a scope of sockets.
+    pub(crate) fn scope(&self) -> Scope {
+        let namespaces = Some(self.namespaces.iter().copied().collect());
+        Scope { cgroup: self.cgroup, namespaces }
+    }
+}
+
+/// A connection that was ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// What it was.
+    pub(crate) protocol: Protocol,
+    /// The direction in which it was denied.
+    pub(crate) direction: Direction,
+    /// Whether nobody was at the other end: it listened.
+    pub(crate) listened: bool,
+    /// This host's end.
+    pub(crate) local: Endpoint,
+    /// The peer's end.
+    pub(crate) remote: Endpoint,
+    /// The rule that denies it.
+    pub(crate) rule: RuleNumber,
+    /// Its user.
+    pub(crate) uid: u32,
+    /// The oldest process that held it, by id and name, and its executable.
+    pub(crate) process: Option<(u32, String, Option<String>)>,
+    /// Path of its cgroup.
+    pub(crate) cgroup: Option<String>,
+    /// Name and inode of its network namespace.
+    pub(crate) namespace: (String, u64),
+    /// The kernel's cookie for it.
+    pub(crate) cookie: u64,
+}
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Swept {
+    /// What was ended, in the order of the looks.
+    pub(crate) ended: Vec<Ended>,
+    /// What could not be ended or looked at, one sentence each.
+    pub(crate) failed: Vec<String>,
+    /// Looks that were taken; 0 where nothing could be revoked.
+    pub(crate) looks: u32,
+}
+
+impl Sweep {
+    /// Ends what the swap revokes, wherever it is.
+    pub(crate) fn run(&self) -> Swept {
+        if self.may_revoke() { self.run_in(&everywhere()) } else { Swept::default() }
+    }
+
+    /// The same, in these namespaces only.
+    fn run_in(&self, namespaces: &[Netns]) -> Swept {
+        let mut swept = Swept::default();
+        let mut failed = BTreeSet::new();
+        while swept.looks < LOOKS_MAX {
+            let ended = self.look(namespaces, &mut failed);
+            swept.looks += 1;
+            let nothing = ended.is_empty();
+            swept.ended.extend(ended);
+            if nothing && swept.looks >= LOOKS_MIN {
+                break;
+            }
+        }
+        swept.failed = failed.into_iter().collect();
+        swept
+    }
+
+    /// Whether any rule of the new image revokes; else there is no need to look.
+    fn may_revoke(&self) -> bool {
+        let flags = |rule| verdict::rule_flags(RuleNumber(rule), self.new.lines());
+        let rules = u16::try_from(self.new.rules()).unwrap_or(u16::MAX);
+        match self.existing {
+            Existing::Keep => false,
+            Existing::Revoke => true,
+            Existing::ByRule => (0..rules).any(|rule| flags(rule) & RULE_REVOKE != 0),
+        }
+    }
+
+    /// One look: what is to end, ended.
+    fn look(&self, namespaces: &[Netns], failed: &mut BTreeSet<String>) -> Vec<Ended> {
+        let never = AtomicBool::new(false);
+        let old = self.old.as_ref().map(Image::lines);
+        let listed = Listed::at(namespaces, &never);
+        let asks = |image: &[Line]| image_flags(image) & FLAG_SUBJECTS != 0;
+        let with_holders = asks(self.new.lines()) || old.is_some_and(asks);
+        let by_cookie: BTreeMap<u64, kernel::Socket> =
+            listed.sockets.iter().map(|&(_, socket)| (socket.cookie, socket)).collect();
+        let mut look = listed.look(with_holders, &never);
+        failed.append(&mut look.gaps.drain(..).collect());
+        let scope = self.judged.scope();
+        let swap = Swap {
+            old,
+            new: self.new.lines(),
+            existing: self.existing,
+            scope: &scope,
+            protected: &self.protected,
+        };
+        let revoked = swap.revoked(&look.connections);
+        if !with_holders && !revoked.is_empty() {
+            look.find_holders(&revoked, &never);
+        }
+        let mut by_namespace: BTreeMap<usize, Vec<Revoked>> = BTreeMap::new();
+        for revoked in revoked {
+            let connection = look.connections.list.get(revoked.connection);
+            let index = connection.map_or(0, |connection| connection.socket.namespace);
+            by_namespace.entry(index).or_default().push(revoked);
+        }
+        let mut ended = Vec::new();
+        for (index, revoked) in by_namespace {
+            let inode = look.connections.namespaces.get(index).map_or(0, |known| known.inode);
+            let Some(namespace) = namespaces.iter().find(|known| known.inode() == inode) else {
+                continue;
+            };
+            ended.extend(destroy(namespace, &revoked, &look, &by_cookie, failed));
+        }
+        ended.iter().filter_map(|revoked| told(&look, *revoked)).collect()
+    }
+}
+
+/// Ends connections of one namespace, and returns those that did not end before by themselves.
+fn destroy(
+    namespace: &Netns,
+    revoked: &[Revoked],
+    look: &Look,
+    by_cookie: &BTreeMap<u64, kernel::Socket>,
+    failed: &mut BTreeSet<String>,
+) -> Vec<Revoked> {
+    let list = &look.connections.list;
+    let (revoked, sockets): (Vec<Revoked>, Vec<kernel::Socket>) = revoked
+        .iter()
+        .filter_map(|revoked| {
+            let connection: &Connection = list.get(revoked.connection)?;
+            Some((*revoked, *by_cookie.get(&connection.socket.cookie)?))
+        })
+        .unzip();
+    let outcomes = match Sockets::of(namespace).destroy_all(&sockets) {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            failed.insert(format!("{:#}", anyhow::Error::from(error)));
+            return Vec::new();
+        }
+    };
+    let mut ended = Vec::new();
+    for (revoked, outcome) in revoked.into_iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => ended.push(revoked),
+            // It has ended by itself.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                failed.insert(format!("end a socket in {}: {error}", namespace.name()));
+            }
+        }
+    }
+    ended
+}
+
+/// What is told of one that was ended.
+fn told(look: &Look, revoked: Revoked) -> Option<Ended> {
+    let connections = &look.connections;
+    let connection = connections.list.get(revoked.connection)?;
+    let socket = connection.socket;
+    let process = connections.process(connection);
+    Some(Ended {
+        at: Timestamp::now(),
+        protocol: socket.protocol,
+        direction: revoked.direction,
+        listened: socket.stage == agent::connections::Stage::Listening,
+        local: socket.local,
+        remote: socket.remote,
+        rule: revoked.rule,
+        uid: socket.uid,
+        process: process.map(|process| (process.pid, process.name.clone(), process.exe.clone())),
+        cgroup: connections.cgroup(connection).map(|cgroup| cgroup.path.clone()),
+        namespace: connections
+            .namespace(connection)
+            .map_or_else(Default::default, |known| (known.name.clone(), known.inode)),
+        cookie: socket.cookie,
+    })
+}
+
+#[cfg(test)]
+mod tests;
