@@ -30,7 +30,7 @@ use crate::{
     object::{Numbers, ObjectError, Pins, open},
     set::PinError,
     slots::Slots,
-    sys::Barrier,
+    sys::{self, Barrier},
 };
 
 pub use counters::{Hits, Lost};
@@ -102,7 +102,8 @@ pub enum LoadError {
 /// pinned: then they stay.
 pub struct Firewall {
     links: Vec<Attached>,
-    object: Ebpf,
+    /// The object that programs are loaded from, while there is something to load: it takes megabytes.
+    object: Option<Ebpf>,
     slots: Slots,
     numbers: Numbers,
     pins: Pins,
@@ -148,18 +149,23 @@ impl Firewall {
 
     fn load_with(pins: Pins, image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
         let numbers = numbers(&[Scheduled::forever(image)], &attachments)?;
-        let mut firewall = Self::open(pins, numbers, attachments)?;
+        let mut firewall = Self::make(pins, numbers, attachments)?;
         firewall.swap(image)?;
         Ok(firewall)
     }
 
-    /// Makes the maps, or opens those in `pins`; attaches nothing.
+    /// Makes the maps in `pins`, except those that are already there; attaches nothing.
+    fn make(pins: Pins, numbers: Numbers, attachments: Attachments) -> Result<Self, LoadError> {
+        let object = open(&numbers, Some(&pins))?;
+        Ok(Self { object: Some(object), ..Self::open(pins, numbers, attachments)? })
+    }
+
+    /// Opens the maps in `pins`; attaches nothing.
     fn open(pins: Pins, numbers: Numbers, attachments: Attachments) -> Result<Self, LoadError> {
         let system = |what| move |source| LoadError::System { what, source };
-        let mut object = open(&numbers, Some(&pins))?;
         let slots = Slots::new(
-            data(&object, "IMAGE")?.fd().as_fd(),
-            data(&object, "CONTROL")?.fd().as_fd(),
+            data(&pins, "IMAGE")?.fd().as_fd(),
+            data(&pins, "CONTROL")?.fd().as_fd(),
             numbers.slot_lines,
         )
         .map_err(system("map the image into memory"))?;
@@ -168,23 +174,30 @@ impl Firewall {
             links: Vec::new(),
             slots,
             numbers,
-            pins,
             barrier: Barrier::new().map_err(system("make the barrier map"))?,
-            events: take(&mut object, "EVENTS")?,
-            tamper: take(&mut object, "TAMPER")?,
-            flows: Flows::new(flows(&mut object)?, take(&mut object, "FLOWS_TAKEN")?),
-            hits: take(&mut object, "HITS")?,
-            losses: take(&mut object, "LOSSES")?,
-            listeners: Listeners::new(take::<HashMap<_, _, _>>(&mut object, "LISTENERS")?),
+            events: take(&pins, "EVENTS")?,
+            tamper: take(&pins, "TAMPER")?,
+            flows: Flows::new(flows(&pins)?, take(&pins, "FLOWS_TAKEN")?),
+            hits: take(&pins, "HITS")?,
+            losses: take(&pins, "LOSSES")?,
+            listeners: Listeners::new(take::<HashMap<_, _, _>>(&pins, "LISTENERS")?),
             features: Features(numbers.features & !abi::FEATURE_TRIPWIRE),
             attachments,
             flags: 0,
             judged: Vec::new(),
             births: Births::default(),
             open: Vec::new(),
-            object,
+            object: None,
+            pins,
             pinned: None,
         })
+    }
+
+    /// Gives back the memory that loading took, once everything is in place.
+    fn rest(&mut self) {
+        if self.object.take().is_some() {
+            sys::give_back_memory();
+        }
     }
 
     /// Programs in their places: hook and target.
@@ -310,26 +323,49 @@ fn next_of(ring: &mut RingBuf<MapData>) -> Option<Event> {
     }
 }
 
-fn flows(object: &mut Ebpf) -> Result<MapData, LoadError> {
-    match object.take_map("FLOWS") {
-        Some(Map::LruHashMap(data)) => Ok(data),
+/// The object, opened again where nothing had to be loaded for a while.
+fn opened<'a>(
+    object: &'a mut Option<Ebpf>,
+    numbers: &Numbers,
+    pins: &Pins,
+    hook: &Hook,
+) -> Result<&'a mut Ebpf, AttachError> {
+    match object {
+        Some(object) => Ok(object),
+        None => {
+            let fresh = open(numbers, Some(pins))
+                .map_err(|source| AttachError::Copy { hook: hook.name, source })?;
+            Ok(object.insert(fresh))
+        }
+    }
+}
+
+fn map(pins: &Pins, name: &'static str) -> Result<Map, LoadError> {
+    pins.map(name).map_err(|source| LoadError::Map { name, source: Box::new(source) })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a map of any other kind is not ours")]
+fn flows(pins: &Pins) -> Result<MapData, LoadError> {
+    match map(pins, "FLOWS")? {
+        Map::LruHashMap(data) => Ok(data),
         _ => Err(missing("FLOWS")),
     }
 }
 
-fn data<'a>(object: &'a Ebpf, name: &'static str) -> Result<&'a MapData, LoadError> {
-    match object.map(name) {
-        Some(Map::Array(data)) => Ok(data),
+#[expect(clippy::wildcard_enum_match_arm, reason = "a map of any other kind is not ours")]
+fn data(pins: &Pins, name: &'static str) -> Result<MapData, LoadError> {
+    match map(pins, name)? {
+        Map::Array(data) => Ok(data),
         _ => Err(missing(name)),
     }
 }
 
-fn take<T>(object: &mut Ebpf, name: &'static str) -> Result<T, LoadError>
+fn take<T>(pins: &Pins, name: &'static str) -> Result<T, LoadError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
-    let map = object.take_map(name).ok_or_else(|| missing(name))?;
-    T::try_from(map).map_err(|source| LoadError::Map { name, source: Box::new(source) })
+    let found = map(pins, name)?;
+    T::try_from(found).map_err(|source| LoadError::Map { name, source: Box::new(source) })
 }
 
 fn missing(name: &'static str) -> LoadError {

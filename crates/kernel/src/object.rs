@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{Map, MapData, MapError},
+};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use verdict::abi::{EXE_PATH, SLOTS};
 
@@ -92,6 +95,15 @@ impl Pins {
             sys::pin(sys::pinned(&from.join(map))?.as_fd(), &to.join(map))?;
         }
         Ok(())
+    }
+
+    /// Opens one of the maps.
+    pub(crate) fn map(&self, name: &'static str) -> Result<Map, MapError> {
+        let (_, path) = self
+            .paths()
+            .find(|(known, _)| *known == name)
+            .ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
+        Map::from_map_data(MapData::from_pin(path)?)
     }
 
     /// Each map of the object and where it is pinned.

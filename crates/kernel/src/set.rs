@@ -19,6 +19,7 @@ use rustix::{
     fs::statfs,
     mount::{MountFlags, UnmountFlags, mount, unmount},
 };
+use verdict::abi::EXE_PATH;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::sys;
@@ -79,6 +80,8 @@ pub(crate) struct Meta {
     pub(crate) cgroup_level: u32,
     pub(crate) padding: u32,
     pub(crate) cgroup: u64,
+    /// The running kernel's, see [`EXE_PATH`]: pins do not outlive it.
+    pub(crate) exe_offsets: [u32; EXE_PATH],
     /// BLAKE3 of the object that its programs come from.
     pub(crate) object: [u8; 32],
 }

@@ -252,6 +252,13 @@ where
     Ok((count, if done { Walk::Done } else { Walk::At(to) }))
 }
 
+/// Hands freed memory back to the kernel, which the C library else keeps for later.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a function without pointers that may be called at any time (malloc_trim(3)).
+    let _anything_given = unsafe { libc::malloc_trim(0) };
+}
+
 /// Waits until every program that was running has ended.
 ///
 /// An update of an array of maps waits for an RCU grace period before it returns (`maybe_wait_bpf_programs` in

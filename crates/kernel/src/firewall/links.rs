@@ -9,7 +9,7 @@ use std::{
 
 use verdict::layout::{FLAG_DATAGRAMS, FLAG_INBOUND};
 
-use super::Firewall;
+use super::{Firewall, opened};
 use crate::{
     attach::{AttachError, attach, load},
     hook::{Hook, Scope},
@@ -90,12 +90,19 @@ impl Firewall {
     /// Loads and attaches every hook that images with `flags` need and that is not yet in place.
     pub(super) fn attach_needed(&mut self, flags: u32) -> Result<(), AttachError> {
         let needed = self.needed(flags);
-        // First load all, then attach all: a program that does not load is found before anything is in place.
-        for hook in &needed {
-            if self.is_everywhere(hook) {
-                continue;
+        let found = match &self.attachments.namespaces {
+            Namespaces::All if needed.iter().any(|hook| hook.scope == Scope::Netns) => {
+                Netns::found_beside(&self.judged_inodes()).0
             }
-            if let Err(error) = load(&mut self.object, hook) {
+            Namespaces::All | Namespaces::Named(_) => Vec::new(),
+        };
+        let missing: Vec<&'static Hook> =
+            needed.into_iter().filter(|hook| self.is_missing(hook, &found)).collect();
+        // First load all, then attach all: a program that does not load is found before anything is in place.
+        for hook in &missing {
+            if let Err(error) =
+                load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)
+            {
                 if hook.required {
                     return Err(error);
                 }
@@ -104,13 +111,7 @@ impl Firewall {
                 }
             }
         }
-        let found = match &self.attachments.namespaces {
-            Namespaces::All if needed.iter().any(|hook| hook.scope == Scope::Netns) => {
-                Netns::found_beside(&self.judged_inodes()).0
-            }
-            Namespaces::All | Namespaces::Named(_) => Vec::new(),
-        };
-        for hook in needed {
+        for hook in missing {
             if self.open.iter().all(|(open, _)| open.name != hook.name) {
                 self.attach_hook(hook, &found)?;
             }
@@ -118,16 +119,27 @@ impl Firewall {
         Ok(())
     }
 
+    /// Whether a hook is not yet everywhere where it belongs.
+    fn is_missing(&self, hook: &Hook, found: &[Netns]) -> bool {
+        match hook.scope {
+            Scope::Cgroup => !self.is_attached(hook, Key::Cgroup),
+            Scope::Host => !self.is_attached(hook, Key::Host),
+            Scope::Netns => {
+                let named = match &self.attachments.namespaces {
+                    Namespaces::Named(named) => named.as_slice(),
+                    Namespaces::All => &[],
+                };
+                let mut all = named.iter().chain(found).map(Netns::inode);
+                all.any(|inode| !self.is_attached(hook, Key::Netns(inode)))
+            }
+        }
+    }
+
     /// The hooks that images with `flags` need, and those that the user wants.
     fn needed(&self, flags: u32) -> Vec<&'static Hook> {
         let counted = if self.attachments.count_flows { FLAG_DATAGRAMS | FLAG_INBOUND } else { 0 };
         let tripwire = self.attachments.tripwire;
         Hook::ALL.iter().filter(|hook| hook.needed(flags | counted, tripwire)).collect()
-    }
-
-    /// Whether there is nothing left to attach of a hook that has one target only.
-    fn is_everywhere(&self, hook: &Hook) -> bool {
-        hook.scope != Scope::Netns && self.links.iter().any(|it| it.hook.name == hook.name)
     }
 
     /// Attaches a hook to each of its targets where it is not yet; `found` are namespaces to judge besides named ones.
@@ -142,7 +154,8 @@ impl Firewall {
                     return Ok(());
                 }
                 let target = format!("cgroup {}", self.attachments.cgroup.path().display());
-                let program = load(&mut self.object, hook)?;
+                let program =
+                    load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)?;
                 let link = attach(program, hook, self.attachments.cgroup.as_fd(), &target)?;
                 self.keep(hook, Key::Cgroup, target, link)
             }
@@ -151,7 +164,8 @@ impl Firewall {
                     return Ok(());
                 }
                 let target = "this machine".to_owned();
-                let program = load(&mut self.object, hook)?;
+                let program =
+                    load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)?;
                 let link = attach(program, hook, self.attachments.cgroup.as_fd(), &target)?;
                 self.keep(hook, Key::Host, target, link)
             }
@@ -267,7 +281,9 @@ impl Firewall {
             let result = attached.find(Result::is_err).unwrap_or(Ok(()));
             Joined { name: namespace.name().to_owned(), result }
         };
-        found.iter().map(join).collect()
+        let joined = found.iter().map(join).collect();
+        self.rest();
+        joined
     }
 
     fn let_go(&mut self, gone: impl Fn(&Attached) -> bool) {

@@ -32,6 +32,7 @@ impl Firewall {
         self.mend_each(&mut mended, "followed by a program that can undo it", |attached| {
             attached.key == Key::Cgroup
         });
+        self.rest();
         mended
     }
 

@@ -16,11 +16,10 @@ use super::{
     Attachments, Firewall, LoadError, Scheduled,
     links::{Attached, Judged, Key, Namespaces, pin_over},
     mend::Mended,
-    numbers,
+    numbers, opened,
 };
 use crate::{
     attach::{AttachError, load},
-    features::exe_offsets,
     hook::{Hook, Scope},
     netns::Netns,
     object::{self, Numbers, Pins},
@@ -145,7 +144,7 @@ impl Firewall {
                 Pins::share(&known.maps(), &set.maps())
                     .map_err(PinError::at("share the maps of", &known.maps()))?;
             }
-            let mut firewall = Self::open(Pins::directory(set.maps()), numbers, attachments)?;
+            let mut firewall = Self::make(Pins::directory(set.maps()), numbers, attachments)?;
             firewall.pinned = Some(Pinned::new(directory, set.clone(), &firewall.pins)?);
             firewall.stage_lockdown(lockdown)?;
             firewall.schedule(schedule)?;
@@ -252,6 +251,7 @@ impl Firewall {
         let mut links = std::mem::take(&mut self.links);
         let renewed = links.iter_mut().try_for_each(|attached| self.renew_link(attached));
         self.links = links;
+        self.rest();
         renewed?;
         self.note_meta()
     }
@@ -270,7 +270,8 @@ impl Firewall {
             // A tracepoint's link has one program for life: it goes on with the old one, which reads the same maps.
             Key::Host => Ok(()),
             Key::Cgroup => {
-                let program = load(&mut self.object, hook)?;
+                let program =
+                    load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)?;
                 sys::link_update(attached.link.as_fd(), program.as_fd()).map_err(failed)?;
                 Ok(())
             }
@@ -450,6 +451,7 @@ fn meta(numbers: &Numbers) -> Result<Meta, LoadError> {
         cgroup_level: numbers.cgroup.1,
         padding: 0,
         cgroup: numbers.cgroup.0,
+        exe_offsets: numbers.exe_offsets,
         object: object::digest()?,
     })
 }
@@ -461,7 +463,7 @@ fn numbers_of(meta: &Meta) -> Numbers {
         features: meta.features,
         event_bytes: meta.event_bytes,
         cgroup: (meta.cgroup, meta.cgroup_level),
-        exe_offsets: exe_offsets().unwrap_or_default(),
+        exe_offsets: meta.exe_offsets,
         netns: 0,
     }
 }

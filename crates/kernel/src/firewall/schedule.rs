@@ -123,7 +123,9 @@ impl Firewall {
             self.slots.set_generation(first);
         }
         let attached = self.links.len();
-        if let Err(error) = self.attach_needed(self.flags | flags) {
+        let in_place = self.attach_needed(self.flags | flags);
+        self.rest();
+        if let Err(error) = in_place {
             self.forget(attached);
             return Err(Box::new(error).into());
         }
@@ -214,9 +216,10 @@ impl Firewall {
     pub fn lock_down(&mut self) -> Result<(), AttachError> {
         self.slots.set_stance(STANCE_LOCKDOWN);
         let flags = self.image(LOCKDOWN_SLOT).map_or(u32::MAX, |image| image.flags());
-        self.attach_needed(self.flags | flags)?;
+        let in_place = self.attach_needed(self.flags | flags);
+        self.rest();
         self.flags |= flags;
-        Ok(())
+        in_place
     }
 
     /// Ends lockdown: the image that is scheduled for now is in force again.
