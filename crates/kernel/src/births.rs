@@ -20,6 +20,11 @@ pub(crate) struct Births {
 }
 
 impl Births {
+    /// Makes the next answer "yes".
+    pub(crate) fn ask_again(&mut self) {
+        self.seen = None;
+    }
+
     /// Whether a process began or a named namespace came or went since this was last asked, or nobody asked for long.
     pub(crate) fn any_since_last_asked(&mut self) -> bool {
         // The last field is the process id that was given last (proc(5)).

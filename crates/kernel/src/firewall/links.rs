@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use verdict::layout::{FLAG_DATAGRAMS, FLAG_INBOUND};
@@ -17,6 +18,9 @@ use crate::{
     object::{Numbers, open},
     sys,
 };
+
+/// How long one look for namespaces may go on attaching.
+const FOLLOW_WITHIN: Duration = Duration::from_millis(250);
 
 /// In which network namespaces what comes in is judged.
 #[derive(Debug)]
@@ -261,7 +265,8 @@ impl Firewall {
     }
 
     /// Looks for network namespaces that appeared, where all of them are wanted, judges what comes in there, and lets go
-    /// of those that are no more. Costs one look at each process, and next to nothing where no process began since.
+    /// of those that are no more. In a storm of them it takes a few at each call, so that whoever calls can do other
+    /// things too. Costs one look at each process, and next to nothing where no process began since.
     pub fn follow(&mut self) -> Vec<Joined> {
         let mut hooks = self.needed(self.flags);
         hooks.retain(|hook| hook.scope == Scope::Netns);
@@ -276,12 +281,17 @@ impl Firewall {
             Key::Netns(inode) => !seen.contains(&inode) && !attached.is_alive(),
             Key::Cgroup | Key::Host => false,
         });
-        let join = |namespace: &Netns| {
+        let begun = Instant::now();
+        let mut joined = Vec::new();
+        for namespace in &found {
+            if begun.elapsed() >= FOLLOW_WITHIN {
+                self.births.ask_again();
+                break;
+            }
             let mut attached = hooks.iter().map(|hook| self.attach_inbound(hook, namespace));
             let result = attached.find(Result::is_err).unwrap_or(Ok(()));
-            Joined { name: namespace.name().to_owned(), result }
-        };
-        let joined = found.iter().map(join).collect();
+            joined.push(Joined { name: namespace.name().to_owned(), result });
+        }
         self.rest();
         joined
     }
