@@ -37,7 +37,8 @@ pub struct Replay {
 /// Judges `records` by a candidate that was compiled with [`Named`] identities of the same records. Rules in audit count
 /// as if they were enforced, and are marked: that is what one wants to know before enforcing them.
 pub fn replay(records: &[Record], candidate: &Compiled) -> Replay {
-    let mut found: BTreeMap<(bool, u16, bool), Change> = BTreeMap::new();
+    // By id: a rule that is enforced at both ends is two rules of the image, and one to people.
+    let mut found: BTreeMap<(bool, String, bool), Change> = BTreeMap::new();
     let mut unchanged = 0u64;
     for record in records {
         let flow = record.kind.flow(Named::subject(&record.kind.process));
@@ -47,17 +48,16 @@ pub fn replay(records: &[Record], candidate: &Compiled) -> Replay {
             continue;
         };
         let verdict = answer(judgement.verdict);
-        let key = (verdict == Answer::Allow, judgement.rule.0, enforced);
-        let change = found.entry(key).or_insert_with(|| {
-            let origin = candidate.origin(judgement.rule);
-            Change {
-                verdict,
-                rule: origin.map(|origin| origin.id.clone()).unwrap_or_default(),
-                text: origin.map(|origin| origin.text.clone()).unwrap_or_default(),
-                enforced,
-                count: 0,
-                records: Vec::new(),
-            }
+        let origin = candidate.origin(judgement.rule);
+        let rule = origin.map(|origin| origin.id.clone()).unwrap_or_default();
+        let key = (verdict == Answer::Allow, rule.clone(), enforced);
+        let change = found.entry(key).or_insert_with(|| Change {
+            verdict,
+            rule,
+            text: origin.map(|origin| origin.text.clone()).unwrap_or_default(),
+            enforced,
+            count: 0,
+            records: Vec::new(),
         });
         change.count = change.count.saturating_add(record.count);
         change.records.push(record.clone());

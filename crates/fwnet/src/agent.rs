@@ -24,7 +24,7 @@ pub(crate) use self::{
     bell::{Asking, Gone},
     core::{Core, Ending},
 };
-use crate::{api, cli::Output, enforce::Signals, report::Reporter};
+use crate::{api, enforce::Signals, seeing::Seeing};
 
 /// How often the core looks around when nothing happens: for new network namespaces, clocks that were set, and ends.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -44,9 +44,10 @@ pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
     let edition = state.current()?;
     let listener = api::listen(&paths.socket, place.socket_group.as_deref())?;
     let force = Force::begin(place.place.clone(), &edition, Timestamp::now())?;
+    let seeing = Seeing::begin(&paths.state, &place.outputs)?;
     let (asking, asked) = bell::pair()?;
     api::serve(listener, asking)?;
-    let mut core = Core::new(paths, force, edition, Reporter::new(Output::Text, 0));
+    let mut core = Core::new(paths, force, edition, seeing);
     core.announce();
     tell(NotifyState::Ready);
     let ended = attend(&mut core, &signals, &asked);

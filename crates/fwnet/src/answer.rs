@@ -43,3 +43,16 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value:#}\n"))
 }
+
+/// Writes `text` at once. `false` once nobody reads any more.
+///
+/// # Errors
+/// If it cannot be written for another reason.
+pub(crate) fn print_live(text: &str) -> anyhow::Result<bool> {
+    let mut standard = stdout().lock();
+    match standard.write_all(text.as_bytes()).and_then(|()| standard.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

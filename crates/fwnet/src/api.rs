@@ -10,7 +10,7 @@ pub(crate) mod routes;
 mod server;
 
 pub(crate) use self::{
-    body::Body,
+    body::Asked,
     client::{CallError, Client, Reached},
     peer::Peer,
     problem::{Problem, Problems},

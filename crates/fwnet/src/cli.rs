@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, check, completions, connections, convert, diff, doctor, down, explain, fmt, import,
-    lint, manual, matrix, run, status, test, up, who_can_reach,
+    agent, check, completions, connections, convert, diff, doctor, down, events, explain, fmt,
+    import, learn, lint, manual, matrix, replay, rules, run, status, test, up, watch,
+    who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -32,6 +33,16 @@ pub(crate) enum Verb {
     Agent(agent::Typed),
     /// List every socket with its process, unit and container, and say which a policy would deny
     Connections(connections::Typed),
+    /// Show events as they come
+    Watch(watch::Typed),
+    /// Show events that the agent remembers
+    Events(events::Typed),
+    /// Say how often each rule decided, and which never do
+    Rules(rules::Typed),
+    /// Draft a policy from the flows that are seen
+    Learn(learn::Typed),
+    /// Say which recorded flows a policy would newly deny or allow
+    Replay(replay::Typed),
     /// Say which hooks work here, which tier is active and what is not covered
     Doctor(doctor::Typed),
     /// Say what is wrong with policies, whether they lock anybody out, and how large they are on each host

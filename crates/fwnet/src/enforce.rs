@@ -159,9 +159,11 @@ impl Enforcement {
             }
             let owner = if event.owner.is_none() { self.firewall.listener(&event) } else { None };
             let ready = self.judged_by(&event);
-            let reason = ready.reason(event.decision.enforced.rule).cloned().unwrap_or_default();
+            let reason = |rule| ready.reason(rule).cloned().unwrap_or_default();
+            let decision = event.decision;
+            let reasons = [decision.enforced.rule, decision.would.rule].map(reason);
             let version = ready.rules.version;
-            self.reporter.event(&event, owner, &reason, version);
+            self.reporter.event(&event, owner, reasons, version);
         }
     }
 

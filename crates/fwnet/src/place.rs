@@ -28,6 +28,10 @@ pub(crate) struct Place {
     /// connection
     #[arg(long)]
     pub(crate) tripwire: bool,
+    /// Whether flows are counted by what they have in common.
+    #[arg(skip)]
+    #[serde(default)]
+    pub(crate) count_flows: bool,
 }
 
 /// What happens to denied connections that come in.
@@ -72,7 +76,7 @@ impl Place {
             },
             tripwire: self.tripwire,
             report_allowed,
-            count_flows: false,
+            count_flows: self.count_flows,
         })
     }
 

@@ -1,63 +1,102 @@
-//! Events for people and for machines.
+//! Events for people and for machines: what is known of one, and how it is spelled.
 
-mod json;
-mod text;
+mod community_id;
+pub(crate) mod ecs;
+mod notice;
+pub(crate) mod ocsf;
+pub(crate) mod text;
+pub(crate) mod whose;
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write},
+    sync::Arc,
 };
 
+use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
-use kernel::{CgroupTree, Event};
+use kernel::Event;
 use rustix::time::{ClockId, clock_gettime};
-use verdict::{Verdict, abi::Owner};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use verdict::{Direction, Endpoint, Protocol, Verdict, abi::Owner};
 
+pub(crate) use self::notice::Notice;
+use self::whose::Whose;
 use crate::{cli::Output, orders::Reason};
 
-/// What is known about an event besides what the kernel sent.
-#[derive(Debug)]
-pub(crate) struct Seen<'a> {
+/// What is known about an event.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
     /// The kernel's part.
-    pub(crate) event: &'a Event,
+    pub(crate) event: Event,
     /// When, by the wall clock.
     pub(crate) time: Timestamp,
     /// Whose socket, if anybody knows.
     pub(crate) owner: Option<Owner>,
     /// The cgroup's path below the mount.
-    pub(crate) cgroup: Option<String>,
+    pub(crate) cgroup: Option<Arc<str>>,
+    /// Path of the executable.
+    pub(crate) exe: Option<Arc<str>>,
     /// The rule that decided.
-    pub(crate) rule: &'a Reason,
+    pub(crate) rule: Arc<Reason>,
+    /// The rule that would have decided if those in audit were enforced.
+    pub(crate) would: Arc<Reason>,
     /// Version of the policy.
     pub(crate) version: u64,
     /// This machine.
-    pub(crate) host: &'a str,
+    pub(crate) host: Arc<str>,
+}
+
+/// Whose names machines read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// Those of the Elastic Common Schema
+    #[default]
+    Ecs,
+    /// Those of the Open Cybersecurity Schema Framework
+    Ocsf,
+}
+
+impl Format {
+    /// The event as one object.
+    pub(crate) fn event(self, seen: &Seen) -> Value {
+        match self {
+            Self::Ecs => ecs::event(seen),
+            Self::Ocsf => ocsf::event(seen),
+        }
+    }
+}
+
+impl Seen {
+    /// Who connects and who accepts.
+    pub(crate) fn ends(&self) -> (Endpoint, Endpoint) {
+        match self.event.direction {
+            Direction::Out => (self.event.local, self.event.remote),
+            Direction::In => (self.event.remote, self.event.local),
+        }
+    }
+
+    /// Name of the thread, as far as it can be read.
+    pub(crate) fn process_name(&self) -> Option<String> {
+        self.owner.map(|owner| comm(owner.comm))
+    }
 }
 
 /// Prints events to standard output.
 pub(crate) struct Reporter {
     output: Output,
+    format: Format,
     debug: u8,
-    host: String,
-    tree: Option<CgroupTree>,
-    cgroups: BTreeMap<u64, Option<String>>,
+    host: Arc<str>,
+    whose: Whose,
     closed: bool,
 }
 
-/// Paths remembered before starting over: cgroups come and go on a busy machine.
-const CGROUPS_MAX: usize = 4_096;
-
 impl Reporter {
     /// `debug` 0 prints denials only, 1 and 2 every connection.
-    pub(crate) fn new(output: Output, debug: u8) -> Self {
-        Self {
-            output,
-            debug,
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            tree: CgroupTree::mounted().ok(),
-            cgroups: BTreeMap::new(),
-            closed: false,
-        }
+    pub(crate) fn new(output: Output, format: Format, debug: u8) -> Self {
+        Self { output, format, debug, host: host_name(), whose: Whose::here(), closed: false }
     }
 
     /// Whether anybody reads what is printed: a reader that went away does not end enforcement.
@@ -73,40 +112,31 @@ impl Reporter {
         }
     }
 
-    /// Prints one event.
+    /// Prints one event; the two rules are the one that decided and the one that would have.
     pub(crate) fn event(
         &mut self,
         event: &Event,
         owner: Option<Owner>,
-        rule: &Reason,
+        [rule, would]: [Reason; 2],
         version: u64,
     ) {
         let owner = event.owner.or(owner);
-        let cgroup = owner.and_then(|owner| self.cgroup(owner.cgroup));
-        let host = std::mem::take(&mut self.host);
         let seen = Seen {
-            event,
+            event: *event,
             time: wall_time(event.time_ns),
             owner,
-            cgroup,
-            rule,
+            cgroup: owner.and_then(|owner| self.whose.cgroup(owner.cgroup)),
+            exe: owner.and_then(|owner| self.whose.exe(owner.exe, owner.pid)),
+            rule: rule.into(),
+            would: would.into(),
             version,
-            host: &host,
+            host: Arc::clone(&self.host),
         };
         let text = match self.output {
             Output::Text => text::lines(&seen, self.debug),
-            Output::Json => json::line(&seen),
+            Output::Json => format!("{}\n", self.format.event(&seen)),
         };
-        self.host = host;
         self.write(&text);
-    }
-
-    fn cgroup(&mut self, id: u64) -> Option<String> {
-        if self.cgroups.len() >= CGROUPS_MAX {
-            self.cgroups.clear();
-        }
-        let tree = self.tree.as_ref()?;
-        self.cgroups.entry(id).or_insert_with(|| tree.path_of(id)).clone()
     }
 
     fn write(&mut self, text: &str) {
@@ -121,12 +151,23 @@ impl Reporter {
     }
 }
 
+/// What this machine calls itself.
+pub(crate) fn host_name() -> Arc<str> {
+    rustix::system::uname().nodename().to_string_lossy().into()
+}
+
 /// The kernel's time since boot as wall time.
-fn wall_time(boot_ns: u64) -> Timestamp {
+pub(crate) fn wall_time(boot_ns: u64) -> Timestamp {
     let now = clock_gettime(ClockId::Boottime);
     let now_ns = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
     let ago = i64::try_from(now_ns - i128::from(boot_ns)).unwrap_or(0);
     Timestamp::now() - SignedDuration::from_nanos(ago)
+}
+
+/// A thread's name, as the kernel keeps it.
+pub(crate) fn comm(bytes: [u8; 16]) -> String {
+    let name = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// "denied" or "allowed".
@@ -136,3 +177,19 @@ pub(crate) fn past(verdict: Verdict) -> &'static str {
         Verdict::Deny => "denied",
     }
 }
+
+/// The IANA keyword of a protocol in lower case, else its number.
+pub(crate) fn transport(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::TCP => "tcp".into(),
+        Protocol::UDP => "udp".into(),
+        Protocol::SCTP => "sctp".into(),
+        Protocol::UDPLITE => "udplite".into(),
+        Protocol::ICMP => "icmp".into(),
+        Protocol::ICMPV6 => "ipv6-icmp".into(),
+        Protocol(number) => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

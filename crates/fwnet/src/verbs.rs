@@ -8,16 +8,21 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
+pub(crate) mod learn;
 pub(crate) mod lint;
 pub(crate) mod manual;
 pub(crate) mod matrix;
+pub(crate) mod replay;
+pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod up;
+pub(crate) mod watch;
 pub(crate) mod who_can_reach;
 
 use std::process::ExitCode;
@@ -33,6 +38,11 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Status(typed) => status::run(&typed),
         Verb::Agent(typed) => agent::run(typed),
         Verb::Connections(typed) => Ok(connections::run(&typed)),
+        Verb::Watch(typed) => watch::run(&typed),
+        Verb::Events(typed) => events::run(&typed),
+        Verb::Rules(typed) => rules::run(&typed),
+        Verb::Learn(typed) => learn::run(&typed),
+        Verb::Replay(typed) => Ok(replay::run(&typed)),
         Verb::Doctor(typed) => doctor::run(&typed),
         Verb::Check(typed) => Ok(check::run(&typed)),
         Verb::Explain(typed) => Ok(explain::run(&typed)),

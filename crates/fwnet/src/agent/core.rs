@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use kernel::{Door, Hook};
 
 use super::{force::Force, paths::Paths};
-use crate::{report::Reporter, tripwire};
+use crate::{seeing::Seeing, tripwire};
 
 /// How the agent is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub(crate) enum Ending {
     /// Nothing is enforced any more.
     Open,
 }
+
+/// Events that are told between two looks at everything else.
+const EVENTS_AT_ONCE: usize = 2_048;
 
 /// Everything the agent has.
 pub(crate) struct Core {
@@ -23,14 +26,15 @@ pub(crate) struct Core {
     pub(crate) edition: Edition,
     /// Set once the agent was told to take everything down.
     pub(crate) ending: Option<Ending>,
-    reporter: Reporter,
+    /// What was seen.
+    pub(crate) seeing: Seeing,
     looked: Timestamp,
 }
 
 impl Core {
-    pub(crate) fn new(paths: Paths, force: Force, edition: Edition, reporter: Reporter) -> Self {
+    pub(crate) fn new(paths: Paths, force: Force, edition: Edition, seeing: Seeing) -> Self {
         let now = Timestamp::now();
-        Self { paths, started: now, force, edition, ending: None, reporter, looked: now }
+        Self { paths, started: now, force, edition, ending: None, seeing, looked: now }
     }
 
     /// Says that enforcement has begun.
@@ -42,9 +46,10 @@ impl Core {
         }
     }
 
-    /// Tells every event that has come.
+    /// Tells events that have come. Not more than some at once: whoever asks the core something waits meanwhile.
     pub(crate) fn drain(&mut self) {
-        while let Some(mut event) = self.force.firewall.next_event() {
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(mut event) = self.force.firewall.next_event() else { return };
             if event.door == Door::Tripwire {
                 let Some(tripped) = tripwire::follow(&event, self.force.ready.image.lines()) else {
                     continue;
@@ -59,8 +64,7 @@ impl Core {
             let listener =
                 if event.owner.is_none() { self.force.firewall.listener(&event) } else { None };
             let ready = self.force.judged_by(&event);
-            let reason = ready.reason(event.decision.enforced.rule).cloned().unwrap_or_default();
-            self.reporter.event(&event, listener, &reason, ready.rules.version);
+            self.seeing.event(&event, listener, ready);
         }
     }
 
@@ -71,6 +75,18 @@ impl Core {
             self.force.join_new();
             self.looked = now;
         }
+        self.report_what_is_wanted();
+        self.force.show(&mut self.seeing, false);
+    }
+
+    /// Reads flows and counters now, though it is not their time yet.
+    pub(crate) fn read_what_was_seen(&mut self) {
+        self.force.show(&mut self.seeing, true);
+    }
+
+    /// Has allowed flows reported while somebody follows them.
+    pub(crate) fn report_what_is_wanted(&mut self) {
+        self.force.firewall.report_allowed(self.seeing.wants_allowed());
     }
 
     /// Where programs are attached.
@@ -82,6 +98,8 @@ impl Core {
     /// The last thing the agent does.
     pub(crate) fn finish(mut self) {
         self.drain();
+        self.read_what_was_seen();
+        self.seeing.finish();
         let socket = self.paths.socket.clone();
         drop(self);
         // Nobody answers there any more. Another agent may have taken the path over: it binds anew, then.

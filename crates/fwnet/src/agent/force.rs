@@ -4,7 +4,7 @@ use agent::edition::Edition;
 use jiff::Timestamp;
 use kernel::{Door, Event, Firewall, Hits, SwapError};
 
-use crate::{orders::Ready, place::Place, rules};
+use crate::{orders::Ready, place::Place, rules, seeing::Seeing};
 
 /// Rules in force.
 pub(crate) struct Force {
@@ -53,6 +53,18 @@ impl Force {
         let current =
             event.generation == Some(self.firewall.generation()) || event.door == Door::Tripwire;
         self.before.as_ref().filter(|_| !current).unwrap_or(&self.ready)
+    }
+
+    /// Has flows and counters read when that is due, or at once.
+    pub(crate) fn show(&mut self, seeing: &mut Seeing, now: bool) {
+        let generation = self.firewall.generation();
+        let Self { firewall, ready, before, place: _ } = self;
+        let (ready, before) = (&*ready, before.as_ref());
+        let of =
+            |judged: Option<u32>| before.filter(|_| judged != Some(generation)).unwrap_or(ready);
+        if now || seeing.is_due() {
+            seeing.read(firewall, ready, of);
+        }
     }
 
     /// Network namespaces that appeared since the last look, where all are wanted.

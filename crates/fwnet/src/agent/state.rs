@@ -9,7 +9,7 @@ use agent::edition::Edition;
 use anyhow::Context;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::place::Place;
+use crate::{place::Place, seeing::outputs::Outputs};
 
 /// What `fwnet up` was told besides the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(crate) struct Settled {
     pub(crate) place: Place,
     /// The group that may use the socket; none is the group of root.
     pub(crate) socket_group: Option<String>,
+    /// Where events go.
+    #[serde(default)]
+    pub(crate) outputs: Outputs,
 }
 
 /// The state directory.

@@ -9,7 +9,7 @@ use super::Seen;
 use crate::prefix::standard;
 
 /// The module's lines for an event: what was seen where `debug` asks for it, then the denial.
-pub(super) fn lines(seen: &Seen<'_>, debug: u8) -> String {
+pub(super) fn lines(seen: &Seen, debug: u8) -> String {
     let event = seen.event;
     let what = match event.door {
         Door::Connect => format!("connect to {}", shown(event.remote)),

@@ -10,7 +10,7 @@ use crate::{
     enforce::{Enforcement, Signals},
     orders::count,
     place::{InboundFlag, Place},
-    report::Reporter,
+    report::{Format, Reporter},
     rules::Rules,
 };
 
@@ -24,6 +24,9 @@ pub(crate) struct Typed {
     debug: u8,
     #[command(flatten)]
     place: Place,
+    /// Whose field names JSON has
+    #[arg(long, value_enum, default_value_t = Format::Ecs)]
+    format: Format,
     /// How to print events
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -40,7 +43,7 @@ pub(crate) fn run(typed: Typed) -> anyhow::Result<ExitCode> {
     let report_allowed = typed.debug >= 1;
     let enforcement = Enforcement {
         firewall: Firewall::load(&ready.image, typed.place.attachments(report_allowed)?)?,
-        reporter: Reporter::new(typed.output, typed.debug),
+        reporter: Reporter::new(typed.output, typed.format, typed.debug),
         orders,
         place: typed.place.clone(),
         report_allowed,

@@ -24,6 +24,7 @@ use crate::{
     cli::Output,
     place::Place,
     rules::{self, Rules},
+    seeing::outputs::Outputs,
 };
 
 /// Command line of `fwnet up`.
@@ -33,6 +34,8 @@ pub(crate) struct Typed {
     rules: Rules,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    outputs: Outputs,
     #[command(flatten)]
     paths: Paths,
     /// Group whose members may use the socket (default: root's)
@@ -87,7 +90,9 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let state = State::open(directory);
     let socket_group = typed.socket_group.clone();
-    state.keep_place(&Settled { place: typed.place.clone(), socket_group })?;
+    let outputs = typed.outputs.clone();
+    let place = Place { count_flows: !outputs.no_flows, ..typed.place.clone() };
+    state.keep_place(&Settled { place, socket_group, outputs })?;
     state.keep_current(&edition)
 }
 

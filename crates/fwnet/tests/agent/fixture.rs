@@ -2,6 +2,8 @@
 
 use std::{
     env, fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Output,
     sync::atomic::{AtomicU32, Ordering},
@@ -92,6 +94,18 @@ impl Bed {
         let output = self.call(verb);
         assert_eq!(output.status.code(), Some(code), "{} {}", text(&output), complaint(&output));
         complaint(&output)
+    }
+
+    /// What the API answers to GET, as it is.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.path("agent.sock")).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        body.to_owned()
     }
 
     /// What `fwnet status` says.

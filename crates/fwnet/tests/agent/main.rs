@@ -7,6 +7,7 @@
 
 mod fixture;
 mod life;
+mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
 mod shared;

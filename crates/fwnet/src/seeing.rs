@@ -1,0 +1,341 @@
+//! What an agent sees, and who is told: events as they come, flows as the kernel counted them, rules and how often they
+//! decided.
+//!
+//! ```text
+//! core: events -> recent, followers ─┐
+//!       flows, counters (10 s)      ─┴─ queue ─> recorder: store, file, journal, collector
+//! ```
+//!
+//! Everything is bounded, and whatever is lost is counted where it is lost. Nothing here takes part in a verdict.
+
+pub(crate) mod filter;
+pub(crate) mod hits;
+pub(crate) mod line;
+mod listening;
+pub(crate) mod metrics;
+pub(crate) mod outputs;
+mod recorder;
+pub(crate) mod store;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ::agent::{
+    flows::{Kind, Process, Record, answer, way},
+    prefix::standard,
+};
+use jiff::Timestamp;
+use kernel::{Event, Firewall, Hits};
+use tokio::sync::{mpsc, oneshot};
+use verdict::{Direction, Protocol, RuleNumber, Subject, Verdict, abi::Owner};
+
+use self::{
+    filter::Sieve,
+    hits::{Counted, Totals},
+    listening::Listening,
+    outputs::{Outputs, Told},
+    recorder::Recorder,
+    store::Store,
+};
+use crate::{
+    orders::{Ready, Reason},
+    report::{Notice, Seen, comm, host_name, wall_time, whose::Whose},
+};
+
+/// Events that are remembered for whoever asks later: some 2 MB.
+const RECENT: usize = 4_096;
+/// Events that wait for one follower.
+const WAITING: usize = 1_024;
+/// Followers at once.
+const FOLLOWERS_MAX: usize = 64;
+/// How often flows and counters are read.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Names of rules remembered before starting over.
+const REASONS_MAX: usize = 4_096;
+/// The store, in the state directory.
+const STORE: &str = "flows.redb";
+
+/// Somebody who wants to know events as they come.
+struct Follower {
+    sieve: Sieve,
+    events: mpsc::Sender<Arc<Seen>>,
+    missed: Arc<AtomicU64>,
+}
+
+/// What a follower holds.
+pub(crate) struct Following {
+    /// The events.
+    pub(crate) events: mpsc::Receiver<Arc<Seen>>,
+    /// How many there was no room for.
+    pub(crate) missed: Arc<AtomicU64>,
+}
+
+/// Everything that was seen.
+pub(crate) struct Seeing {
+    host: Arc<str>,
+    whose: Whose,
+    recorder: Recorder,
+    store: Option<Arc<Store>>,
+    recent: VecDeque<Arc<Seen>>,
+    followers: Vec<Follower>,
+    reasons: BTreeMap<(u64, u16), Arc<Reason>>,
+    totals: Totals,
+    looked: Option<Instant>,
+    /// Kinds of flows that the kernel's table held when it was last read.
+    kinds: usize,
+    /// Flows to ports where nobody listened.
+    unanswered: u64,
+    tampered: u64,
+    unfollowed: u64,
+}
+
+impl Seeing {
+    /// Begins, with what is remembered in the state directory. A store that cannot be used is said and done without.
+    ///
+    /// # Errors
+    /// Where an output cannot be one.
+    pub(crate) fn begin(state: &Path, outputs: &Outputs) -> anyhow::Result<Self> {
+        let host = host_name();
+        let store = match Store::open(&state.join(STORE)) {
+            Ok((store, told)) => {
+                if let Some(told) = told {
+                    eprintln!("fwnet: {told}");
+                }
+                Some(Arc::new(store))
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                eprintln!("fwnet: flows are not recorded: {error:#}");
+                None
+            }
+        };
+        let remembered = store.as_ref().and_then(|store| store.rules().ok()).unwrap_or_default();
+        Ok(Self {
+            recorder: Recorder::start(outputs, store.clone(), &host)?,
+            host,
+            whose: Whose::here(),
+            store,
+            recent: VecDeque::new(),
+            followers: Vec::new(),
+            reasons: BTreeMap::new(),
+            totals: Totals::of(remembered),
+            looked: None,
+            kinds: 0,
+            unanswered: 0,
+            tampered: 0,
+            unfollowed: 0,
+        })
+    }
+
+    /// One event, of rules that are `ready`; `listener` is who listens, where the event itself does not know its owner.
+    pub(crate) fn event(&mut self, event: &Event, listener: Option<Owner>, ready: &Ready) {
+        let owner = event.owner.or(listener);
+        let seen = Arc::new(Seen {
+            event: *event,
+            time: wall_time(event.time_ns),
+            owner,
+            cgroup: owner.and_then(|owner| self.whose.cgroup(owner.cgroup)),
+            exe: owner.and_then(|owner| self.whose.exe(owner.exe, owner.pid)),
+            rule: self.reason(ready, event.decision.enforced.rule),
+            would: self.reason(ready, event.decision.would.rule),
+            version: ready.rules.version,
+            host: Arc::clone(&self.host),
+        });
+        self.followers.retain(|follower| {
+            if follower.sieve.passes(&seen) && follower.events.try_send(Arc::clone(&seen)).is_err()
+            {
+                follower.missed.fetch_add(1, Ordering::Relaxed);
+            }
+            !follower.events.is_closed()
+        });
+        // Allowed flows that only a follower asked for are nobody else's.
+        let asked_for = seen.event.decision.denies()
+            || seen.event.decision.would.verdict == Verdict::Deny
+            || self.unfollowed_allowed();
+        if asked_for {
+            self.recorder.tell(Told::Event(Arc::clone(&seen)));
+            if self.recent.len() >= RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(seen);
+        }
+    }
+
+    /// Whether allowed flows are reported for another reason than a follower: a rule says `log`.
+    fn unfollowed_allowed(&self) -> bool {
+        !self.wants_allowed()
+    }
+
+    fn reason(&mut self, ready: &Ready, rule: RuleNumber) -> Arc<Reason> {
+        if self.reasons.len() >= REASONS_MAX {
+            self.reasons.clear();
+        }
+        let known = self.reasons.entry((ready.rules.version, rule.0));
+        Arc::clone(
+            known.or_insert_with(|| Arc::new(ready.reason(rule).cloned().unwrap_or_default())),
+        )
+    }
+
+    /// Something happened to the policy (`tamper` false) or to the programs.
+    pub(crate) fn notice(
+        &mut self,
+        action: &'static str,
+        text: String,
+        tamper: bool,
+        version: u64,
+    ) {
+        self.tampered = self.tampered.saturating_add(u64::from(tamper));
+        let notice = Notice { time: Timestamp::now(), action, text, tamper, version };
+        self.recorder.tell(Told::Notice(Arc::new(notice)));
+    }
+
+    /// Whether a follower asks for allowed flows by name.
+    pub(crate) fn wants_allowed(&self) -> bool {
+        self.followers
+            .iter()
+            .any(|follower| follower.sieve.wants_allowed() && !follower.events.is_closed())
+    }
+
+    /// Events from `since` on that pass, the oldest first, as far back as is remembered.
+    pub(crate) fn recent(&self, since: Timestamp, sieve: &Sieve) -> Vec<Arc<Seen>> {
+        let wanted = |seen: &&Arc<Seen>| seen.time >= since && sieve.passes(seen);
+        self.recent.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Events as they come; `None` where there are too many followers already.
+    pub(crate) fn follow(&mut self, sieve: Sieve) -> Option<Following> {
+        self.followers.retain(|follower| !follower.events.is_closed());
+        if self.followers.len() >= FOLLOWERS_MAX {
+            return None;
+        }
+        let (events, following) = mpsc::channel(WAITING);
+        let missed = Arc::new(AtomicU64::new(0));
+        self.followers.push(Follower { sieve, events, missed: Arc::clone(&missed) });
+        Some(Following { events: following, missed })
+    }
+
+    /// The store of flows, if there is one.
+    pub(crate) fn store(&self) -> Option<Arc<Store>> {
+        self.store.clone()
+    }
+
+    /// Whether it is time to read flows and counters.
+    pub(crate) fn is_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN)
+    }
+
+    /// Reads flows and counters now; `of` are the rules of a generation.
+    pub(crate) fn read<'a>(
+        &mut self,
+        firewall: &mut Firewall,
+        ready: &Ready,
+        of: impl Fn(Option<u32>) -> &'a Ready,
+    ) {
+        self.looked = Some(Instant::now());
+        self.totals.look(ready, &firewall.hits(), Timestamp::now());
+        let (rules, gone) = self.totals.unwritten(ready);
+        self.recorder.rules(rules, gone);
+        let mut counted = Vec::new();
+        if let Err(error) = firewall.take_flows(&mut |one| counted.push(one)) {
+            eprintln!("fwnet: flows cannot be read: {error}");
+        }
+        self.kinds = counted.len();
+        let mut listening = Listening::default();
+        let version = ready.rules.version;
+        let records: Vec<Record> = counted
+            .iter()
+            .filter_map(|one| self.record(one, of(one.generation), &mut listening))
+            .collect();
+        if !records.is_empty() {
+            self.recorder.flows(records, version);
+        }
+    }
+
+    /// Is answered once what was read is written.
+    pub(crate) fn written(&self) -> oneshot::Receiver<()> {
+        self.recorder.written()
+    }
+
+    /// A record of flows that the kernel counted; `None` where nobody listened, so that there was no connection.
+    fn record(
+        &mut self,
+        counted: &kernel::Counted,
+        ready: &Ready,
+        listening: &mut Listening,
+    ) -> Option<Record> {
+        let kernel::Counted {
+            flow,
+            netns,
+            decision,
+            generation: _,
+            count,
+            first_ns,
+            last_ns,
+            pid,
+            comm: name,
+        } = *counted;
+        let mut subject = flow.subject;
+        let inbound = flow.direction == Direction::In;
+        let served = matches!(flow.protocol, Protocol::TCP | Protocol::UDP);
+        let is_nobody = subject.uid == Subject::UNKNOWN.uid && subject.cgroup == 0;
+        if inbound && served && is_nobody && decision.enforced.verdict == Verdict::Allow {
+            match listening.at(netns, flow.protocol, flow.local) {
+                Some((uid, cgroup)) => subject = Subject { uid, cgroup, ..subject },
+                None => {
+                    self.unanswered = self.unanswered.saturating_add(count);
+                    return None;
+                }
+            }
+        }
+        let known = |id: u32| (id != u32::MAX).then_some(id);
+        let id = |rule: RuleNumber| ready.reason(rule).map(|reason| reason.id.clone());
+        Some(Record {
+            kind: Kind {
+                direction: way(flow.direction),
+                protocol: flow.protocol.0,
+                local: inbound.then(|| standard(flow.local.address)),
+                remote: standard(flow.remote.address),
+                port: flow.service_port(),
+                process: Process {
+                    user: known(subject.uid),
+                    group: known(subject.gid),
+                    exe: self.whose.exe(subject.exe, pid).map(|path| path.to_string()),
+                    cgroup: self.whose.cgroup(subject.cgroup).map(|path| path.to_string()),
+                },
+                verdict: answer(decision.enforced.verdict),
+                rule: id(decision.enforced.rule).unwrap_or_default(),
+                would: answer(decision.would.verdict),
+                would_rule: id(decision.would.rule).unwrap_or_default(),
+            },
+            name: comm(name),
+            pid,
+            count,
+            first: wall_time(first_ns),
+            last: wall_time(last_ns),
+        })
+    }
+
+    /// Adds what an image had counted that is no longer in force.
+    pub(crate) fn retire(&mut self, ready: &Ready, hits: &[Hits]) {
+        self.totals.retire(ready, hits, Timestamp::now());
+    }
+
+    /// The rules in force with their counts.
+    pub(crate) fn rules(&mut self, ready: &Ready, hits: &[Hits]) -> Vec<Counted> {
+        let now = Timestamp::now();
+        self.totals.look(ready, hits, now);
+        self.totals.counted(ready, hits, now)
+    }
+
+    /// Waits until everything is on the disk.
+    pub(crate) fn finish(&self) {
+        self.recorder.settle();
+    }
+}

@@ -1,0 +1,85 @@
+//! Where events go besides the agent's own memory: a file, the journal, a collector. Each output has its own losses; none
+//! holds anything else up.
+
+pub(crate) mod file;
+pub(crate) mod journal;
+pub(crate) mod otlp;
+
+use std::{path::PathBuf, sync::Arc};
+
+use ::agent::flows::Record;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::report::{Format, Notice, Seen, ecs, ocsf};
+
+/// What is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// One event.
+    Event(Arc<Seen>),
+    /// Flows that were alike, with the version of the policy.
+    Flows(Arc<Record>, u64),
+    /// What happened to the policy or the programs.
+    Notice(Arc<Notice>),
+}
+
+impl Told {
+    /// As one object.
+    pub(crate) fn object(&self, format: Format, host: &str) -> Value {
+        match (self, format) {
+            (Self::Event(seen), format) => format.event(seen),
+            (Self::Flows(record, version), Format::Ecs) => ecs::flows(record, host, *version),
+            (Self::Flows(record, version), Format::Ocsf) => ocsf::flows(record, host, *version),
+            (Self::Notice(notice), Format::Ecs) => ecs::notice(notice, host),
+            (Self::Notice(notice), Format::Ocsf) => ocsf::notice(notice, host),
+        }
+    }
+}
+
+/// Bytes of an event file before the next one is begun.
+const FILE_BYTES: u64 = 16 << 20;
+/// Event files that are kept.
+const FILES: u32 = 5;
+
+/// Outputs as they are typed, and as they are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Outputs {
+    /// Write events to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events_file: Option<PathBuf>,
+    /// Begin a new event file after this many bytes; the old one becomes FILE.1, that FILE.2, ...
+    #[arg(long, value_name = "BYTES", default_value_t = FILE_BYTES)]
+    pub(crate) events_file_bytes: u64,
+    /// Keep this many old event files
+    #[arg(long, value_name = "NUMBER", default_value_t = FILES)]
+    pub(crate) events_files: u32,
+    /// Whose field names the file and the collector get
+    #[arg(long, value_enum, default_value_t = Format::Ecs)]
+    pub(crate) events_format: Format,
+    /// Write events to the journal (the socket can be another one than systemd's)
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = journal::SOCKET)]
+    pub(crate) journal: Option<PathBuf>,
+    /// Send events as OTLP logs to this collector: http://HOST:PORT/v1/logs, without TLS
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
+    /// Do not count which flows there are (then learn, replay and top have nothing to say)
+    #[arg(long)]
+    pub(crate) no_flows: bool,
+}
+
+impl Default for Outputs {
+    fn default() -> Self {
+        Self {
+            events_file: None,
+            events_file_bytes: FILE_BYTES,
+            events_files: FILES,
+            events_format: Format::Ecs,
+            journal: None,
+            otlp: None,
+            no_flows: false,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Events as log records of OpenTelemetry: OTLP/HTTP with JSON bodies (<https://opentelemetry.io/docs/specs/otlp/>) over
+//! plain HTTP, meant for a collector on this host. A thread of its own with a bounded queue: a collector that is slow or
+//! gone costs events, which are counted, and holds nothing up.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::super::line;
+
+/// Events that wait to be sent.
+const QUEUE: usize = 2_048;
+/// Events of one request.
+const BATCH: usize = 512;
+/// How long a batch waits to be filled.
+const FILL: Duration = Duration::from_secs(2);
+/// How long a collector may take for one request.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The way to a collector.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    queue: SyncSender<Value>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Collector {
+    /// Starts to send to `url`.
+    ///
+    /// # Errors
+    /// Where the URL is none that can be sent to, or no thread can be started.
+    pub(crate) fn new(url: &str, host: &str) -> anyhow::Result<Self> {
+        let to: Uri = url.parse().with_context(|| format!("--otlp {url}"))?;
+        match to.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                bail!("--otlp {url}: no TLS here; name a collector on this host by http://")
+            }
+            Some(_) | None => bail!("--otlp {url}: http://HOST:PORT/v1/logs is wanted"),
+        }
+        ensure!(to.host().is_some(), "--otlp {url}: there is no host");
+        let (queue, waiting) = sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let sender = Sender { to, host: host.to_owned(), waiting, lost: Arc::clone(&lost) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("otlp".to_owned())
+            .spawn(move || sender.run(&runtime))
+            .context("start the thread that sends to --otlp")?;
+        Ok(Self { queue, lost })
+    }
+
+    /// Sends one event, given as an object of the Elastic Common Schema, or counts it as lost.
+    pub(crate) fn send(&self, object: Value) {
+        if self.queue.try_send(object).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Events that no collector got.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+struct Sender {
+    to: Uri,
+    host: String,
+    waiting: Receiver<Value>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Sender {
+    /// Until the other end of the queue is gone.
+    fn run(&self, runtime: &tokio::runtime::Runtime) {
+        let mut reached = true;
+        while let Some(batch) = self.batch() {
+            let records: Vec<Value> = batch.iter().map(record).collect();
+            let body = request(&records, &self.host).to_string();
+            let sent = runtime.block_on(async {
+                match tokio::time::timeout(ANSWER, post(&self.to, body)).await {
+                    Ok(sent) => sent,
+                    Err(_elapsed) => bail!("no answer within {} s", ANSWER.as_secs()),
+                }
+            });
+            if let Err(error) = &sent {
+                self.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                if reached {
+                    eprintln!("fwnet: events are lost to --otlp {}: {error:#}", self.to);
+                }
+            }
+            reached = sent.is_ok();
+        }
+    }
+
+    fn batch(&self) -> Option<Vec<Value>> {
+        let mut batch = vec![self.waiting.recv().ok()?];
+        let full = Instant::now() + FILL;
+        while batch.len() < BATCH {
+            match self.waiting.recv_timeout(full.saturating_duration_since(Instant::now())) {
+                Ok(object) => batch.push(object),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Some(batch)
+    }
+}
+
+async fn post(to: &Uri, body: String) -> anyhow::Result<()> {
+    let (host, port) = (to.host().unwrap_or_default(), to.port_u16().unwrap_or(80));
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((bare, port)).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let driven = tokio::spawn(connection);
+    let path = to.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::post(path)
+        .header(header::HOST, format!("{host}:{port}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let _answer = response.into_body().collect().await?;
+    driven.abort();
+    ensure!(status.is_success(), "the collector answers {status}");
+    Ok(())
+}
+
+/// An `ExportLogsServiceRequest`.
+fn request(records: &[Value], host: &str) -> Value {
+    json!({ "resourceLogs": [{
+        "resource": { "attributes": [
+            attribute("service.name", &json!("fwnet")),
+            attribute("service.version", &json!(env!("CARGO_PKG_VERSION"))),
+            attribute("host.name", &json!(host)),
+        ] },
+        "scopeLogs": [{ "scope": { "name": "fwnet" }, "logRecords": records }],
+    }] })
+}
+
+/// One `LogRecord`, with the names of the semantic conventions; what they have none for is under `fwnet`.
+fn record(object: &Value) -> Value {
+    const NAMED: [(&str, &str); 20] = [
+        ("source.address", "/source/ip"),
+        ("source.port", "/source/port"),
+        ("destination.address", "/destination/ip"),
+        ("destination.port", "/destination/port"),
+        ("network.transport", "/network/transport"),
+        ("network.type", "/network/type"),
+        ("process.pid", "/process/pid"),
+        ("process.executable.path", "/process/executable"),
+        ("process.executable.name", "/process/name"),
+        ("user.id", "/user/id"),
+        ("container.id", "/container/id"),
+        ("fwnet.rule.id", "/rule/id"),
+        ("fwnet.rule.version", "/rule/version"),
+        ("fwnet.verdict.effective", "/fwnet/verdict/enforced"),
+        ("fwnet.verdict.would", "/fwnet/verdict/would"),
+        ("fwnet.mode", "/fwnet/mode"),
+        ("fwnet.direction", "/network/direction"),
+        ("fwnet.community_id", "/network/community_id"),
+        ("fwnet.unit", "/fwnet/unit"),
+        ("fwnet.count", "/fwnet/count"),
+    ];
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str);
+    let time = text("/@timestamp").and_then(|time| time.parse::<jiff::Timestamp>().ok());
+    let nanoseconds = time.map_or(0, jiff::Timestamp::as_nanosecond);
+    let alert = text("/event/kind") == Some("alert");
+    let denied = text("/fwnet/verdict/enforced") == Some("denied");
+    let (number, word) = match (alert, denied) {
+        (true, _) => (17, "ERROR"),
+        (false, true) => (13, "WARN"),
+        (false, false) => (9, "INFO"),
+    };
+    let attributes: Vec<Value> = NAMED
+        .into_iter()
+        .filter_map(|(name, path)| object.pointer(path).map(|value| (name, value)))
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| attribute(name, value))
+        .collect();
+    json!({
+        "timeUnixNano": nanoseconds.to_string(),
+        "observedTimeUnixNano": nanoseconds.to_string(),
+        "severityNumber": number,
+        "severityText": word,
+        "eventName": format!("fwnet.{}", text("/event/action").unwrap_or("event")),
+        "body": { "stringValue": line::of(object) },
+        "attributes": attributes,
+    })
+}
+
+/// A `KeyValue`: 64-bit numbers are strings in JSON (protobuf's mapping).
+fn attribute(name: &str, value: &Value) -> Value {
+    let value = match value {
+        Value::Number(number) => json!({ "intValue": number.to_string() }),
+        Value::String(text) => json!({ "stringValue": text }),
+        other => json!({ "stringValue": other.to_string() }),
+    };
+    json!({ "key": name, "value": value })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_collector_gets_log_records() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/logs", listener.local_addr().unwrap());
+        let collector = Collector::new(&url, "web-1").unwrap();
+        collector.send(json!({
+            "@timestamp": "2030-03-17T17:46:40Z",
+            "event": { "kind": "event", "action": "connect" },
+            "destination": { "ip": "192.0.2.1", "port": 443 },
+            "fwnet": { "verdict": { "enforced": "denied" } },
+        }));
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut told = Vec::new();
+        let mut buffer = [0; 4096];
+        while !told.ends_with(b"]}]}]}") {
+            let length = stream.read(&mut buffer).unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&told));
+            told.extend_from_slice(buffer.get(..length).unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        let told = String::from_utf8(told).unwrap();
+        let (head, body) = told.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("POST /v1/logs HTTP/1.1"), "{head}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        let record = body.pointer("/resourceLogs/0/scopeLogs/0/logRecords/0").unwrap();
+        assert_eq!(record["timeUnixNano"], "1900000000000000000");
+        assert_eq!(record["severityNumber"], 13);
+        let attributes = record["attributes"].as_array().unwrap();
+        let port = json!({ "key": "destination.port", "value": { "intValue": "443" } });
+        assert!(attributes.contains(&port), "{record:#}");
+        assert_eq!(collector.lost(), 0);
+    }
+
+    #[test]
+    fn what_is_no_collector_is_refused() {
+        for url in ["https://localhost/v1/logs", "localhost:4318", "ftp://x/"] {
+            assert!(Collector::new(url, "h").is_err(), "{url}");
+        }
+    }
+}
