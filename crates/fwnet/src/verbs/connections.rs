@@ -39,10 +39,10 @@ pub(crate) struct Typed {
     #[arg(long, value_name = "FILE")]
     candidate: Vec<PathBuf>,
     /// The hosts with their addresses and labels, as TOML or JSON
-    #[arg(long, value_name = "FILE", requires = "candidate")]
+    #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// Which host of the inventory this is (default: the one with this machine's name)
-    #[arg(long, value_name = "ID", requires = "candidate")]
+    #[arg(long, value_name = "ID")]
     host: Option<String>,
     /// Say which sockets have a port of this list: JSON as linux_network_activity_tracker reads it, an array of
     /// {"port", "type", "port_type", "reason"}
@@ -76,6 +76,13 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 fn connections(typed: &Typed) -> anyhow::Result<u8> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The first one ends the look; whoever asks again does not want to wait for what was found.
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            INTERRUPTED.into(),
+            Arc::clone(&stop),
+        )
+        .context("catch signals")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("catch signals")?;
     }
     let namespaces = namespaces(typed)?;
@@ -143,6 +150,9 @@ fn scope(typed: &Typed) -> anyhow::Result<Option<u64>> {
 /// The candidate as an image for this host, whose addresses are those of the named namespaces, else of our own.
 fn candidate(typed: &Typed, namespaces: &[Netns]) -> anyhow::Result<Option<Ready>> {
     if typed.candidate.is_empty() {
+        if typed.inventory.is_some() || typed.host.is_some() {
+            bail!("--inventory and --host are about a --candidate, and there is none");
+        }
         return Ok(None);
     }
     let own = [Netns::open("/proc/self/ns/net")?];
