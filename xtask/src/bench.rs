@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, each a subcommand in a file of its own.
 
+pub mod agent;
 pub mod connect;
 pub mod policy;
 
@@ -15,6 +16,7 @@ pub struct Bench {
 
 #[derive(Subcommand)]
 enum What {
+    Agent(agent::Agent),
     Connect(connect::Connect),
     Policy(policy::Policy),
 }
@@ -23,6 +25,7 @@ impl Bench {
     /// Runs one measurement, which reports its own failure.
     pub fn run(self) -> ExitCode {
         match self.what {
+            What::Agent(agent) => agent.run(),
             What::Connect(connect) => connect.run(),
             What::Policy(policy) => policy.run(),
         }
