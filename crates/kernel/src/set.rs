@@ -65,7 +65,7 @@ impl PinError {
     }
 }
 
-/// What a set is: the value of its map `META`.
+/// What a set is: the value of its map `META`. The first two fields stay where they are in every ABI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct Meta {
@@ -185,8 +185,9 @@ impl Set {
     /// What it says of itself; `None` where that is not there or of another make.
     pub(crate) fn meta(&self) -> Option<Meta> {
         let map = sys::pinned(&self.maps().join("META")).ok()?;
-        let mut bytes = [0; size_of::<Meta>()];
-        sys::array_value(map.as_fd(), &mut bytes, false).ok()?;
+        let mut bytes = sys::array_get(map.as_fd()).ok()?;
+        // What begins as ours and goes on otherwise is another ABI's: of that only the beginning is looked at.
+        bytes.resize(size_of::<Meta>(), 0);
         Meta::read_from_bytes(&bytes).ok()
     }
 
@@ -203,9 +204,7 @@ impl Set {
                 }
                 Err(error) => return Err(error),
             };
-            let mut bytes = [0; size_of::<Meta>()];
-            bytes.copy_from_slice(meta.as_bytes());
-            sys::array_value(map.as_fd(), &mut bytes, true)
+            sys::array_set(map.as_fd(), meta.as_bytes().to_vec())
         };
         write().map_err(PinError::at("write", &path))
     }

@@ -185,8 +185,31 @@ pub(crate) fn array_create(value_size: u32, inner: Option<BorrowedFd<'_>>) -> io
     owned(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attributes)?)
 }
 
-/// Writes the one value of a map that `array_create` made, or reads it. `value` must be as long as it was created.
-pub(crate) fn array_value(map: BorrowedFd<'_>, value: &mut [u8], write: bool) -> io::Result<()> {
+/// The one value of a map that `array_create` made, as long as it was created.
+pub(crate) fn array_get(map: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut value = vec![0; value_size(map)?];
+    array_value(map, &mut value, false)?;
+    Ok(value)
+}
+
+/// Writes that value.
+///
+/// # Errors
+/// Also where the map was created for values of another size.
+pub(crate) fn array_set(map: BorrowedFd<'_>, mut value: Vec<u8>) -> io::Result<()> {
+    if value.len() != value_size(map)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the map is of another make"));
+    }
+    array_value(map, &mut value, true)
+}
+
+/// The size of a map's values: the fourth word of `bpf_map_info`.
+fn value_size(map: BorrowedFd<'_>) -> io::Result<usize> {
+    usize::try_from(info_words::<4>(map)?[3]).map_err(io::Error::other)
+}
+
+/// `value` is as long as the map's values: the kernel reads or writes that many bytes.
+fn array_value(map: BorrowedFd<'_>, value: &mut [u8], write: bool) -> io::Result<()> {
     let key = 0u32;
     let mut attributes = attributes();
     // SAFETY: the fields of the map_elem arm; the pointers are to `key` and `value`, which outlive the call.
