@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorK
 
 use crate::verbs::{
     agent, check, completions, connections, convert, diff, doctor, down, events, explain, fmt,
-    import, learn, lint, manual, matrix, replay, rules, run, status, test, up, watch,
+    import, learn, lint, manual, matrix, replay, rules, run, status, test, top, up, watch,
     who_can_reach,
 };
 
@@ -33,6 +33,8 @@ pub(crate) enum Verb {
     Agent(agent::Typed),
     /// List every socket with its process, unit and container, and say which a policy would deny
     Connections(connections::Typed),
+    /// Show processes, peers and rules by their rates, and the last denials, on the whole terminal
+    Top(top::Typed),
     /// Show events as they come
     Watch(watch::Typed),
     /// Show events that the agent remembers

@@ -21,6 +21,7 @@ pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod test;
+pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod watch;
 pub(crate) mod who_can_reach;
@@ -38,6 +39,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Status(typed) => status::run(&typed),
         Verb::Agent(typed) => agent::run(typed),
         Verb::Connections(typed) => Ok(connections::run(&typed)),
+        Verb::Top(typed) => top::run(&typed),
         Verb::Watch(typed) => watch::run(&typed),
         Verb::Events(typed) => events::run(&typed),
         Verb::Rules(typed) => rules::run(&typed),
