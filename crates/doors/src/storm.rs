@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType, connect, socket};
+
 use crate::door::{Attempt, Door};
 use crate::error::{DoorError, errno_name};
 use crate::out::open;
@@ -80,6 +82,32 @@ pub fn run(storm: &Storm) -> Tally {
     });
     whole.elapsed = started.elapsed();
     whole
+}
+
+/// Connects to `target` by TCP `count` times, as fast as one thread can, with one socket: a call that the kernel refuses
+/// leaves it as it was. For what is denied; the first call that is not refused ends it.
+///
+/// # Panics
+/// If no socket can be made.
+pub fn hammer(target: SocketAddr, count: u64) -> Tally {
+    let started = Instant::now();
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::STREAM, None).expect("a socket can be made");
+    let mut refusals: BTreeMap<i32, u64> = BTreeMap::new();
+    let mut tally = Tally::default();
+    while tally.attempts < count {
+        tally.attempts += 1;
+        match connect(&socket, &target) {
+            Ok(()) => {
+                tally.connected += 1;
+                break;
+            }
+            Err(errno) => *refusals.entry(errno.raw_os_error()).or_default() += 1,
+        }
+    }
+    tally.failed = refusals.into_iter().map(|(errno, count)| (errno_name(errno), count)).collect();
+    tally.elapsed = started.elapsed();
+    tally
 }
 
 fn attempts(storm: &Storm, share: u64) -> Tally {

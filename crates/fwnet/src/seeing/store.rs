@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -45,6 +46,9 @@ pub(crate) enum StoreError {
     /// Its file.
     #[error("put the store of flows at {} aside", .0.display())]
     Aside(PathBuf, #[source] io::Error),
+    /// Its permissions.
+    #[error("keep {} to ourselves", .0.display())]
+    File(PathBuf, #[source] io::Error),
     /// An entry of another make.
     #[error("read an entry of the store of flows")]
     Entry(#[from] serde_json::Error),
@@ -99,6 +103,9 @@ impl Store {
                 (open()?, Some(told))
             }
         };
+        // Who reads it learns who talks to whom.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+            .map_err(|source| StoreError::File(path.to_owned(), source))?;
         let store = Self { database, records_max };
         // Readers find both tables from the beginning.
         let write = store.database.begin_write()?;

@@ -11,3 +11,4 @@ mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
 mod shared;
+mod storm;

@@ -131,7 +131,11 @@ impl Model {
                 Row {
                     name: format!("{} {}: {said}{audit}", rule.direction, rule.id),
                     rate: rate(new),
-                    denied: if rule.verdict == "deny" { rate(new) } else { 0.0 },
+                    denied: if rule.verdict == "deny" && rule.mode == "enforce" {
+                        rate(new)
+                    } else {
+                        0.0
+                    },
                     total,
                 }
             })

@@ -68,7 +68,7 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, title: &str, rows: &[Row]) {
     });
     let widths =
         [Constraint::Length(8), Constraint::Length(8), Constraint::Length(9), Constraint::Fill(1)];
-    let head = TableRow::new(["       /s", "denied/s", "    total", title])
+    let head = TableRow::new(["      /s", "denied/s", "    total", title])
         .style(Style::new().add_modifier(Modifier::BOLD));
     let table = Table::new(lines, widths).header(head).block(Block::new().borders(Borders::TOP));
     frame.render_widget(table, area);
