@@ -2,13 +2,14 @@
 //!
 //! Nothing here opens a file or a socket or reads a clock: files are reached through a trait, time is an argument, and
 //! whoever runs the agent does the rest. [`store`] is what the host remembers on disk, [`lists`] what it denies beside its
-//! policy.
+//! policy, [`machine`] what to do next.
 
 pub mod connections;
 pub mod edition;
 pub mod flows;
 pub mod learn;
 pub mod lists;
+pub mod machine;
 pub mod prefix;
 pub mod preview;
 pub mod replay;
