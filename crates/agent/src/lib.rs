@@ -9,6 +9,7 @@ pub mod edition;
 pub mod flows;
 pub mod learn;
 pub mod lists;
+pub mod lockdown;
 pub mod machine;
 pub mod prefix;
 pub mod preview;
