@@ -4,30 +4,44 @@
 //! The end of the agent changes nothing that is enforced.
 
 mod bell;
+mod clock;
 mod core;
 mod disk;
+mod draft;
 mod force;
+mod guard;
+pub(crate) mod kept;
 mod lock;
 pub(crate) mod paths;
-pub(crate) mod state;
+mod reload;
+mod stages;
+mod steps;
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
+use ::agent::store::Stance;
 use anyhow::Context;
-use jiff::Timestamp;
 use kernel::require_privilege;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
-use self::{bell::Asked, force::Force, lock::Lock, paths::Paths, state::State};
+use self::{bell::Asked, kept::Kept, paths::Paths};
 pub(crate) use self::{
     bell::{Asking, Gone},
+    clock::{counted, wall_of},
     core::{Core, Ending},
+    draft::{Unsound, sound},
+    steps::Undone,
 };
-use crate::{api, enforce::Signals, seeing::Seeing};
+use crate::{
+    api::{self, Gate},
+    enforce::Signals,
+    seeing::Seeing,
+};
 
-/// How often the core looks around when nothing happens: for new network namespaces, clocks that were set, and ends.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often the core looks around when nothing happens: for programs that somebody detached, new network namespaces,
+/// ends, and clocks that were set. Twice a second, so that tampering is mended within a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs until SIGTERM, SIGINT or the verb `down`.
 ///
@@ -36,23 +50,32 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// refuses.
 pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
     require_privilege("fwnet agent")?;
-    fs::create_dir_all(&paths.state).with_context(|| paths.state.display().to_string())?;
-    let _lock = Lock::take(&paths.state)?;
+    let kept = Kept::open(&paths.state)?;
+    if let Some(taken) = kept.store.state().stance.as_ref().filter(|it| it.stance == Stance::Open) {
+        eprintln!("fwnet: nothing is enforced since {}, when fwnet down was called", taken.by.at);
+        return Ok(());
+    }
     let signals = Signals::catch()?;
-    let state = State::open(&paths.state);
-    let place = state.place()?;
-    let edition = state.current()?;
-    let listener = api::listen(&paths.socket, place.socket_group.as_deref())?;
-    let force = Force::begin(place.place.clone(), &edition, Timestamp::now())?;
-    let seeing = Seeing::begin(&paths.state, &place.outputs)?;
+    let settled = kept.store.state().place.as_ref();
+    let gate = Gate::of(settled)?;
+    let seeing =
+        Seeing::begin(&paths.state, &settled.map(|it| it.outputs.clone()).unwrap_or_default())?;
+    let listener = api::listen(&paths.socket, gate)?;
+    let mut core = Core::begin(paths, kept, seeing)?;
     let (asking, asked) = bell::pair()?;
-    api::serve(listener, asking)?;
-    let mut core = Core::new(paths, force, edition, seeing);
+    let serving = api::serve(listener, gate, asking)?;
     core.announce();
-    tell(NotifyState::Ready);
+    tell(&[NotifyState::Ready]);
     let ended = attend(&mut core, &signals, &asked);
-    tell(NotifyState::Stopping);
+    tell(&[NotifyState::Stopping]);
+    drop(asked);
+    let socket = core.paths.socket.clone();
     core.finish();
+    serving.end();
+    // Nobody answers there any more.
+    if let Err(error) = std::fs::remove_file(&socket) {
+        eprintln!("fwnet: {} stays: {error}", socket.display());
+    }
     ended
 }
 
@@ -66,6 +89,9 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked) -> anyhow::Result<(
         if signals.end_came() {
             return Ok(());
         }
+        if signals.reload_came() {
+            reload(core)?;
+        }
         for request in asked.requests() {
             request(core);
         }
@@ -74,7 +100,7 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked) -> anyhow::Result<(
         }
         core.look_around();
         if watchdog.is_some() {
-            tell(NotifyState::Watchdog);
+            tell(&[NotifyState::Watchdog]);
         }
     }
 }
@@ -93,9 +119,19 @@ fn wait(core: &Core, signals: &Signals, asked: &Asked, moment: Duration) -> anyh
     }
 }
 
+fn reload(core: &mut Core) -> anyhow::Result<()> {
+    tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?]);
+    match core.read_again() {
+        Ok(said) => eprintln!("fwnet: {said}"),
+        Err(error) => eprintln!("fwnet: nothing is changed: {error:#}"),
+    }
+    tell(&[NotifyState::Ready]);
+    Ok(())
+}
+
 /// Tells systemd, where it started us; nobody else listens.
-fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
         eprintln!("fwnet: the service manager does not listen: {error}");
     }
 }

@@ -10,9 +10,9 @@ pub(crate) mod routes;
 mod server;
 
 pub(crate) use self::{
-    body::Asked,
+    body::{Asked, Body},
     client::{CallError, Client, Reached},
-    peer::Peer,
+    peer::{Gate, Peer},
     problem::{Problem, Problems},
     server::{Api, listen, serve},
 };

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, check, completions, connections, convert, diff, doctor, down, events, explain, fmt,
-    import, learn, lint, manual, matrix, replay, rules, run, status, test, top, up, watch,
-    who_can_reach,
+    agent, apply, check, completions, confirm, connections, convert, diff, doctor, down, events,
+    explain, fmt, import, learn, lint, manual, matrix, panic, replay, rules, run, status, test,
+    top, up, watch, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -27,6 +27,16 @@ pub(crate) enum Verb {
     Up(up::Typed),
     /// Take everything off and end the agent
     Down(down::Typed),
+    /// Check another policy, and have the agent enforce it, on trial if so wanted
+    Apply(apply::Typed),
+    /// Keep the policy that is on trial
+    Confirm(confirm::Typed),
+    /// End a trial, or go back to the policy before
+    Rollback(confirm::Typed),
+    /// Allow only the failsafe set, now, with or without an agent
+    Panic(panic::Typed),
+    /// Put the policy in force again
+    Resume(panic::Typed),
     /// Say what the agent enforces, and where
     Status(status::Typed),
     /// Be the agent (what `fwnet up` and the service start)

@@ -9,10 +9,7 @@ use policy::{
 use serde_json::{Value, json};
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, decide};
 
-use crate::{documents::Documents, names::known_at};
-
-/// What sshd(8) sets for the programs of a session: client address and port, server address and port.
-const SESSION: &str = "SSH_CONNECTION";
+use crate::{documents::Documents, names::known_at, session::VARIABLE};
 
 /// What keeps people in, and whether it does.
 pub(crate) struct Lockout {
@@ -57,7 +54,7 @@ impl Lockout {
                 failsafe.push((place, text_of(statement)));
             }
         }
-        let session = match std::env::var(SESSION).ok().as_deref().and_then(ends) {
+        let session = match std::env::var(VARIABLE).ok().as_deref().and_then(ends) {
             Some((client, server)) => judge(documents, client, server)?,
             None => None,
         };
@@ -87,9 +84,8 @@ impl Lockout {
         }
         if let Some(session) = self.session.as_ref().filter(|_| self.found()) {
             line(format!(
-                "lock-out: this SSH session ({} -> {}) would be denied on {} by {}",
-                spelled(session.client.address),
-                place_of(session.server),
+                "lock-out: this SSH session ({}) would be denied on {} by {}",
+                spelled_flow(session.client, session.server),
                 session.host,
                 session.rule,
             ));
@@ -138,8 +134,8 @@ fn text_of(statement: &Statement) -> String {
     policy::format(&Document { lines: vec![line] }).trim_end().to_owned()
 }
 
-/// The two ends that the variable names.
-fn ends(text: &str) -> Option<(Endpoint, Endpoint)> {
+/// The two ends that [`VARIABLE`] names.
+pub(crate) fn ends(text: &str) -> Option<(Endpoint, Endpoint)> {
     let mut fields = text.split_ascii_whitespace();
     let mut end = || {
         let address = fields.next()?.parse().ok()?;
@@ -191,6 +187,11 @@ fn judge(
 
 fn spelled(address: Address) -> String {
     policy::syntax::Addresses::from(address).to_string()
+}
+
+/// Who connects to what.
+pub(crate) fn spelled_flow(client: Endpoint, server: Endpoint) -> String {
+    format!("{} -> {}", spelled(client.address), place_of(server))
 }
 
 fn place_of(end: Endpoint) -> String {

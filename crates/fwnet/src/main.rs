@@ -20,6 +20,7 @@ mod report;
 mod revoke;
 mod rules;
 mod seeing;
+mod session;
 mod size;
 mod span;
 mod trial;

@@ -104,7 +104,7 @@ impl Orders {
     /// Whatever is wrong with the files or the rules; errors of policies have been printed.
     pub(crate) fn read(&self, addresses: &[Address], version: u64) -> anyhow::Result<Ready> {
         match self {
-            Self::Lists { addresses, ports, inbound } => lists(addresses, ports, *inbound),
+            Self::Lists { addresses, ports, inbound } => lists(addresses, ports, *inbound, version),
             Self::Documents { files, host } => {
                 documents(&files.sound(&[])?, host.as_deref(), addresses, version)
             }
@@ -120,8 +120,9 @@ pub(crate) fn lists(
     addresses: &[Prefix],
     ports: &[Ports],
     inbound: Inbound,
+    version: u64,
 ) -> anyhow::Result<Ready> {
-    let rules = legacy::rules(addresses, ports, inbound);
+    let rules = RuleSet { version, ..legacy::rules(addresses, ports, inbound) };
     let image = compile(&rules).context("compile --deny and --port")?;
     let reasons = rules
         .rules

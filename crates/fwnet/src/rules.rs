@@ -127,7 +127,7 @@ pub(crate) fn compile(
                 deny.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
             let ports: Vec<Ports> =
                 ports.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-            orders::lists(&deny, &ports, inbound)
+            orders::lists(&deny, &ports, inbound, version)
         }
         Written::Documents { host, .. } => {
             let documents = checked(rules, now)?.expect("these rules are documents");

@@ -1,8 +1,10 @@
 //! The verbs, one file each.
 
 pub(crate) mod agent;
+pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod confirm;
 pub(crate) mod connections;
 pub(crate) mod convert;
 pub(crate) mod diff;
@@ -16,6 +18,7 @@ pub(crate) mod learn;
 pub(crate) mod lint;
 pub(crate) mod manual;
 pub(crate) mod matrix;
+pub(crate) mod panic;
 pub(crate) mod replay;
 pub(crate) mod rules;
 pub(crate) mod run;
@@ -36,6 +39,11 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(typed) => run::run(typed),
         Verb::Up(typed) => up::run(&typed),
         Verb::Down(typed) => down::run(&typed),
+        Verb::Apply(typed) => Ok(apply::run(&typed)),
+        Verb::Confirm(typed) => confirm::confirm(&typed),
+        Verb::Rollback(typed) => confirm::rollback(&typed),
+        Verb::Panic(typed) => panic::panic(&typed),
+        Verb::Resume(typed) => panic::resume(&typed),
         Verb::Status(typed) => status::run(&typed),
         Verb::Agent(typed) => agent::run(typed),
         Verb::Connections(typed) => Ok(connections::run(&typed)),

@@ -1,48 +1,137 @@
 //! The core: everything the agent has, changed by one thread only. What the API asks runs here.
 
-use agent::edition::Edition;
-use jiff::Timestamp;
-use kernel::{Door, Hook};
+use std::time::{Duration, Instant};
 
-use super::{force::Force, paths::Paths};
-use crate::{seeing::Seeing, tripwire};
+use ::agent::{
+    edition::{Applied, Edition},
+    lists::Moment,
+    machine::{Event, Standing},
+    store::Stance,
+};
+use anyhow::bail;
+use jiff::{SignedDuration, Timestamp};
+use kernel::{Door, Removed};
+use tokio::sync::oneshot;
 
-/// How the agent is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Nothing is enforced any more.
-    Open,
-}
+use super::{
+    clock,
+    force::Force,
+    kept::{Kept, Settled},
+    paths::Paths,
+    stages::Making,
+};
+use crate::{api::routes::stance::Final, seeing::Seeing, tripwire};
+
+/// How often network namespaces that appeared are looked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// A clock on the wall that went on by so much more or less than the one that counts from the boot was set.
+const CLOCK_SET: SignedDuration = SignedDuration::from_secs(1);
 
 /// Events that are told between two looks at everything else.
 const EVENTS_AT_ONCE: usize = 2_048;
 
+/// How the agent was told to end.
+pub(crate) struct Ending {
+    /// What is to be enforced then.
+    pub(crate) stance: Final,
+    /// Who said so.
+    pub(crate) by: Applied,
+    /// Where the answer goes, once it is done.
+    pub(crate) answer: oneshot::Sender<anyhow::Result<Removed>>,
+}
+
 /// Everything the agent has.
 pub(crate) struct Core {
     pub(crate) paths: Paths,
+    pub(crate) settled: Settled,
+    pub(crate) kept: Kept,
     pub(crate) started: Timestamp,
     pub(crate) force: Force,
-    /// What is in force, as it was written.
-    pub(crate) edition: Edition,
-    /// Set once the agent was told to take everything down.
-    pub(crate) ending: Option<Ending>,
     /// What was seen.
     pub(crate) seeing: Seeing,
-    looked: Timestamp,
+    /// The edition that is being applied, until it stands on disk.
+    pub(super) proposed: Option<Edition>,
+    /// Set once the agent was told to end, and how.
+    pub(crate) ending: Option<Ending>,
+    pub(super) boot: String,
+    /// When the images in force were made.
+    pub(super) made: Moment,
+    /// Something could not be put in force as the disk says: it is tried again.
+    pub(super) behind: bool,
+    followed: Instant,
 }
 
 impl Core {
-    pub(crate) fn new(paths: Paths, force: Force, edition: Edition, seeing: Seeing) -> Self {
-        let now = Timestamp::now();
-        Self { paths, started: now, force, edition, ending: None, seeing, looked: now }
+    /// Takes up what the disk says and what is pinned, and has the kernel follow the disk.
+    ///
+    /// # Errors
+    /// Where there is nothing to enforce, or it cannot be.
+    pub(crate) fn begin(paths: Paths, kept: Kept, seeing: Seeing) -> anyhow::Result<Self> {
+        let state = kept.store.state();
+        let Some(settled) = state.place.clone() else {
+            bail!("nothing was put up in {}: fwnet up", paths.state.display());
+        };
+        let boot = clock::boot()?;
+        let now = clock::now(&boot);
+        let standing = Standing::of(state, kept.store.next_version());
+        let Some(law) = standing.law(clock::counted(&now)) else {
+            bail!("there is no policy in {}: fwnet up", paths.state.display());
+        };
+        let mut kept = kept;
+        let fronts = kept.store.fronts()?;
+        let edition = |version| edition_of(kept.store.state(), None, version);
+        let making = Making { place: &settled.place, fronts, edition: &edition };
+        let (stages, lockdown) = making.stages(law, &now)?;
+        let (place, mut seeing) = (settled.place.clone(), seeing);
+        let (force, notes) =
+            Force::begin(paths.bpffs.clone(), place, &stages, &lockdown, &mut seeing)?;
+        for note in notes {
+            eprintln!("fwnet: {note}");
+        }
+        let mut core = Self {
+            paths,
+            settled,
+            kept,
+            started: now.wall,
+            force,
+            seeing,
+            proposed: None,
+            ending: None,
+            boot,
+            made: now,
+            behind: false,
+            followed: Instant::now(),
+        };
+        core.happen_by_itself(&Event::Started);
+        Ok(core)
+    }
+
+    /// What stands on disk.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::of(self.kept.store.state(), self.kept.store.next_version())
+    }
+
+    /// The edition in force: where one is on trial, that one.
+    pub(crate) fn edition(&self) -> Option<&Edition> {
+        let now = self.now();
+        let law = self.standing().law(clock::counted(&now))?;
+        edition_of(self.kept.store.state(), None, law.now)
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Moment {
+        clock::now(&self.boot)
     }
 
     /// Says that enforcement has begun.
     pub(crate) fn announce(&self) {
-        let (summary, version) = (&self.force.ready.summary, self.edition.version);
-        eprintln!("fwnet: enforcing {summary} (version {version})");
-        for note in &self.force.ready.notes {
+        let ready = &self.force.ready;
+        eprintln!("fwnet: enforcing {} (version {})", ready.summary, ready.rules.version);
+        for note in &ready.notes {
             eprintln!("fwnet: note: {note}");
+        }
+        for sentence in self.kept.store.health().sentences() {
+            eprintln!("fwnet: state: {sentence}");
         }
     }
 
@@ -51,9 +140,8 @@ impl Core {
         for _ in 0..EVENTS_AT_ONCE {
             let Some(mut event) = self.force.firewall.next_event() else { return };
             if event.door == Door::Tripwire {
-                let Some(tripped) = tripwire::follow(&event, self.force.ready.image.lines()) else {
-                    continue;
-                };
+                let image = self.force.judging().image.lines();
+                let Some(tripped) = tripwire::follow(&event, image) else { continue };
                 event.local = tripped.socket.local;
                 event.remote = tripped.socket.remote;
                 event.decision = tripped.decision;
@@ -70,10 +158,15 @@ impl Core {
 
     /// What is due by the clock.
     pub(crate) fn look_around(&mut self) {
-        let now = Timestamp::now();
-        if now.duration_since(self.looked).abs() >= jiff::SignedDuration::from_secs(1) {
+        self.force.mend(&mut self.seeing);
+        if self.followed.elapsed() >= FOLLOW_EVERY {
             self.force.join_new();
-            self.looked = now;
+            self.followed = Instant::now();
+        }
+        let ended = self.force.advance(&mut self.seeing);
+        self.happen_by_itself(&Event::Tick);
+        if ended || self.behind || self.clock_was_set() {
+            self.obey();
         }
         self.report_what_is_wanted();
         self.force.show(&mut self.seeing, false);
@@ -89,22 +182,54 @@ impl Core {
         self.force.firewall.report_allowed(self.seeing.wants_allowed());
     }
 
-    /// Where programs are attached.
-    pub(crate) fn attached(&self) -> Vec<(&'static Hook, String)> {
-        let attached = self.force.firewall.attached();
-        attached.map(|(hook, target)| (hook, target.to_owned())).collect()
+    fn clock_was_set(&self) -> bool {
+        let now = self.now();
+        let counted = now.boottime_ns.saturating_sub(self.made.boottime_ns);
+        let counted = SignedDuration::from_nanos(i64::try_from(counted).unwrap_or(i64::MAX));
+        (now.wall.duration_since(self.made.wall) - counted).abs() > CLOCK_SET
     }
 
-    /// The last thing the agent does.
+    /// Who acts where nobody asked.
+    pub(super) fn itself(&self) -> Applied {
+        Applied { at: Timestamp::now(), uid: rustix::process::getuid().as_raw(), session: None }
+    }
+
+    fn happen_by_itself(&mut self, event: &Event) {
+        if let Err(error) = self.happen(event, &self.itself()) {
+            eprintln!("fwnet: {:#}", anyhow::Error::from(error));
+        }
+    }
+
+    /// The last thing the agent does: what was seen is written, and what `fwnet down` asked for is done. Otherwise
+    /// everything stays in force.
     pub(crate) fn finish(mut self) {
         self.drain();
         self.read_what_was_seen();
         self.seeing.finish();
-        let socket = self.paths.socket.clone();
-        drop(self);
-        // Nobody answers there any more. Another agent may have taken the path over: it binds anew, then.
-        if let Err(error) = std::fs::remove_file(&socket) {
-            eprintln!("fwnet: {} stays: {error}", socket.display());
-        }
+        let Some(Ending { stance, by, answer }) = self.ending.take() else { return };
+        let done = match stance {
+            Final::Open => {
+                self.keep_stance(Stance::Open, &by);
+                self.force.firewall.remove().map_err(anyhow::Error::from)
+            }
+            Final::Lockdown => {
+                self.keep_stance(Stance::Lockdown, &by);
+                let locked = self.force.firewall.lock_down();
+                locked.map(|()| Removed::default()).map_err(anyhow::Error::from)
+            }
+        };
+        // Whoever asked may have gone meanwhile.
+        let _heard = answer.send(done);
     }
+}
+
+/// The edition of a number, on disk or about to be.
+pub(super) fn edition_of<'a, P>(
+    state: &'a ::agent::store::State<P>,
+    proposed: Option<&'a Edition>,
+    version: u64,
+) -> Option<&'a Edition> {
+    let pending = state.pending.as_ref().map(|pending| &pending.edition);
+    let known = [state.current.as_ref(), state.previous.as_ref(), pending, proposed];
+    known.into_iter().flatten().find(|edition| edition.version == version)
 }

@@ -1,70 +1,205 @@
-//! What is in force: the firewall with its image, and the rules that the image was made of, so that events can be told.
+//! What is in force: the firewall with its images, and the rules that these were made of, so that events can be told.
 
-use agent::edition::Edition;
-use jiff::Timestamp;
-use kernel::{Door, Event, Firewall, Hits, SwapError};
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc};
 
-use crate::{orders::Ready, place::Place, rules, seeing::Seeing};
+use ::agent::lists::Planned;
+use image::RuleSet;
+use kernel::{Adopted, Door, Event, Firewall, Retired, Scheduled, SwapError};
 
-/// Rules in force.
+use crate::{orders::Ready, place::Place, seeing::Seeing};
+
+/// Rules, and until when they are in force.
+pub(crate) type Stage = Planned<Rc<Ready>>;
+
+/// Generations whose rules are remembered: those that may still judge, and as many before them.
+const REMEMBERED: u32 = 8;
+
+/// The programs and their rules.
 pub(crate) struct Force {
     pub(crate) firewall: Firewall,
     place: Place,
-    /// What is in force, and what was before: an event may still come from there.
-    pub(crate) ready: Ready,
-    before: Option<Ready>,
+    /// The rules in force, leaving lockdown aside.
+    pub(crate) ready: Rc<Ready>,
+    /// What is in force in lockdown.
+    lockdown: Rc<Ready>,
+    /// Nothing is known of the rules that a predecessor had put in force.
+    unknown: Rc<Ready>,
+    /// By generation.
+    rules: BTreeMap<u32, Rc<Ready>>,
 }
 
 impl Force {
-    /// Puts an edition in force that nobody has put in force before.
+    /// Takes over what is pinned in `bpffs`, whose verdicts do not change by this; or loads it anew with `stages` in
+    /// force. The second value says what was set right on the way.
     ///
     /// # Errors
-    /// Where its rules are no good, or the kernel refuses.
-    pub(crate) fn begin(place: Place, edition: &Edition, now: Timestamp) -> anyhow::Result<Self> {
-        let ready = compile(&place, edition, now)?;
-        let firewall = Firewall::load(&ready.image, place.attachments(false)?)?;
-        Ok(Self { firewall, place, ready, before: None })
+    /// Where the kernel refuses, or another agent keeps the programs.
+    pub(crate) fn begin(
+        bpffs: PathBuf,
+        place: Place,
+        stages: &[Stage],
+        lockdown: &Rc<Ready>,
+        seeing: &mut Seeing,
+    ) -> anyhow::Result<(Self, Vec<String>)> {
+        let attachments = place.attachments(false)?;
+        let (firewall, notes) = match Firewall::adopt(&bpffs, attachments)? {
+            Ok(Adopted { firewall, notes }) => (firewall, notes),
+            Err(attachments) => {
+                let fresh = Firewall::up(&bpffs, &scheduled(stages), &lockdown.image, attachments)?;
+                fresh.supersede()?;
+                (fresh, Vec::new())
+            }
+        };
+        let unknown = Ready {
+            rules: RuleSet::default(),
+            image: lockdown.image.clone(),
+            reasons: Vec::new(),
+            summary: String::new(),
+            notes: Vec::new(),
+            next: None,
+        };
+        let mut force = Self {
+            firewall,
+            place,
+            ready: Rc::clone(lockdown),
+            lockdown: Rc::clone(lockdown),
+            unknown: Rc::new(unknown),
+            rules: BTreeMap::new(),
+        };
+        force.enforce(stages, lockdown, seeing)?;
+        Ok((force, notes))
     }
 
-    /// Puts an edition in force, as it is at `now`. Returns how often the rules before decided.
+    /// Puts the first of `stages` in force, and has the kernel follow the others. What is in force already is left as it
+    /// is.
     ///
     /// # Errors
     /// Whatever was in force stays.
-    pub(crate) fn put(&mut self, edition: &Edition, now: Timestamp) -> anyhow::Result<Vec<Hits>> {
-        let ready = compile(&self.place, edition, now)?;
-        let retired = match self.firewall.swap(&ready.image) {
-            Ok(retired) => retired,
-            Err(SwapError::Size { .. }) => {
-                let attachments = self.place.attachments(false)?;
-                let beside = self.firewall.load_beside(&ready.image, attachments)?;
-                self.firewall.stand_down()?;
-                let hits = self.firewall.hits();
-                self.firewall = beside;
-                hits
+    pub(crate) fn enforce(
+        &mut self,
+        stages: &[Stage],
+        lockdown: &Rc<Ready>,
+        seeing: &mut Seeing,
+    ) -> anyhow::Result<()> {
+        let wanted: Vec<_> =
+            stages.iter().map(|stage| (stage.what.image.digest(), stage.until)).collect();
+        let known = self.firewall.scheduled();
+        if known != wanted {
+            match (&*wanted, known.first()) {
+                // Only the end goes: nothing is staged.
+                ([(only, None)], Some((current, Some(_)))) if only == current => {
+                    self.firewall.hold();
+                }
+                _ => self.put(stages, lockdown, seeing)?,
             }
-            Err(error) => return Err(error.into()),
+        }
+        if self.firewall.stage_lockdown(&lockdown.image)? {
+            self.lockdown = Rc::clone(lockdown);
+        }
+        let first = self.firewall.generation();
+        for (step, stage) in (0..).zip(stages) {
+            self.rules.insert(first.wrapping_add(step), Rc::clone(&stage.what));
+        }
+        if let Some(stage) = stages.first() {
+            self.ready = Rc::clone(&stage.what);
+        }
+        self.rules.retain(|generation, _| {
+            first.wrapping_sub(*generation) <= REMEMBERED
+                || generation.wrapping_sub(first) <= REMEMBERED
+        });
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        stages: &[Stage],
+        lockdown: &Rc<Ready>,
+        seeing: &mut Seeing,
+    ) -> anyhow::Result<()> {
+        let retired = match self.firewall.schedule(&scheduled(stages)) {
+            Err(SwapError::Size { .. }) => {
+                // Larger tables: a second set of programs is attached beside the first, which then goes. For a moment
+                // both judge, and what either denies is denied.
+                let attachments = self.place.attachments(false)?;
+                let mut beside =
+                    self.firewall.up_beside(&scheduled(stages), &lockdown.image, attachments)?;
+                if self.firewall.is_locked_down() {
+                    beside.lock_down()?;
+                }
+                self.firewall.stand_down()?;
+                let generation = self.firewall.generation();
+                let hits = self.firewall.hits();
+                beside.supersede()?;
+                self.firewall = beside;
+                self.count(&[Retired { generation, hits }], seeing);
+                self.rules.clear();
+                return Ok(());
+            }
+            done => done?,
         };
-        self.before = Some(std::mem::replace(&mut self.ready, ready));
-        Ok(retired)
+        self.count(&retired, seeing);
+        Ok(())
+    }
+
+    /// Adds what images counted that are no longer in force.
+    fn count(&self, retired: &[Retired], seeing: &mut Seeing) {
+        for Retired { generation, hits } in retired {
+            if let Some(ready) = self.rules.get(generation) {
+                seeing.retire(ready, hits);
+            }
+        }
+    }
+
+    /// Takes note of images that ended by themselves. Whether there were any.
+    pub(crate) fn advance(&mut self, seeing: &mut Seeing) -> bool {
+        let ended = match self.firewall.advance() {
+            Ok(retired) => {
+                self.count(&retired, seeing);
+                !retired.is_empty()
+            }
+            Err(error) => {
+                eprintln!("fwnet: counters of rules are lost: {:#}", anyhow::Error::from(error));
+                true
+            }
+        };
+        if let Some(ready) = self.rules.get(&self.firewall.generation()) {
+            self.ready = Rc::clone(ready);
+        }
+        ended
+    }
+
+    /// The rules that judge now: those of lockdown, if that is on.
+    pub(crate) fn judging(&self) -> &Rc<Ready> {
+        if self.firewall.is_locked_down() { &self.lockdown } else { &self.ready }
     }
 
     /// The rules whose image judged the event.
     pub(crate) fn judged_by(&self, event: &Event) -> &Ready {
-        let current =
-            event.generation == Some(self.firewall.generation()) || event.door == Door::Tripwire;
-        self.before.as_ref().filter(|_| !current).unwrap_or(&self.ready)
+        if event.door == Door::Tripwire { self.judging() } else { self.rules_of(event.generation) }
+    }
+
+    /// The rules of a generation; of none, those of lockdown.
+    fn rules_of(&self, generation: Option<u32>) -> &Ready {
+        match generation {
+            Some(generation) => self.rules.get(&generation).unwrap_or(&self.unknown),
+            None => &self.lockdown,
+        }
     }
 
     /// Has flows and counters read when that is due, or at once.
     pub(crate) fn show(&mut self, seeing: &mut Seeing, now: bool) {
-        let generation = self.firewall.generation();
-        let Self { firewall, ready, before, place: _ } = self;
-        let (ready, before) = (&*ready, before.as_ref());
-        let of =
-            |judged: Option<u32>| before.filter(|_| judged != Some(generation)).unwrap_or(ready);
-        if now || seeing.is_due() {
-            seeing.read(firewall, ready, of);
+        if !now && !seeing.is_due() {
+            return;
         }
+        let judging = Rc::clone(self.judging());
+        let Self { firewall, lockdown, unknown, rules, ready: _, place: _ } = self;
+        let of = |judged: Option<u32>| -> &Ready {
+            match judged {
+                Some(generation) => rules.get(&generation).unwrap_or(unknown),
+                None => lockdown,
+            }
+        };
+        seeing.read(firewall, &judging, of);
     }
 
     /// Network namespaces that appeared since the last look, where all are wanted.
@@ -79,13 +214,23 @@ impl Force {
             }
         }
     }
+
+    /// Puts back what somebody else has taken away, and says so.
+    pub(crate) fn mend(&mut self, seeing: &mut Seeing) {
+        for mended in self.firewall.mend() {
+            let (hook, target, found) = (mended.hook.name, mended.target, mended.found);
+            let became = match mended.result {
+                Ok(()) => "it is in place again".to_owned(),
+                Err(error) => format!("{:#}", anyhow::Error::from(error)),
+            };
+            let text = format!("{hook} at {target} was {found}: {became}");
+            eprintln!("fwnet: {text}");
+            seeing.notice("link-mended", text, true, self.ready.rules.version);
+        }
+    }
 }
 
-/// The rules of an edition as they are at `now`.
-///
-/// # Errors
-/// Where they are no good.
-pub(crate) fn compile(place: &Place, edition: &Edition, now: Timestamp) -> anyhow::Result<Ready> {
-    let addresses = place.addresses()?;
-    rules::compile(&edition.rules, place.inbound.into(), &addresses, edition.version, now)
+fn scheduled(stages: &[Stage]) -> Vec<Scheduled<'_>> {
+    let each = stages.iter();
+    each.map(|stage| Scheduled { image: &stage.what.image, until: stage.until }).collect()
 }

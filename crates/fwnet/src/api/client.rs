@@ -4,6 +4,7 @@ use std::{
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
@@ -16,7 +17,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::problem::Wrong;
 use crate::agent::paths::SOCKET;
@@ -60,6 +61,9 @@ pub(crate) enum CallError {
         #[source]
         source: io::Error,
     },
+    /// It takes too long.
+    #[error("the agent at {} does not answer", .0.display())]
+    Silent(PathBuf),
     /// Its protocol.
     #[error("talk to the agent")]
     Http(#[from] hyper::Error),
@@ -73,6 +77,7 @@ pub(crate) enum CallError {
 pub(crate) struct Client {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
+    patience: Option<Duration>,
 }
 
 impl Client {
@@ -81,8 +86,16 @@ impl Client {
     /// # Errors
     /// Where there are no descriptors left.
     pub(crate) fn new(socket: &Path) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        Ok(Self { socket: socket.to_owned(), runtime })
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        Ok(Self { socket: socket.to_owned(), runtime, patience: None })
+    }
+
+    /// Waits no longer than that for an answer.
+    #[must_use]
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// Asks without a body.
@@ -117,8 +130,16 @@ impl Client {
     ) -> Result<T, CallError> {
         let body = body.map(serde_json::to_vec).transpose()?;
         let answer = self.runtime.block_on(async {
-            let response = self.send(method, path, body).await?;
-            Ok::<_, CallError>(response.into_body().collect().await?.to_bytes())
+            let asked = async {
+                let response = self.send(method, path, body).await?;
+                Ok::<_, CallError>(response.into_body().collect().await?.to_bytes())
+            };
+            match self.patience {
+                Some(patience) => timeout(patience, asked)
+                    .await
+                    .map_err(|_elapsed| CallError::Silent(self.socket.clone()))?,
+                None => asked.await,
+            }
         })?;
         Ok(serde_json::from_slice(&answer)?)
     }

@@ -1,11 +1,13 @@
-//! Every path of the API, one file each.
+//! Every path of the API, one file for each subject.
 
-pub(crate) mod down;
+pub(crate) mod apply;
 pub(crate) mod events;
 pub(crate) mod flows;
 pub(crate) mod metrics;
 pub(crate) mod rules;
+pub(crate) mod stance;
 pub(crate) mod status;
+pub(crate) mod trial;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -15,9 +17,14 @@ use super::Api;
 pub(crate) fn all() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(status::status))
-        .routes(routes!(down::down))
         .routes(routes!(events::events))
         .routes(routes!(flows::flows))
         .routes(routes!(metrics::metrics))
         .routes(routes!(rules::rules))
+        .routes(routes!(apply::apply))
+        .routes(routes!(trial::confirm))
+        .routes(routes!(trial::rollback))
+        .routes(routes!(stance::panic))
+        .routes(routes!(stance::resume))
+        .routes(routes!(stance::down))
 }

@@ -8,17 +8,17 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use axum::{Router, extract::DefaultBodyLimit, http::StatusCode};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware};
+use tokio::sync::oneshot;
 
-use super::{Peer, Problem, routes};
-use crate::{
-    agent::{Asking, Core},
-    names::Names,
-};
+use super::{Gate, Peer, Problem, peer::pass, routes};
+use crate::agent::{Asking, Core};
 
 /// Bytes of one body: some documents of the largest size, as JSON.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -42,11 +42,31 @@ impl Api {
     }
 }
 
-/// Binds the socket: only root and the members of `group` may connect. What a dead agent left at the path is replaced.
+/// The serving thread.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    stop: oneshot::Sender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+/// Answers that are being given may take that long when the agent ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+impl Serving {
+    /// Takes no more requests, and waits for the answers that are being given.
+    pub(crate) fn end(self) {
+        if self.stop.send(()).is_ok() {
+            // Who reads slowly, or follows, is cut off.
+            let _ended = self.ended.recv_timeout(LAST_ANSWERS);
+        }
+    }
+}
+
+/// Binds the socket so that those whom the gate lets in can connect. What a dead agent left at the path is replaced.
 ///
 /// # Errors
-/// Where another agent answers there, the group is unknown, or the path cannot be used.
-pub(crate) fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
+/// Where another agent answers there, or the path cannot be used.
+pub(crate) fn listen(path: &Path, gate: Gate) -> anyhow::Result<UnixListener> {
     let context = || path.display().to_string();
     if UnixStream::connect(path).is_ok() {
         bail!("another agent answers at {}", path.display());
@@ -63,22 +83,22 @@ pub(crate) fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixLis
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(&new).with_context(context)?;
-    if let Some(group) = group {
-        let number = policy::Identities::group(&Names::here(), group);
-        let number = number.with_context(|| format!("there is no group {group}"))?;
-        chown(&new, None, Some(number)).with_context(context)?;
+    if let Some(group) = gate.write {
+        chown(&new, None, Some(group)).with_context(context)?;
     }
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o660)).with_context(context)?;
+    // A socket has one group. Where there are two, everybody connects, and the gate looks at each.
+    let mode = if gate.read.is_some() { 0o666 } else { 0o660 };
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).with_context(context)?;
     fs::rename(&new, path).with_context(context)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Serves until the process ends.
+/// Serves on a thread of its own.
 ///
 /// # Errors
-/// Where the thread cannot be started.
-pub(crate) fn serve(listener: UnixListener, asking: Asking) -> anyhow::Result<()> {
+/// Where it cannot be started.
+pub(crate) fn serve(listener: UnixListener, gate: Gate, asking: Asking) -> anyhow::Result<Serving> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -88,16 +108,24 @@ pub(crate) fn serve(listener: UnixListener, asking: Asking) -> anyhow::Result<()
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(listener).context("start the API")?
     };
-    let service = router(Api { asking }).into_make_service_with_connect_info::<Peer>();
+    let service = router(Api { asking }, gate).into_make_service_with_connect_info::<Peer>();
+    let (stop, stopped) = oneshot::channel();
+    let (end, ended) = mpsc::channel();
     let serving = move || {
-        // It never ends: what cannot be accepted is tried again.
-        let _ended = runtime.block_on(async { axum::serve(listener, service).await });
+        let served = runtime.block_on(async {
+            let stopped = async { stopped.await.unwrap_or_default() };
+            axum::serve(listener, service).with_graceful_shutdown(stopped).await
+        });
+        if let Err(error) = served {
+            eprintln!("fwnet: the API ended: {error}");
+        }
+        let _heard = end.send(());
     };
     thread::Builder::new().name("api".to_owned()).spawn(serving).context("start the API")?;
-    Ok(())
+    Ok(Serving { stop, ended })
 }
 
-fn router(api: Api) -> Router {
+fn router(api: Api, gate: Gate) -> Router {
     routes::all()
         .split_for_parts()
         .0
@@ -105,6 +133,7 @@ fn router(api: Api) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
         })
+        .layer(middleware::from_fn(move |request, next| pass(gate, request, next)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
 }

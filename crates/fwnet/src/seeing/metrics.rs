@@ -38,9 +38,9 @@ pub(crate) fn text(core: &mut Core) -> String {
     registry.register("build", "Version of the program", build);
     policy(&mut registry, core);
     let hits = core.force.firewall.hits();
-    let counted = core.seeing.rules(&core.force.ready, &hits);
-    connections(&mut registry, &core.force.ready, &counted);
-    rules(&mut registry, &core.force.ready, &counted);
+    let counted = core.seeing.rules(core.force.judging(), &hits);
+    connections(&mut registry, core.force.judging(), &counted);
+    rules(&mut registry, core.force.judging(), &counted);
     losses(&mut registry, core);
     programs(&mut registry, core);
     let mut text = String::new();
@@ -50,11 +50,12 @@ pub(crate) fn text(core: &mut Core) -> String {
 
 fn policy(registry: &mut Registry, core: &Core) {
     let version: Gauge = Gauge::default();
-    version.set(i64::try_from(core.edition.version).unwrap_or(i64::MAX));
+    version.set(i64::try_from(core.force.ready.rules.version).unwrap_or(i64::MAX));
     registry.register("policy_version", "Version of the policy in force", version);
     let now = Timestamp::now();
     let age = Seconds::default();
-    age.set(now.duration_since(core.edition.applied.at).as_secs_f64());
+    let applied = core.edition().map_or(now, |edition| edition.applied.at);
+    age.set(now.duration_since(applied).as_secs_f64());
     registry.register_with_unit("policy_age", "Since the policy was applied", Unit::Seconds, age);
     let up = Seconds::default();
     up.set(now.duration_since(core.started).as_secs_f64());

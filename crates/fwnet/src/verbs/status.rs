@@ -7,7 +7,10 @@ use serde_json::json;
 
 use crate::{
     answer,
-    api::{Reached, routes::status::Status},
+    api::{
+        Reached,
+        routes::status::{Decides, Status},
+    },
     cli::Output,
 };
 
@@ -44,11 +47,31 @@ fn text(status: &Status) -> String {
     let mut line = |name: &str, text: String| {
         writeln!(out, "{name:<11} {text}").expect("writing to a String cannot fail");
     };
-    let policy = &status.policy;
-    line("enforcing", format!("{} (version {})", policy.summary, policy.version));
-    line("applied", format!("{} by user {}", policy.applied, policy.uid));
-    for file in &policy.files {
-        line("file", file.clone());
+    match status.stance {
+        Decides::Policy => {}
+        Decides::Lockdown => {
+            line("lockdown", "only the failsafe set is allowed: fwnet resume".into())
+        }
+    }
+    if let Some(policy) = &status.policy {
+        line("enforcing", format!("{} (version {})", policy.summary, policy.version));
+        let session = policy.session.as_deref().and_then(|it| it.split_ascii_whitespace().next());
+        let from = session.map(|address| format!(" from {address}")).unwrap_or_default();
+        line("applied", format!("{} by user {}{from}", policy.applied, policy.uid));
+        for file in &policy.files {
+            line("file", file.clone());
+        }
+    }
+    match (status.confirm_until, status.previous) {
+        (Some(until), Some(before)) => {
+            line("on trial", format!("until {until}; unless confirmed, version {before} follows"));
+        }
+        (Some(until), None) => line("on trial", format!("until {until}")),
+        (None, Some(before)) => line("before", format!("version {before}: fwnet rollback")),
+        (None, None) => {}
+    }
+    if let Some(end) = status.next_end {
+        line("next end", format!("{end}, of a rule or an entry"));
     }
     line("agent", format!("process {}, since {}", status.pid, status.started));
     for attached in &status.attached {
@@ -56,6 +79,12 @@ fn text(status: &Status) -> String {
     }
     for gap in &status.not_covered {
         line("not covered", gap.clone());
+    }
+    for wrong in &status.state {
+        line("state", wrong.clone());
+    }
+    if status.events_lost > 0 {
+        line("lost", format!("{} events nobody was told of", status.events_lost));
     }
     for note in &status.notes {
         line("note", note.clone());

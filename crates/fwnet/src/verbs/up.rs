@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent::edition::{Applied, Edition};
+use agent::{
+    edition::{Applied, Edition},
+    store::{Stance, Taken},
+};
 use anyhow::{Context, bail};
 use clap::Args;
 use jiff::Timestamp;
@@ -17,14 +20,15 @@ use kernel::require_privilege;
 use super::status;
 use crate::{
     agent::{
+        kept::{Kept, Settled},
         paths::Paths,
-        state::{Settled, State},
     },
     api::{CallError, Client, routes::status::Status},
     cli::Output,
     place::Place,
     rules::{self, Rules},
     seeing::outputs::Outputs,
+    session,
 };
 
 /// Command line of `fwnet up`.
@@ -41,13 +45,16 @@ pub(crate) struct Typed {
     /// Group whose members may use the socket (default: root's)
     #[arg(long, value_name = "GROUP")]
     socket_group: Option<String>,
+    /// Group whose members may look, and change nothing
+    #[arg(long, value_name = "GROUP")]
+    read_group: Option<String>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 /// The unit of the agent, where the package installed it.
-const UNIT: &str = "fwnet-agent.service";
+pub(crate) const UNIT: &str = "fwnet-agent.service";
 /// An agent that has not answered by then is not going to.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 /// How often it is asked.
@@ -72,28 +79,35 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps what the agent is to begin with. Rules that do not compile are refused here.
+/// Keeps what the agent is to begin with. Rules that do not compile are refused here. Without rules, those that are
+/// there already are meant.
 fn settle(typed: &Typed) -> anyhow::Result<()> {
-    let edition = Edition {
-        version: 1,
-        rules: typed.rules.written()?,
-        applied: Applied {
-            at: Timestamp::now(),
-            uid: rustix::process::getuid().as_raw(),
-            session: None,
-        },
+    let by = Applied {
+        at: Timestamp::now(),
+        uid: rustix::process::getuid().as_raw(),
+        session: session::own(),
     };
-    let addresses = typed.place.addresses()?;
-    let inbound = typed.place.inbound.into();
-    rules::compile(&edition.rules, inbound, &addresses, edition.version, edition.applied.at)?;
-    let directory = &typed.paths.state;
-    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    let state = State::open(directory);
-    let socket_group = typed.socket_group.clone();
-    let outputs = typed.outputs.clone();
-    let place = Place { count_flows: !outputs.no_flows, ..typed.place.clone() };
-    state.keep_place(&Settled { place, socket_group, outputs })?;
-    state.keep_current(&edition)
+    let mut kept = Kept::open(&typed.paths.state)?;
+    let store = &mut kept.store;
+    let known = store.state().current.is_some() && store.state().place.is_some();
+    if typed.rules.named() || !known {
+        let rules = typed.rules.written()?;
+        let version = store.next_version();
+        let addresses = typed.place.addresses()?;
+        let inbound = typed.place.inbound.into();
+        rules::compile(&rules, inbound, &addresses, version, by.at)?;
+        store.set_place(Settled {
+            place: Place { count_flows: !typed.outputs.no_flows, ..typed.place.clone() },
+            socket_group: typed.socket_group.clone(),
+            read_group: typed.read_group.clone(),
+            outputs: typed.outputs.clone(),
+        })?;
+        store.commit(Edition { version, rules, applied: by.clone() })?;
+    }
+    if store.state().stance.as_ref().is_some_and(|taken| taken.stance == Stance::Open) {
+        store.set_stance(Taken { stance: Stance::Policy, by })?;
+    }
+    Ok(())
 }
 
 /// Starts the service where there is one for these paths; else a process of its own session, which is returned.

@@ -66,7 +66,7 @@ impl Bed {
     pub(crate) fn try_up(&self, arguments: &[&str]) -> Output {
         let mut command = fwnet(&["up"]);
         command.args(&self.arguments).args(self.paths()).args(arguments);
-        command.output().unwrap()
+        command.env("SSH_CONNECTION", "").output().unwrap()
     }
 
     /// The same, which must work.
@@ -75,11 +75,28 @@ impl Bed {
         fine(&self.try_up(arguments))
     }
 
-    /// A verb that talks to the agent.
+    /// `fwnet agent` in the foreground, which must end by itself.
+    #[track_caller]
+    pub(crate) fn agent(&self) -> Output {
+        fwnet(&["agent"]).args(self.paths()).output().unwrap()
+    }
+
+    /// A verb that talks to the agent, typed at the machine itself.
     #[track_caller]
     pub(crate) fn call(&self, verb: &[&str]) -> Output {
-        let socket = self.path("agent.sock");
-        fwnet(verb).arg("--socket").arg(socket).output().unwrap()
+        self.call_from("", verb)
+    }
+
+    /// The same, typed in an SSH session.
+    #[track_caller]
+    pub(crate) fn call_from(&self, session: &str, verb: &[&str]) -> Output {
+        let mut command = fwnet(verb);
+        match verb.first() {
+            // These do without an agent, too.
+            Some(&("down" | "panic" | "resume")) => command.args(self.paths()),
+            _ => command.arg("--socket").arg(self.path("agent.sock")),
+        };
+        command.env("SSH_CONNECTION", session).output().unwrap()
     }
 
     /// The same, which must work; what it printed.
@@ -152,9 +169,12 @@ fn running(state: &Path) -> Option<Pid> {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let _down = fwnet(&["down", "--socket"]).arg(self.path("agent.sock")).output();
+        let down = || fwnet(&["down"]).args(self.paths()).output();
+        let _down = down();
         if let Some(pid) = running(&self.path("state")) {
+            // It did not answer: what it leaves is taken off without it.
             let _killed = kill_process(pid, Signal::KILL);
+            let _down = down();
         }
         // What stays in the directory for temporary files does no harm.
         let _removed = fs::remove_dir_all(&self.directory);

@@ -1,40 +1,67 @@
 //! Up, status, down: an agent begins, tells, and leaves nothing behind.
 
 use rustix::process::Signal;
-use testbed::Host;
 
 use crate::{
     fixture::Bed,
-    shared::{EACCES, Echo, complaint, connect_errno, on},
+    shared::{EACCES, Echo, Held, complaint, connect_errno, host, on},
 };
 
 #[test]
 fn up_enforces_and_returns_and_down_takes_everything_off() {
-    let host = Host::new();
+    let host = host();
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     let denied = || on(&host, || connect_errno("127.0.0.2:20000")) == Some(EACCES);
-    let before = kernel::snapshot();
     let bed = Bed::new(&host);
     let shown = bed.up(&["--deny", "127.0.0.2"]);
     assert!(shown.contains("1 denied address and 0 denied ports (version 1)"), "{shown}");
     assert!(denied());
     let status = bed.status();
-    assert_eq!(status["policy"]["version"], 1);
+    assert_eq!((&status["policy"]["version"], &status["stance"]), (&1.into(), &"policy".into()));
     assert_eq!(status["pid"], bed.pid().as_raw_nonzero().get());
     let attached = status["attached"].as_array().unwrap();
     assert!(attached.iter().any(|one| one["hook"] == "cgroup/connect4"), "{status:#}");
+    let held = Held::by(bed.pid().as_raw_nonzero().get().cast_unsigned());
+    assert_eq!(held.links.len(), attached.len());
     let shown = bed.done(&["down"]);
-    assert!(shown.contains("removed cgroup/connect4 from cgroup "), "{shown}");
+    assert!(shown.ends_with("nothing of fwnet is left in the kernel\n"), "{shown}");
     assert!(!denied());
-    let ours = |links: &kernel::Snapshot| {
-        links.links.keys().filter(|id| !before.links.contains_key(id)).count()
-    };
-    assert!(attached.len() >= 6 && ours(&kernel::snapshot()) < attached.len());
+    assert_eq!(held.alive(), Held::default());
+    assert!(!bed.path("bpf").exists() || bed.path("bpf").read_dir().unwrap().next().is_none());
+}
+
+#[test]
+fn the_end_of_the_agent_changes_no_verdict_and_the_next_one_takes_over() {
+    let host = host();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let denied =
+        |address: &str| on(&host, || connect_errno(&format!("{address}:20000"))) == Some(EACCES);
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.2"]);
+    let held = Held::by(bed.pid().as_raw_nonzero().get().cast_unsigned());
+    for signal in [Signal::TERM, Signal::KILL] {
+        bed.signal(signal);
+        assert!(denied("127.0.0.2") && !denied("127.0.0.1"));
+        assert_eq!(held.alive().links, held.links);
+        // Without rules: those that are there.
+        let shown = bed.up(&[]);
+        assert!(shown.contains("1 denied address and 0 denied ports (version 1)"), "{shown}");
+        assert_eq!(Held::by(bed.pid().as_raw_nonzero().get().cast_unsigned()).links, held.links);
+    }
+    // And what a dead agent left is taken off without one.
+    bed.signal(Signal::KILL);
+    let shown = bed.done(&["down"]);
+    assert!(shown.ends_with("nothing of fwnet is left in the kernel\n"), "{shown}");
+    assert!(!denied("127.0.0.2"));
+    assert_eq!(held.alive(), Held::default());
+    // Which the next agent knows.
+    let agent = bed.agent();
+    assert!(agent.status.success() && complaint(&agent).contains("nothing is enforced since"));
 }
 
 #[test]
 fn without_an_agent_the_verbs_say_so_in_one_line() {
-    let host = Host::new();
+    let host = host();
     let bed = Bed::new(&host);
     let socket = bed.path("agent.sock");
     for verb in ["status", "down"] {
@@ -47,20 +74,14 @@ fn without_an_agent_the_verbs_say_so_in_one_line() {
 
 #[test]
 fn the_second_agent_names_the_first() {
-    let host = Host::new();
+    let host = host();
     let bed = Bed::new(&host);
     bed.up(&["--deny", "127.0.0.2"]);
     let pid = bed.pid().as_raw_nonzero();
     let again = bed.try_up(&["--deny", "127.0.0.3"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(complaint(&again).contains(&format!("process {pid}")), "{}", complaint(&again));
-    let arguments = ["agent", "--state"];
-    let second = crate::shared::fwnet(&arguments)
-        .arg(bed.path("state"))
-        .arg("--socket")
-        .arg(bed.path("other.sock"))
-        .output()
-        .unwrap();
+    let second = bed.agent();
     assert_eq!(second.status.code(), Some(1));
     let wanted =
         format!("fwnet: another agent (process {pid}) holds {}\n", bed.path("state").display());
@@ -70,7 +91,7 @@ fn the_second_agent_names_the_first() {
 
 #[test]
 fn rules_that_do_not_compile_start_nothing() {
-    let host = Host::new();
+    let host = host();
     let bed = Bed::new(&host);
     let policy = bed.file("p.fwnet", "deny any -> wbe : tcp/22\n");
     let output = bed.try_up(&["--policy", &policy]);
@@ -81,7 +102,7 @@ fn rules_that_do_not_compile_start_nothing() {
 
 #[test]
 fn a_signal_ends_the_agent() {
-    let host = Host::new();
+    let host = host();
     let bed = Bed::new(&host);
     bed.up(&["--deny", "127.0.0.2"]);
     bed.signal(Signal::TERM);

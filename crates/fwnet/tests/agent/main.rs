@@ -5,8 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails, its functions as well")]
 
+mod apply;
 mod fixture;
 mod life;
+mod lockdown;
 mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]

@@ -44,7 +44,7 @@ pub(crate) struct CountedRule {
 
 fn of(core: &mut Core) -> Vec<CountedRule> {
     let hits = core.force.firewall.hits();
-    let ready = &core.force.ready;
+    let ready = core.force.judging();
     let counted = core.seeing.rules(ready, &hits);
     counted
         .into_iter()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    agent::Core,
+    agent::{Core, counted, wall_of},
     api::{Api, Problem, Problems},
 };
 
@@ -20,14 +20,38 @@ pub(crate) struct Status {
     /// When the agent started.
     #[schema(value_type = String, format = DateTime)]
     pub(crate) started: Timestamp,
-    /// The policy in force.
-    pub(crate) policy: InForce,
+    /// What decides.
+    pub(crate) stance: Decides,
+    /// The policy in force; where it is on trial, that one.
+    pub(crate) policy: Option<InForce>,
+    /// Until when it must be confirmed, if it is on trial.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) confirm_until: Option<Timestamp>,
+    /// The version that follows if it is not, or to which a rollback goes.
+    pub(crate) previous: Option<u64>,
+    /// When a rule or an entry ends next.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) next_end: Option<Timestamp>,
     /// The programs in their places.
     pub(crate) attached: Vec<Attached>,
     /// What is not covered here.
     pub(crate) not_covered: Vec<String>,
     /// What whoever enforces this should know.
     pub(crate) notes: Vec<String>,
+    /// What is wrong with the state on disk.
+    pub(crate) state: Vec<String>,
+    /// Events that nobody was told of: too many at once, or nobody read them.
+    pub(crate) events_lost: u64,
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Decides {
+    /// The policy
+    Policy,
+    /// Nothing but the failsafe set
+    Lockdown,
 }
 
 /// One version of the rules.
@@ -44,6 +68,8 @@ pub(crate) struct InForce {
     pub(crate) applied: Timestamp,
     /// The user who had it applied.
     pub(crate) uid: u32,
+    /// The SSH session of that user, as sshd(8) spells `SSH_CONNECTION`.
+    pub(crate) session: Option<String>,
 }
 
 /// A program in its place.
@@ -56,31 +82,45 @@ pub(crate) struct Attached {
 }
 
 impl Status {
-    fn of(core: &mut Core) -> Self {
-        let edition = &core.edition;
-        let force = &core.force;
-        let attached = core.attached().into_iter();
+    /// Of the agent.
+    pub(crate) fn of(core: &Core) -> Self {
+        let now = core.now();
+        let standing = core.standing();
+        let firewall = &core.force.firewall;
+        let ready = &core.force.ready;
+        let trial = standing.running(counted(&now));
+        let lost = firewall.lost();
         Self {
             pid: std::process::id(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             started: core.started,
-            policy: InForce {
+            stance: if firewall.is_locked_down() { Decides::Lockdown } else { Decides::Policy },
+            policy: core.edition().map(|edition| InForce {
                 version: edition.version,
-                summary: force.ready.summary.clone(),
+                summary: ready.summary.clone(),
                 files: edition.names().into_iter().map(str::to_owned).collect(),
                 applied: edition.applied.at,
                 uid: edition.applied.uid,
-            },
-            attached: attached
-                .map(|(hook, target)| Attached { hook: hook.name.to_owned(), target })
+                session: edition.applied.session.clone(),
+            }),
+            confirm_until: trial.map(|trial| wall_of(trial.until_ns, &now)),
+            previous: if trial.is_some() { standing.current } else { standing.previous },
+            next_end: firewall.until().filter(|_| trial.is_none()).map(|end| wall_of(end, &now)),
+            attached: firewall
+                .attached()
+                .map(|(hook, target)| Attached {
+                    hook: hook.name.to_owned(),
+                    target: target.to_owned(),
+                })
                 .collect(),
-            not_covered: force
-                .firewall
+            not_covered: firewall
                 .open_hooks()
                 .iter()
                 .map(|(hook, error)| format!("{} ({error})", hook.without))
                 .collect(),
-            notes: force.ready.notes.clone(),
+            notes: ready.notes.clone(),
+            state: core.kept.store.health().sentences(),
+            events_lost: lost.limited + lost.overrun + lost.tamper,
         }
     }
 }

@@ -1,0 +1,86 @@
+//! From what is to be in force by number to images: now, and after each next end.
+
+use std::rc::Rc;
+
+use ::agent::{
+    edition::Edition,
+    lists::{Fronts, Moment, plan},
+    lockdown::lockdown,
+    machine::Law,
+};
+use anyhow::Context;
+
+use super::force::Stage;
+use crate::{
+    orders::{Ready, Reason},
+    place::Place,
+    rules,
+};
+
+/// Images that the kernel holds at once, beside the one that was in force before.
+const STAGES_MAX: usize = 3;
+/// While a policy is on trial, only its end and what follows it, which come into force in one store: an agent that dies
+/// cannot leave the trial without its end. Rules that end during the trial are ended by the agent.
+const TRIAL_STAGES: usize = 2;
+
+/// What images are made of.
+pub(crate) struct Making<'a> {
+    /// Where they are to be in force.
+    pub(crate) place: &'a Place,
+    /// What stands in front of the policy.
+    pub(crate) fronts: Fronts,
+    /// The edition of a number.
+    pub(crate) edition: &'a dyn Fn(u64) -> Option<&'a Edition>,
+}
+
+impl Making<'_> {
+    /// What is in force by `law`, and the image of lockdown.
+    ///
+    /// # Errors
+    /// Where the rules are no good, or do not fit.
+    pub(crate) fn stages(&self, law: Law, now: &Moment) -> anyhow::Result<(Vec<Stage>, Rc<Ready>)> {
+        let deadline = law.then.map(|(until, _)| until);
+        let most = if deadline.is_some() { TRIAL_STAGES } else { STAGES_MAX };
+        let stages = plan(now, most, deadline, |moment| {
+            let version = match law.then {
+                Some((until, then)) if moment.boottime_ns >= until => then,
+                Some(_) | None => law.now,
+            };
+            let ready = self.ready(version, moment)?;
+            let next = ready.next.map(|end| moment.boottime_of(end));
+            let next = next.into_iter().chain(self.fronts.at(moment).next_end()).min();
+            anyhow::Ok((Rc::new(ready), next))
+        })?;
+        // What is confirmed says who must never be locked out, not what is on trial.
+        let settled = stages.last().expect("a plan has a stage");
+        let lockdown = locked(&settled.what).context("compile the failsafe set for lockdown")?;
+        Ok((stages, Rc::new(lockdown)))
+    }
+
+    /// One edition as it is at a moment.
+    fn ready(&self, version: u64, moment: &Moment) -> anyhow::Result<Ready> {
+        let edition = (self.edition)(version)
+            .with_context(|| format!("version {version} of the policy is gone"))?;
+        let inbound = self.place.inbound.into();
+        let addresses = self.place.addresses()?;
+        rules::compile(&edition.rules, inbound, &addresses, version, moment.wall)?
+            .behind(self.fronts.at(moment), inbound)
+    }
+}
+
+/// What lockdown leaves of a policy.
+fn locked(ready: &Ready) -> anyhow::Result<Ready> {
+    let rules = lockdown(&ready.rules);
+    let known = |id: &str| ready.reasons.iter().find(|reason| reason.id == id).cloned();
+    let reason = |rule: &image::Rule| {
+        known(&rule.id).unwrap_or_else(|| Reason { id: rule.id.clone(), ..Reason::default() })
+    };
+    Ok(Ready {
+        image: image::compile(&rules)?,
+        reasons: rules.rules.iter().map(reason).collect(),
+        rules,
+        summary: "the failsafe set only".to_owned(),
+        notes: Vec::new(),
+        next: None,
+    })
+}

@@ -1,0 +1,157 @@
+//! Events, and the steps that the machine says follow.
+
+use ::agent::{
+    edition::{Applied, Edition},
+    machine::{Event, Law, Refusal, Step},
+    store::{Pending, Stance, Taken},
+};
+use anyhow::Context;
+
+use super::{
+    clock,
+    core::{Core, edition_of},
+    stages::Making,
+};
+
+/// Why something did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Undone {
+    /// It is against the rules.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It did not work; what could be put right was.
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
+impl Core {
+    /// Has `event` happen, which `by` asked for.
+    ///
+    /// # Errors
+    /// Where it is refused, or a step does not work.
+    pub(crate) fn happen(&mut self, event: &Event, by: &Applied) -> Result<(), Undone> {
+        let now = self.now();
+        let plan = self.standing().plan(event, clock::counted(&now))?;
+        for step in &plan.steps {
+            let Err(error) = self.take(step, by) else { continue };
+            for step in &plan.otherwise {
+                if let Err(error) = self.take(step, by) {
+                    eprintln!("fwnet: {error:#}");
+                    self.behind = true;
+                }
+            }
+            return Err(Undone::Failed(error));
+        }
+        Ok(())
+    }
+
+    /// Applies an edition, whose version becomes the next one.
+    ///
+    /// # Errors
+    /// As [`Core::happen`].
+    pub(crate) fn apply(&mut self, edition: Edition, event: &Event) -> Result<u64, Undone> {
+        let version = self.kept.store.next_version();
+        let by = edition.applied.clone();
+        self.proposed = Some(Edition { version, ..edition });
+        let done = self.happen(event, &by);
+        self.proposed = None;
+        done.map(|()| version)
+    }
+
+    /// Ends a trial, or goes back to the edition before the current one.
+    ///
+    /// # Errors
+    /// As [`Core::happen`].
+    pub(crate) fn roll_back(&mut self, by: Applied) -> Result<(), Undone> {
+        let state = self.kept.store.state();
+        match (&state.pending, &state.previous) {
+            (None, Some(previous)) => {
+                let again = Edition { applied: by, ..previous.clone() };
+                self.apply(again, &Event::Rollback).map(|_version| ())
+            }
+            _ => self.happen(&Event::Rollback, &by),
+        }
+    }
+
+    fn take(&mut self, step: &Step, by: &Applied) -> anyhow::Result<()> {
+        match step {
+            Step::Enforce(law) => self.enforce(*law).context("put the policy in force"),
+            Step::Obey => {
+                let now = self.now();
+                let law = self.standing().law(clock::counted(&now));
+                law.map_or(Ok(()), |law| self.enforce(law))
+            }
+            Step::Lockdown(on) => self.lock_down(*on),
+            Step::Propose(until_boottime_ns) => {
+                let edition = self.proposed.clone().context("no policy is proposed")?;
+                let (until_boottime_ns, boot) = (*until_boottime_ns, self.boot.clone());
+                let pending = Pending { edition, until_boottime_ns, boot };
+                self.kept.store.propose(pending).context("keep the policy on trial")
+            }
+            Step::Commit(_) => {
+                let edition = self.proposed.clone().context("no policy is proposed")?;
+                self.kept.store.commit(edition).context("keep the policy")
+            }
+            Step::Settle => self.kept.store.confirm().context("keep the policy"),
+            Step::Withdraw => {
+                self.kept.store.withdraw().context("forget the policy that was on trial")
+            }
+            Step::Stance(stance) => {
+                let taken = Taken { stance: *stance, by: by.clone() };
+                self.kept.store.set_stance(taken).context("keep the stance for the next boot")
+            }
+        }
+    }
+
+    /// Has the kernel enforce `law`, as it is now and will be at the next ends.
+    fn enforce(&mut self, law: Law) -> anyhow::Result<()> {
+        let now = self.now();
+        let fronts = self.kept.store.fronts()?;
+        let (state, proposed) = (self.kept.store.state(), self.proposed.as_ref());
+        let edition = |version| edition_of(state, proposed, version);
+        let making = Making { place: &self.settled.place, fronts, edition: &edition };
+        let (stages, lockdown) = making.stages(law, &now)?;
+        // Whatever the images before have to tell is told while their rules are known.
+        self.drain();
+        self.force.enforce(&stages, &lockdown, &mut self.seeing)?;
+        (self.made, self.behind) = (now, false);
+        Ok(())
+    }
+
+    /// Puts in force what the disk says, as it is now: after a rule ended, a list changed, or a clock was set.
+    ///
+    /// # Errors
+    /// What was in force stays, and it is tried again with the next look around.
+    pub(crate) fn follow_disk(&mut self) -> anyhow::Result<()> {
+        let done = self.take(&Step::Obey, &self.itself());
+        self.behind = done.is_err();
+        done
+    }
+
+    /// The same where nobody asked.
+    pub(super) fn obey(&mut self) {
+        let told = self.behind;
+        if let Err(error) = self.follow_disk()
+            && !told
+        {
+            eprintln!("fwnet: what is in force stays: {error:#}");
+        }
+    }
+
+    fn lock_down(&mut self, on: bool) -> anyhow::Result<()> {
+        if on {
+            return Ok(self.force.firewall.lock_down()?);
+        }
+        self.force.firewall.resume();
+        // The failsafe set may have changed meanwhile.
+        self.follow_disk()
+    }
+
+    /// Keeps a stance; a disk that does not take it is told, and holds nothing up.
+    pub(super) fn keep_stance(&mut self, stance: Stance, by: &Applied) {
+        let taken = Taken { stance, by: by.clone() };
+        if let Err(error) = self.kept.store.set_stance(taken) {
+            eprintln!("fwnet: the next boot will not know: {:#}", anyhow::Error::from(error));
+        }
+    }
+}

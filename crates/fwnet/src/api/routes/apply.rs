@@ -1,0 +1,187 @@
+//! `POST /v1/apply`: another policy, on trial or for good.
+
+use std::time::Duration;
+
+use agent::{
+    edition::{Applied, Edition, Text, Written},
+    machine::Event,
+};
+use axum::{
+    Json,
+    extract::{ConnectInfo, State},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    agent::{Core, Undone, Unsound, sound, wall_of},
+    api::{Api, Body, Peer, Problem, Problems},
+};
+
+/// A policy that is to be applied.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Apply {
+    /// The policies, checked together.
+    #[schema(min_items = 1, max_items = 1024)]
+    pub(crate) policies: Vec<File>,
+    /// The inventory, as TOML or JSON.
+    pub(crate) inventory: Option<File>,
+    /// Which host of the inventory this is.
+    pub(crate) host: Option<String>,
+    /// Seconds in which it must be confirmed; without it, it is applied for good.
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub(crate) confirm_s: Option<u32>,
+    /// Apply it even if it cuts the failsafe set or the session.
+    #[serde(default)]
+    pub(crate) force: bool,
+    /// Say what would happen, and change nothing.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// The SSH session that applies, as sshd(8) spells `SSH_CONNECTION`.
+    #[schema(max_length = 256)]
+    pub(crate) session: Option<String>,
+}
+
+/// A file as it is.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    /// What messages call it.
+    #[schema(min_length = 1, max_length = 4096)]
+    pub(crate) name: String,
+    /// Where it can be read again.
+    #[schema(max_length = 4096)]
+    pub(crate) path: Option<String>,
+    /// What it says.
+    pub(crate) text: String,
+}
+
+/// What an apply did, or would do.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Outcome {
+    /// The version of the policy.
+    pub(crate) version: u64,
+    /// Whether it is in force.
+    pub(crate) applied: bool,
+    /// Until when it must be confirmed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) confirm_until: Option<Timestamp>,
+    /// What it is, for people.
+    pub(crate) summary: String,
+    /// Tests that stand in it, which all pass.
+    pub(crate) tests: usize,
+    /// What it cuts of the failsafe set and the session.
+    pub(crate) cuts: Vec<String>,
+    /// What whoever enforces it should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Longest time to confirm: a week.
+const CONFIRM_MAX_S: u32 = 604_800;
+/// Longest name of a file, and of a session.
+const NAME_MAX: usize = 4_096;
+const SESSION_MAX: usize = 256;
+
+/// Put another policy in force
+#[utoipa::path(post, path = "/v1/apply", tag = "policy", request_body = Apply, responses((status = 200, body = Outcome), Problems))]
+pub(crate) async fn apply(
+    State(api): State<Api>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Body(apply): Body<Apply>,
+) -> Result<Json<Outcome>, Problem> {
+    fits(&apply)?;
+    let edition = edition(&apply, peer.uid);
+    // Checking reads nothing of the agent's, and may take a while.
+    let checking =
+        tokio::task::spawn_blocking(move || sound(&edition.rules).map(|tests| (edition, tests)));
+    let (edition, tests) = checking.await.map_err(|error| anyhow::Error::from(error))??;
+    api.core(move |core| outcome(core, &apply, edition, tests)).await?.map(Json)
+}
+
+fn fits(apply: &Apply) -> Result<(), Problem> {
+    if apply.policies.is_empty() {
+        return Err(Problem::unfit("there is no policy in it"));
+    }
+    if apply.confirm_s.is_some_and(|confirm| confirm == 0 || confirm > CONFIRM_MAX_S) {
+        return Err(Problem::unfit("the time to confirm is from one second to one week"));
+    }
+    let mut files = apply.policies.iter().chain(&apply.inventory);
+    if files.any(|file| file.name.is_empty() || file.name.chars().count() > NAME_MAX) {
+        return Err(Problem::unfit("a file has a name, of up to 4,096 characters"));
+    }
+    let mut files = apply.policies.iter().chain(&apply.inventory);
+    if files.any(|file| file.path.as_ref().is_some_and(|path| path.chars().count() > NAME_MAX)) {
+        return Err(Problem::unfit("a path has up to 4,096 characters"));
+    }
+    if apply.session.as_ref().is_some_and(|session| session.chars().count() > SESSION_MAX) {
+        return Err(Problem::unfit("a session has up to 256 characters"));
+    }
+    Ok(())
+}
+
+fn edition(apply: &Apply, uid: u32) -> Edition {
+    let text = |file: &File| Text {
+        name: file.name.clone(),
+        path: file.path.clone(),
+        text: file.text.clone(),
+    };
+    let rules = Written::Documents {
+        policies: apply.policies.iter().map(text).collect(),
+        inventory: apply.inventory.as_ref().map(text),
+        host: apply.host.clone(),
+    };
+    let applied = Applied { at: Timestamp::now(), uid, session: apply.session.clone() };
+    Edition { version: 0, rules, applied }
+}
+
+fn outcome(
+    core: &mut Core,
+    apply: &Apply,
+    edition: Edition,
+    tests: usize,
+) -> Result<Outcome, Problem> {
+    let draft = core.draft(&edition).map_err(|error| Problem::unfit(format!("{error:#}")))?;
+    let mut outcome = Outcome {
+        version: core.kept.store.next_version(),
+        applied: false,
+        confirm_until: None,
+        summary: draft.new.summary.clone(),
+        tests,
+        cuts: draft.cuts,
+        notes: draft.new.notes.clone(),
+    };
+    if apply.dry_run {
+        return Ok(outcome);
+    }
+    if !outcome.cuts.is_empty() && !apply.force {
+        let detail = outcome.cuts.iter().map(|cut| format!("{cut}\n")).collect::<String>();
+        return Err(Problem::conflict("the policy locks somebody out").detail(detail));
+    }
+    let confirm = apply.confirm_s.map(|seconds| Duration::from_secs(seconds.into()));
+    outcome.version = core.apply(edition, &Event::Apply { confirm })?;
+    outcome.applied = true;
+    let now = core.now();
+    outcome.confirm_until = core.standing().trial.map(|trial| wall_of(trial.until_ns, &now));
+    Ok(outcome)
+}
+
+impl From<Undone> for Problem {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Refused(refusal) => Self::conflict(refusal),
+            Undone::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<Unsound> for Problem {
+    fn from(unsound: Unsound) -> Self {
+        let problem = Self::unfit(&unsound);
+        match unsound {
+            Unsound::Errors { shown } | Unsound::Tests { shown, .. } => problem.detail(shown),
+            Unsound::File(_) => problem,
+        }
+    }
+}
