@@ -65,14 +65,14 @@ const STORE: &str = "flows.redb";
 /// Somebody who wants to know events as they come.
 struct Follower {
     sieve: Sieve,
-    events: mpsc::Sender<Arc<Seen>>,
+    events: mpsc::Sender<Told>,
     missed: Arc<AtomicU64>,
 }
 
 /// What a follower holds.
 pub(crate) struct Following {
     /// The events.
-    pub(crate) events: mpsc::Receiver<Arc<Seen>>,
+    pub(crate) events: mpsc::Receiver<Told>,
     /// How many there was no room for.
     pub(crate) missed: Arc<AtomicU64>,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Seeing {
     whose: Whose,
     recorder: Recorder,
     store: Option<Arc<Store>>,
-    recent: VecDeque<Arc<Seen>>,
+    recent: VecDeque<Told>,
     followers: Vec<Follower>,
     reasons: BTreeMap<(u64, u16), Arc<Reason>>,
     totals: Totals,
@@ -93,7 +93,6 @@ pub(crate) struct Seeing {
     /// Flows to ports where nobody listened.
     unanswered: u64,
     tampered: u64,
-    unfollowed: u64,
 }
 
 impl Seeing {
@@ -130,7 +129,6 @@ impl Seeing {
             kinds: 0,
             unanswered: 0,
             tampered: 0,
-            unfollowed: 0,
         })
     }
 
@@ -148,29 +146,28 @@ impl Seeing {
             version: ready.rules.version,
             host: Arc::clone(&self.host),
         });
+        // Allowed flows that are reported only because a follower asks for them are nobody else's.
+        let decision = seen.event.decision;
+        let for_all =
+            decision.denies() || decision.would.verdict == Verdict::Deny || !self.wants_allowed();
+        self.tell(&Told::Event(seen), for_all);
+    }
+
+    /// Tells followers and, if it is for all, whoever asks later and the outputs.
+    fn tell(&mut self, told: &Told, for_all: bool) {
         self.followers.retain(|follower| {
-            if follower.sieve.passes(&seen) && follower.events.try_send(Arc::clone(&seen)).is_err()
-            {
+            if follower.sieve.passes(told) && follower.events.try_send(told.clone()).is_err() {
                 follower.missed.fetch_add(1, Ordering::Relaxed);
             }
             !follower.events.is_closed()
         });
-        // Allowed flows that only a follower asked for are nobody else's.
-        let asked_for = seen.event.decision.denies()
-            || seen.event.decision.would.verdict == Verdict::Deny
-            || self.unfollowed_allowed();
-        if asked_for {
-            self.recorder.tell(Told::Event(Arc::clone(&seen)));
+        if for_all {
+            self.recorder.tell(told.clone());
             if self.recent.len() >= RECENT {
                 self.recent.pop_front();
             }
-            self.recent.push_back(seen);
+            self.recent.push_back(told.clone());
         }
-    }
-
-    /// Whether allowed flows are reported for another reason than a follower: a rule says `log`.
-    fn unfollowed_allowed(&self) -> bool {
-        !self.wants_allowed()
     }
 
     fn reason(&mut self, ready: &Ready, rule: RuleNumber) -> Arc<Reason> {
@@ -193,7 +190,7 @@ impl Seeing {
     ) {
         self.tampered = self.tampered.saturating_add(u64::from(tamper));
         let notice = Notice { time: Timestamp::now(), action, text, tamper, version };
-        self.recorder.tell(Told::Notice(Arc::new(notice)));
+        self.tell(&Told::Notice(Arc::new(notice)), true);
     }
 
     /// Whether a follower asks for allowed flows by name.
@@ -204,8 +201,8 @@ impl Seeing {
     }
 
     /// Events from `since` on that pass, the oldest first, as far back as is remembered.
-    pub(crate) fn recent(&self, since: Timestamp, sieve: &Sieve) -> Vec<Arc<Seen>> {
-        let wanted = |seen: &&Arc<Seen>| seen.time >= since && sieve.passes(seen);
+    pub(crate) fn recent(&self, since: Timestamp, sieve: &Sieve) -> Vec<Told> {
+        let wanted = |told: &&Told| told.time() >= since && sieve.passes(told);
         self.recent.iter().filter(wanted).cloned().collect()
     }
 
@@ -219,6 +216,11 @@ impl Seeing {
         let missed = Arc::new(AtomicU64::new(0));
         self.followers.push(Follower { sieve, events, missed: Arc::clone(&missed) });
         Some(Following { events: following, missed })
+    }
+
+    /// What this machine calls itself.
+    pub(crate) fn host(&self) -> Arc<str> {
+        Arc::clone(&self.host)
     }
 
     /// The store of flows, if there is one.

@@ -285,15 +285,12 @@ fn fill(object: &mut Value, more: Value) {
 
 /// The schema has no null: what is not known is not there.
 fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .filter(|(_, value)| !value.is_null())
-                .map(|(name, value)| (name, without_nulls(value)))
-                .filter(|(_, value)| value.as_object().is_none_or(|fields| !fields.is_empty()))
-                .collect::<Map<_, _>>(),
-        ),
-        other => other,
-    }
+    let Value::Object(fields) = value else { return value };
+    let known: Map<String, Value> = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name, without_nulls(value)))
+        .filter(|(_, value)| value.as_object().is_none_or(|fields| !fields.is_empty()))
+        .collect();
+    Value::Object(known)
 }

@@ -8,6 +8,7 @@ use verdict::{Direction, Verdict};
 use crate::{
     prefix::{BadPrefix, Prefix},
     report::Seen,
+    seeing::outputs::Told,
 };
 
 /// A verdict to look for.
@@ -84,8 +85,16 @@ impl Sieve {
         self.filter.verdict == Some(Wanted::Allowed)
     }
 
-    /// Whether an event goes through.
-    pub(crate) fn passes(&self, seen: &Seen) -> bool {
+    /// Whether it goes through. What happened to the policy or the programs has nothing to be filtered by, and goes
+    /// through where everything does.
+    pub(crate) fn passes(&self, told: &Told) -> bool {
+        match told {
+            Told::Event(seen) => self.passes_event(seen),
+            Told::Flows(..) | Told::Notice(_) => self.filter == Filter::default(),
+        }
+    }
+
+    fn passes_event(&self, seen: &Seen) -> bool {
         let Filter { verdict, process, peer: _, rule, direction } = &self.filter;
         let decision = seen.event.decision;
         let verdict_holds = verdict.is_none_or(|wanted| match wanted {

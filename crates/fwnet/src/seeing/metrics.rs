@@ -73,9 +73,10 @@ fn connections(registry: &mut Registry, ready: &Ready, counted: &[Counted]) {
     let (all, would) = (Counters::default(), Counters::default());
     for direction in [Direction::Out, Direction::In] {
         for verdict in [Verdict::Allow, Verdict::Deny] {
-            all.get_or_create(&labels(direction, past(verdict)));
+            all.get_or_create(&labels(direction, past(verdict))).inc_by(0);
         }
-        would.get_or_create(&vec![("direction", direction_word(direction).to_owned())]);
+        let label = vec![("direction", direction_word(direction).to_owned())];
+        would.get_or_create(&label).inc_by(0);
     }
     for one in counted {
         let Some(rule) = ready.rules.rules.get(one.number) else { continue };

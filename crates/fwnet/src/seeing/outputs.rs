@@ -9,6 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use ::agent::flows::Record;
 use clap::Args;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,6 +27,15 @@ pub(crate) enum Told {
 }
 
 impl Told {
+    /// When it was.
+    pub(crate) fn time(&self) -> Timestamp {
+        match self {
+            Self::Event(seen) => seen.time,
+            Self::Flows(record, _) => record.last,
+            Self::Notice(notice) => notice.time,
+        }
+    }
+
     /// As one object.
     pub(crate) fn object(&self, format: Format, host: &str) -> Value {
         match (self, format) {

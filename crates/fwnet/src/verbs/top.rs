@@ -93,11 +93,12 @@ fn pressed(event: &Event, model: &mut Model) -> ControlFlow<()> {
         return ControlFlow::Continue(());
     };
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
-    match key.code {
-        KeyCode::Char('q') | KeyCode::Esc => return ControlFlow::Break(()),
-        KeyCode::Char('c') if control => return ControlFlow::Break(()),
-        KeyCode::Char('p' | ' ') => model.paused = !model.paused,
-        _ => {}
+    let interrupted = control && key.code == KeyCode::Char('c');
+    if interrupted || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+        return ControlFlow::Break(());
+    }
+    if matches!(key.code, KeyCode::Char('p' | ' ')) {
+        model.paused = !model.paused;
     }
     ControlFlow::Continue(())
 }

@@ -21,10 +21,11 @@ use utoipa::ToSchema;
 
 use crate::{
     api::{Api, Asked, Problem, Problems},
-    report::{Format, Seen},
+    report::Format,
     seeing::{
         Following,
         filter::{Filter, Wanted, Way},
+        outputs::Told,
     },
 };
 
@@ -116,13 +117,13 @@ pub(crate) async fn events(
     let Query { since, follow, format, verdict, process, peer, rule, direction } = query;
     let sieve = Filter { verdict, process, peer, rule, direction };
     let sieve = sieve.sieve().map_err(Problem::unfit)?;
-    let (before, following) = api
+    let (host, before, following) = api
         .core(move |core| {
             // What comes after this and what was before meet without a gap: the core does both at once.
             let following = follow.then(|| core.seeing.follow(sieve.clone()));
             let before = since.map(|since| core.seeing.recent(since, &sieve)).unwrap_or_default();
             core.report_what_is_wanted();
-            (before, following)
+            (core.seeing.host(), before, following)
         })
         .await?;
     let following = match following {
@@ -134,7 +135,7 @@ pub(crate) async fn events(
         None => None,
     };
     let (sender, body) = Channel::<Bytes>::new(ON_THE_WAY);
-    tokio::spawn(send(sender, before, following, format.into()));
+    tokio::spawn(send(sender, before, following, format.into(), host));
     Ok(lines(Body::new(body)))
 }
 
@@ -146,20 +147,21 @@ pub(super) fn lines(body: Body) -> Response {
 /// Until everything is told or nobody listens any more.
 async fn send(
     mut sender: Sender<Bytes>,
-    before: Vec<Arc<Seen>>,
+    before: Vec<Told>,
     following: Option<Following>,
     format: Format,
+    host: Arc<str>,
 ) {
-    let line = |seen: &Seen| Bytes::from(format!("{}\n", format.event(seen)));
-    for seen in before {
-        if sender.send_data(line(&seen)).await.is_err() {
+    let line = |told: &Told| Bytes::from(format!("{}\n", told.object(format, &host)));
+    for told in before {
+        if sender.send_data(line(&told)).await.is_err() {
             return;
         }
     }
     let Some(Following { mut events, missed }) = following else { return };
     loop {
         let next = match timeout(SIGN_OF_LIFE, events.recv()).await {
-            Ok(Some(seen)) => line(&seen),
+            Ok(Some(told)) => line(&told),
             Ok(None) => return,
             Err(_elapsed) => Bytes::from_static(b"\n"),
         };

@@ -203,12 +203,12 @@ fn record(object: &Value) -> Value {
 
 /// A `KeyValue`: 64-bit numbers are strings in JSON (protobuf's mapping).
 fn attribute(name: &str, value: &Value) -> Value {
-    let value = match value {
-        Value::Number(number) => json!({ "intValue": number.to_string() }),
-        Value::String(text) => json!({ "stringValue": text }),
-        other => json!({ "stringValue": other.to_string() }),
+    let (kind, text) = match value.as_str() {
+        Some(text) => ("stringValue", text.to_owned()),
+        None if value.is_number() => ("intValue", value.to_string()),
+        None => ("stringValue", value.to_string()),
     };
-    json!({ "key": name, "value": value })
+    json!({ "key": name, "value": { kind: text } })
 }
 
 #[cfg(test)]
