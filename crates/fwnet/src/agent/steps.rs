@@ -33,7 +33,10 @@ impl Core {
         let now = self.now();
         let plan = self.standing().plan(event, clock::counted(&now))?;
         for step in &plan.steps {
-            let Err(error) = self.take(step, by) else { continue };
+            let Err(error) = self.take(step, by) else {
+                self.tell_of(step, by);
+                continue;
+            };
             for step in &plan.otherwise {
                 if let Err(error) = self.take(step, by) {
                     eprintln!("fwnet: {error:#}");
@@ -71,6 +74,34 @@ impl Core {
             }
             _ => self.happen(&Event::Rollback, &by),
         }
+    }
+
+    /// Tells whoever watches that a step was taken which changes what is in force.
+    fn tell_of(&mut self, step: &Step, by: &Applied) {
+        let state = self.kept.store.state();
+        let current = state.current.as_ref().map_or(0, |edition| edition.version);
+        let pending = state.pending.as_ref().map_or(current, |pending| pending.edition.version);
+        let uid = by.uid;
+        let (action, version, what) = match step {
+            Step::Propose(_) => {
+                ("policy-on-trial", pending, format!("version {pending} is on trial"))
+            }
+            Step::Commit(_) => {
+                ("policy-applied", current, format!("version {current} is in force"))
+            }
+            Step::Settle => {
+                ("policy-confirmed", current, format!("version {current} stays in force"))
+            }
+            Step::Withdraw => {
+                ("policy-rolled-back", current, format!("version {current} is in force again"))
+            }
+            Step::Lockdown(true) => {
+                ("lockdown", current, "only the failsafe set is allowed".into())
+            }
+            Step::Lockdown(false) => ("resumed", current, format!("version {current} is in force")),
+            Step::Enforce(_) | Step::Obey | Step::Stance(_) => return,
+        };
+        self.seeing.notice(action, format!("{what} (by user {uid})"), false, version);
     }
 
     fn take(&mut self, step: &Step, by: &Applied) -> anyhow::Result<()> {

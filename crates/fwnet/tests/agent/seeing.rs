@@ -235,3 +235,21 @@ fn events_go_to_a_file_and_to_the_journal() {
     assert_eq!(at(&written[0], "/class_uid"), 4001);
     assert_eq!(at(&written[0], "/dst_endpoint/ip"), "127.0.0.2");
 }
+
+#[test]
+fn what_happens_to_the_policy_is_an_event_too() {
+    let host = host();
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.2"]);
+    let policy = bed.file("p.fwnet", "deny any -> 127.0.0.3\n");
+    bed.done(&["apply", &policy, "--yes"]);
+    let told = json_lines(&bed.done(&["events", "-o", "json"]));
+    let actions: Vec<&str> =
+        told.iter().filter_map(|event| at(event, "/event/action").as_str()).collect();
+    assert!(actions.contains(&"policy-applied"), "{told:#?}");
+    let applied = told.iter().find(|event| at(event, "/event/action") == "policy-applied").unwrap();
+    assert_eq!(at(applied, "/message"), "version 2 is in force (by user 0)");
+    assert_eq!(at(applied, "/event/category/0"), "configuration");
+    let denied = json_lines(&bed.done(&["events", "-o", "json", "--verdict", "denied"]));
+    assert!(denied.is_empty(), "a filter is about flows: {denied:#?}");
+}
