@@ -1,6 +1,7 @@
 //! `fwnet down`: everything is taken off, by the agent or without one, and what the kernel then has is the proof.
 
 use std::{
+    fs,
     process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,7 +15,6 @@ use anyhow::{Context, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kernel::{pinned, require_privilege};
-use rustix::process::{Pid, test_kill_process};
 use serde_json::json;
 
 use super::up::UNIT;
@@ -94,9 +94,12 @@ fn wait_for_end(pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the process runs: one that ended and that its parent does not care about (state Z, proc(5)) does not.
 fn runs(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses and may have any in it.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// systemd is to know that the end of the agent was wanted. Without it there is nothing to stop.

@@ -56,6 +56,8 @@ until_links 1 "after the storm"
 code=0; timeout 5 bash -c ': < /dev/tcp/127.0.0.9/9' 2>$place/said || code=$?
 grep -q "Permission denied" $place/said || fail "a denied address: $code $(cat $place/said)"
 verb status -o json
+trap - EXIT
+verb down
 "#;
 
 /// Runs the script in a cgroup of its own, as the first process of a new pid, network, mount and cgroup namespace.
@@ -76,7 +78,11 @@ fn ten_thousand_namespaces_that_come_and_go_leave_nothing_behind() {
     let output = sandboxed(10_000);
     assert!(output.status.success(), "{}\n{}", text(&output), complaint(&output));
     let printed = text(&output);
-    let status = printed.lines().find(|line| line.starts_with('{')).unwrap_or_default();
-    let status: serde_json::Value = serde_json::from_str(status).unwrap();
+    let status = printed.find("{\n").map_or("", |start| &printed[start..]);
+    let status: serde_json::Value = serde_json::Deserializer::from_str(status)
+        .into_iter()
+        .next()
+        .expect("a status as JSON")
+        .unwrap();
     assert_eq!(status["policy"]["version"], 1, "{status}");
 }

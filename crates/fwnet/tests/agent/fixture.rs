@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
-use testbed::{Host, wait_until};
+use testbed::{Host, Namespace, wait_until};
 
 use crate::shared::{DEADLINE, complaint, fwnet, text};
 
@@ -25,16 +25,17 @@ pub(crate) struct Bed {
 impl Bed {
     /// For an agent that judges `host`. Nothing runs yet.
     pub(crate) fn new(host: &Host) -> Self {
+        Self::judging(host.cgroup.path(), &host.namespace)
+    }
+
+    /// For an agent that judges a cgroup and a namespace.
+    pub(crate) fn judging(cgroup: &Path, namespace: &Namespace) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = env::temp_dir().join(format!("fwnet-agent-{}-{count}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let arguments = [
-            "--cgroup",
-            host.cgroup.path().to_str().unwrap(),
-            "--netns",
-            host.namespace.path().to_str().unwrap(),
-        ];
+        let arguments =
+            ["--cgroup", cgroup.to_str().unwrap(), "--netns", namespace.path().to_str().unwrap()];
         Self { directory, arguments: arguments.map(str::to_owned).to_vec() }
     }
 
@@ -49,7 +50,7 @@ impl Bed {
         path.to_str().unwrap().to_owned()
     }
 
-    fn paths(&self) -> [String; 6] {
+    pub(crate) fn paths(&self) -> [String; 6] {
         let of = |name: &str| self.path(name).to_str().unwrap().to_owned();
         [
             "--state".into(),

@@ -6,9 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails, its functions as well")]
 
 mod apply;
+mod everywhere;
 mod fixture;
 mod life;
 mod lockdown;
+mod persistence;
 mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
