@@ -16,7 +16,7 @@ pub use end::{End, Moment};
 pub use entry::{ENTRIES_MAX, Entries, Entry, TooMany};
 pub use front::{Front, FrontRule, Fronts};
 pub use list::{BadName, Feed, List, ListName};
-pub use plain::{BadLine, BadList, LINES_MAX, LineFault, Plain};
+pub use plain::{BadLine, BadList, LINES_MAX, LineFault, Plain, where_wrong};
 pub use plan::{Planned, plan};
 pub use ranges::Ranges;
 pub use target::{BadTarget, Target, Transport};

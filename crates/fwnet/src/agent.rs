@@ -11,6 +11,7 @@ mod draft;
 mod force;
 mod guard;
 pub(crate) mod kept;
+mod lists;
 mod lock;
 pub(crate) mod paths;
 mod reload;
@@ -25,12 +26,13 @@ use kernel::require_privilege;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
-use self::{bell::Asked, kept::Kept, paths::Paths};
+use self::{bell::Asked, kept::Kept, lists::Feeds, paths::Paths};
 pub(crate) use self::{
     bell::{Asking, Gone},
     clock::{counted, wall_of},
     core::{Core, Ending},
     draft::{Unsound, sound},
+    lists::feed,
     steps::Undone,
 };
 use crate::{
@@ -63,6 +65,7 @@ pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
     let listener = api::listen(&paths.socket, gate)?;
     let mut core = Core::begin(paths, kept, seeing)?;
     let (asking, asked) = bell::pair()?;
+    core.feeds = Feeds::new(asking.clone());
     let serving = api::serve(listener, gate, asking)?;
     core.announce();
     tell(&[NotifyState::Ready]);

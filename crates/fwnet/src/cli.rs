@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, apply, check, completions, confirm, connections, convert, diff, doctor, down, events,
-    explain, fmt, import, learn, lint, manual, matrix, panic, replay, rules, run, status, test,
-    top, up, watch, who_can_reach,
+    agent, apply, check, completions, confirm, connections, convert, deny, diff, doctor, down,
+    events, explain, fmt, import, learn, lint, list, manual, matrix, panic, replay, rules, run,
+    status, test, top, up, watch, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -39,6 +39,10 @@ pub(crate) enum Verb {
     Resume(panic::Typed),
     /// Say what the agent enforces, and where
     Status(status::Typed),
+    /// Deny addresses and ports from now on, for a time or until they are removed
+    Deny(deny::Typed),
+    /// Deny whole lists of addresses, which may follow a file
+    List(list::Typed),
     /// Be the agent (what `fwnet up` and the service start)
     Agent(agent::Typed),
     /// List every socket with its process, unit and container, and say which a policy would deny

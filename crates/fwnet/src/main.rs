@@ -9,6 +9,7 @@ mod api;
 mod cli;
 mod connections;
 mod documents;
+mod duration;
 mod enforce;
 mod groups;
 mod legacy;

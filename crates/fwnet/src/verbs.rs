@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod confirm;
 pub(crate) mod connections;
 pub(crate) mod convert;
+pub(crate) mod deny;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod down;
@@ -16,6 +17,7 @@ pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod learn;
 pub(crate) mod lint;
+pub(crate) mod list;
 pub(crate) mod manual;
 pub(crate) mod matrix;
 pub(crate) mod panic;
@@ -45,6 +47,8 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Panic(typed) => panic::panic(&typed),
         Verb::Resume(typed) => panic::resume(&typed),
         Verb::Status(typed) => status::run(&typed),
+        Verb::Deny(typed) => deny::run(typed),
+        Verb::List(typed) => list::run(typed),
         Verb::Agent(typed) => agent::run(typed),
         Verb::Connections(typed) => Ok(connections::run(&typed)),
         Verb::Top(typed) => top::run(&typed),

@@ -45,7 +45,7 @@ pub enum LineFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadList {
     /// Lines that are wrong.
-    #[error("{count} lines are wrong, the first is line {}: {}", .first.line, .first.fault)]
+    #[error("{}: {}", where_wrong(*.count, .first.line), .first.fault)]
     Lines {
         /// The first one.
         first: BadLine,
@@ -60,6 +60,14 @@ pub enum BadList {
     /// There is too much in it.
     #[error("it has more than {LINES_MAX} addresses and prefixes")]
     TooLong,
+}
+
+/// Which lines are wrong, without what is in them.
+pub fn where_wrong(count: u64, first: u64) -> String {
+    match count {
+        1 => format!("line {first} is wrong"),
+        more => format!("{more} lines are wrong, the first is line {first}"),
+    }
 }
 
 impl Plain {
@@ -163,7 +171,7 @@ mod tests {
         assert_eq!((more.len(), count), (FAULTS_MAX - 1, 1000));
         assert_eq!(
             Plain::parse(b"\xff\n", |_| ()).unwrap_err().to_string(),
-            "1 lines are wrong, the first is line 1: it is not UTF-8"
+            "line 1 is wrong: it is not UTF-8"
         );
     }
 

@@ -54,14 +54,22 @@ impl Asking {
         work: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, Gone> {
         let (answer, answered) = oneshot::channel();
-        let request: Request = Box::new(move |core| {
+        self.tell(move |core| {
             // Whoever asked may have gone meanwhile: the work is done all the same.
             let _heard = answer.send(work(core));
-        });
-        self.requests.send(request).map_err(|_ended| Gone)?;
+        })?;
+        answered.await.map_err(|_dropped| Gone)
+    }
+
+    /// Has the core do `work`, and does not wait.
+    ///
+    /// # Errors
+    /// [`Gone`] where it will not be done.
+    pub(crate) fn tell(&self, work: impl FnOnce(&mut Core) + Send + 'static) -> Result<(), Gone> {
+        self.requests.send(Box::new(work)).map_err(|_ended| Gone)?;
         // A full counter wakes the core just as well.
         let _rung = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
-        answered.await.map_err(|_dropped| Gone)
+        Ok(())
     }
 }
 

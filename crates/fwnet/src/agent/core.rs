@@ -17,6 +17,7 @@ use super::{
     clock,
     force::Force,
     kept::{Kept, Settled},
+    lists::Feeds,
     paths::Paths,
     stages::Making,
 };
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     pub(super) made: Moment,
     /// Something could not be put in force as the disk says: it is tried again.
     pub(super) behind: bool,
+    /// The files that lists follow.
+    pub(super) feeds: Feeds,
     followed: Instant,
 }
 
@@ -100,8 +103,10 @@ impl Core {
             boot,
             made: now,
             behind: false,
+            feeds: Feeds::default(),
             followed: Instant::now(),
         };
+        core.settle_lists();
         core.happen_by_itself(&Event::Started);
         Ok(core)
     }
@@ -163,7 +168,8 @@ impl Core {
             self.force.join_new();
             self.followed = Instant::now();
         }
-        let ended = self.force.advance(&mut self.seeing);
+        let mut ended = self.force.advance(&mut self.seeing);
+        ended |= self.look_after_lists();
         self.happen_by_itself(&Event::Tick);
         if ended || self.behind || self.clock_was_set() {
             self.obey();

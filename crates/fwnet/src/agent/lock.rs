@@ -3,7 +3,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Seek, Write},
+    io::{ErrorKind, Read, Seek, Write},
     path::Path,
 };
 
@@ -29,13 +29,16 @@ impl Lock {
     /// Where another process has it, by its id; or where the directory cannot be written.
     pub(crate) fn take(state: &Path) -> anyhow::Result<Self> {
         let path = state.join(NAME);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(|| path.display().to_string())?;
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = match opened {
+            // What can be read only can be locked as well, and enforced.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                File::open(&path).or_else(|_absent| File::open(state))
+            }
+            opened => opened,
+        }
+        .with_context(|| path.display().to_string())?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -46,9 +49,11 @@ impl Lock {
             }
             Err(errno) => return Err(errno).with_context(|| format!("lock {}", path.display())),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
+        // The lock is what counts; on a full disk nobody is named.
+        let _named = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

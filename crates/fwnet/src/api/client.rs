@@ -22,6 +22,10 @@ use tokio::{net::UnixStream, time::timeout};
 use super::problem::Wrong;
 use crate::agent::paths::SOCKET;
 
+/// The media types of bodies.
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+
 /// Which agent a verb talks to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Reached {
@@ -118,6 +122,18 @@ impl Client {
         self.call(Method::POST, path, Some(body))
     }
 
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: Vec<u8>,
+    ) -> Result<T, CallError> {
+        self.answered(Method::PUT, path, Some((TEXT, text)))
+    }
+
     /// Any method, with a body or without.
     ///
     /// # Errors
@@ -129,6 +145,15 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
         let body = body.map(serde_json::to_vec).transpose()?;
+        self.answered(method, path, body.map(|body| (JSON, body)))
+    }
+
+    fn answered<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<T, CallError> {
         let answer = self.runtime.block_on(async {
             let asked = async {
                 let response = self.send(method, path, body).await?;
@@ -173,7 +198,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<(&str, Vec<u8>)>,
     ) -> Result<Response<Incoming>, CallError> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
@@ -186,12 +211,11 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "agent");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = &body {
+            request = request.header(header::CONTENT_TYPE, *kind);
         }
-        let request = request
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .expect("paths of verbs are valid");
+        let body = body.map(|(_, body)| body).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).expect("paths of verbs are valid");
         let response = sender.send_request(request).await?;
         if response.status().is_success() {
             return Ok(response);

@@ -51,6 +51,12 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.wrong.error)
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (self.status, Json(self.wrong)).into_response()

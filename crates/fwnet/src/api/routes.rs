@@ -1,8 +1,10 @@
 //! Every path of the API, one file for each subject.
 
 pub(crate) mod apply;
+pub(crate) mod deny;
 pub(crate) mod events;
 pub(crate) mod flows;
+pub(crate) mod lists;
 pub(crate) mod metrics;
 pub(crate) mod rules;
 pub(crate) mod stance;
@@ -27,4 +29,7 @@ pub(crate) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(stance::panic))
         .routes(routes!(stance::resume))
         .routes(routes!(stance::down))
+        .routes(routes!(deny::list, deny::add, deny::remove))
+        .routes(routes!(lists::list))
+        .routes(routes!(lists::import, lists::remove))
 }

@@ -1,11 +1,13 @@
 //! An agent on a host of the test's own, and what becomes of it.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, OpenOptions},
+    io::Write as _,
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -145,9 +147,32 @@ impl Bed {
         wait_until(DEADLINE, "the end of the agent", || running(&self.path("state")).is_none());
     }
 
-    /// What the agent printed.
+    /// Starts another agent after the end of one, and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start_again(&self) {
+        let log = self.path("again.log");
+        let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = fwnet(&["agent"]);
+        command.args(self.paths()).arg("--detached").stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        wait_until(DEADLINE, "an answer", || self.call(&["status"]).status.success());
+    }
+
+    /// What the agents printed.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("state/agent.log")).unwrap_or_default()
+        let logs = ["state/agent.log", "again.log"].map(|name| self.path(name));
+        logs.map(|log| fs::read_to_string(log).unwrap_or_default()).concat()
+    }
+
+    /// A verb that talks to the agent, with something on its standard input.
+    #[track_caller]
+    pub(crate) fn call_piped(&self, verb: &[&str], input: &str) -> Output {
+        let mut command = fwnet(verb);
+        command.arg("--socket").arg(self.path("agent.sock")).env("SSH_CONNECTION", "");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = command.spawn().unwrap();
+        running.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        running.wait_with_output().unwrap()
     }
 }
 

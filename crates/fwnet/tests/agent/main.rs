@@ -9,10 +9,12 @@ mod apply;
 mod everywhere;
 mod fixture;
 mod life;
+mod lists;
 mod lockdown;
 mod persistence;
 mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
 mod shared;
+mod state;
 mod storm;
