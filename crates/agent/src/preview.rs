@@ -1,12 +1,16 @@
 //! Who would newly be denied if one image replaced another: live sockets and recorded flows, grouped by what a person
 //! would ask about them. Pure.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
+use policy::syntax::Answer;
 use serde::Serialize;
-use verdict::{Address, Direction, Line, Protocol, RuleNumber};
+use verdict::{Address, Direction, Flow, Line, Protocol, RuleNumber};
 
-use crate::connections::{Case, Connections, Judged, Scope};
+use crate::{
+    connections::{Case, Connections, Judged, Scope},
+    flows::{Named, Record},
+};
 
 /// Rows of one preview; what is beyond them is counted.
 pub const ROWS_MAX: usize = 1_000;
@@ -51,8 +55,8 @@ pub struct Row {
     pub protocol: Protocol,
     /// The server's port; 0 where the protocol has none.
     pub port: u16,
-    /// The rule that would deny it, in the new image.
-    pub rule: RuleNumber,
+    /// Id of the rule that would deny it.
+    pub rule: String,
     /// How often.
     pub times: Times,
 }
@@ -70,47 +74,87 @@ pub struct Preview {
     pub seen: Times,
 }
 
-/// Compares what `old` and `new` say of everything that was seen; without an old image everything was allowed.
+/// What is alike.
+type Key = (String, Direction, Option<Address>, Protocol, u16, String);
+
+/// Compares what `old` and `new` say of everything that was seen; without an old image everything was allowed. `name`
+/// gives the ids of the new image's rules.
 pub fn preview(
     old: Option<&[Line]>,
     new: &[Line],
+    name: &dyn Fn(RuleNumber) -> String,
     seen: impl IntoIterator<Item = Seen>,
 ) -> Preview {
-    type Key = (String, Direction, Option<Address>, Protocol, u16, RuleNumber);
     let mut rows: BTreeMap<Key, Times> = BTreeMap::new();
     let mut preview = Preview::default();
     for Seen { process, case, times } in seen {
         preview.seen.add(times);
         let Some(Judged { direction, judgement }) = case.turned(old, new) else { continue };
         preview.denied.add(times);
-        let flow = case.flow();
-        let flow = verdict::Flow { direction, ..*flow };
+        let flow = Flow { direction, ..*case.flow() };
         let peer = match case {
             Case::Made(_) | Case::Either(..) => Some(flow.remote.address),
             Case::Claim(_) => None,
         };
-        let key = (process, direction, peer, flow.protocol, flow.service_port(), judgement.rule);
+        let rule = name(judgement.rule);
+        let key = (process, direction, peer, flow.protocol, flow.service_port(), rule);
         rows.entry(key).or_default().add(times);
     }
-    preview.rows = rows
-        .into_iter()
-        .map(|((process, direction, peer, protocol, port, rule), times)| Row {
-            process,
-            direction,
-            peer,
-            protocol,
-            port,
-            rule,
-            times,
-        })
-        .collect();
-    // Stable, so rows that are equally frequent stay in the order of their keys.
+    preview.put(rows);
     preview
-        .rows
-        .sort_by_key(|row| std::cmp::Reverse(row.times.live.saturating_add(row.times.recorded)));
-    preview.left_out = preview.rows.len().saturating_sub(ROWS_MAX);
-    preview.rows.truncate(ROWS_MAX);
-    preview
+}
+
+impl Preview {
+    /// Both together. Rows that either has left out stay left out.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let mut rows: BTreeMap<Key, Times> = BTreeMap::new();
+        let mut both = Self { left_out: self.left_out + other.left_out, ..Self::default() };
+        for Self { rows: own, left_out: _, denied, seen } in [self, other] {
+            both.denied.add(denied);
+            both.seen.add(seen);
+            for Row { process, direction, peer, protocol, port, rule, times } in own {
+                rows.entry((process, direction, peer, protocol, port, rule))
+                    .or_default()
+                    .add(times);
+            }
+        }
+        both.put(rows);
+        both
+    }
+
+    fn put(&mut self, rows: BTreeMap<Key, Times>) {
+        self.rows = rows
+            .into_iter()
+            .map(|((process, direction, peer, protocol, port, rule), times)| Row {
+                process,
+                direction,
+                peer,
+                protocol,
+                port,
+                rule,
+                times,
+            })
+            .collect();
+        // Stable, so rows that are equally frequent stay in the order of their keys.
+        self.rows.sort_by_key(|row| Reverse(row.times.live.saturating_add(row.times.recorded)));
+        self.left_out += self.rows.len().saturating_sub(ROWS_MAX);
+        self.rows.truncate(ROWS_MAX);
+    }
+}
+
+/// Recorded flows that were allowed, as a preview takes them. The image must be compiled with [`Named`] identities of the
+/// same records: they are kept by names, not by the kernel's numbers.
+pub fn recorded(records: &[Record]) -> impl Iterator<Item = Seen> + '_ {
+    let allowed = records.iter().filter(|record| record.kind.verdict == Answer::Allow);
+    allowed.map(|record| {
+        let process = &record.kind.process;
+        Seen {
+            process: process.exe.clone().unwrap_or_else(|| record.name.clone()),
+            case: Case::Made(record.kind.flow(Named::subject(process))),
+            times: Times { live: 0, recorded: record.count },
+        }
+    })
 }
 
 impl Connections {

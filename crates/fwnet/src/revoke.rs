@@ -10,14 +10,15 @@ use std::{
 };
 
 use agent::{
-    connections::{Connection, Scope},
+    connections::{Connection, Scope, Stage},
     revoke::{Existing, Revoked, Swap},
 };
 use image::Image;
-use jiff::Timestamp;
-use kernel::{Netns, Sockets};
+use kernel::{Door, Event, Netns, Sockets, boottime};
 use verdict::{
-    Direction, Endpoint, Line, Protocol, RuleNumber, image_flags,
+    Decision, Endpoint, Judgement, Line, RuleNumber, Verdict,
+    abi::Owner,
+    image_flags,
     layout::{FLAG_SUBJECTS, RULE_REVOKE},
 };
 
@@ -63,30 +64,12 @@ impl Judged {
 /// A connection that was ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// When.
-    pub(crate) at: Timestamp,
-    /// What it was.
-    pub(crate) protocol: Protocol,
-    /// The direction in which it was denied.
-    pub(crate) direction: Direction,
+    /// What is told of it: both ends, the oldest process that held it, and the rule of the new image that denies it.
+    pub(crate) event: Event,
     /// Whether nobody was at the other end: it listened.
     pub(crate) listened: bool,
-    /// This host's end.
-    pub(crate) local: Endpoint,
-    /// The peer's end.
-    pub(crate) remote: Endpoint,
-    /// The rule that denies it.
-    pub(crate) rule: RuleNumber,
-    /// Its user.
-    pub(crate) uid: u32,
-    /// The oldest process that held it, by id and name, and its executable.
-    pub(crate) process: Option<(u32, String, Option<String>)>,
-    /// Path of its cgroup.
-    pub(crate) cgroup: Option<String>,
-    /// Name and inode of its network namespace.
-    pub(crate) namespace: (String, u64),
-    /// The kernel's cookie for it.
-    pub(crate) cookie: u64,
+    /// Name of its network namespace.
+    pub(crate) namespace: String,
 }
 
 /// What a sweep did.
@@ -171,7 +154,7 @@ impl Sweep {
             };
             ended.extend(destroy(namespace, &revoked, &look, &by_cookie, failed));
         }
-        ended.iter().filter_map(|revoked| told(&look, *revoked)).collect()
+        ended.iter().filter_map(|revoked| told(&look, namespaces, *revoked)).collect()
     }
 }
 
@@ -213,27 +196,46 @@ fn destroy(
 }
 
 /// What is told of one that was ended.
-fn told(look: &Look, revoked: Revoked) -> Option<Ended> {
+fn told(look: &Look, namespaces: &[Netns], revoked: Revoked) -> Option<Ended> {
     let connections = &look.connections;
     let connection = connections.list.get(revoked.connection)?;
     let socket = connection.socket;
-    let process = connections.process(connection);
-    Some(Ended {
-        at: Timestamp::now(),
-        protocol: socket.protocol,
+    let namespace = connections.namespace(connection)?;
+    let cookie = namespaces.iter().find(|known| known.inode() == namespace.inode);
+    let owner = connections.process(connection).map(|process| Owner {
+        cgroup: socket.cgroup,
+        exe: process.exe_id,
+        pid: process.pid,
+        tid: process.pid,
+        uid: socket.uid,
+        gid: process.gid,
+        comm: comm(&process.name),
+    });
+    let denied = Judgement { verdict: Verdict::Deny, rule: revoked.rule };
+    let event = Event {
+        time_ns: boottime(),
+        socket: socket.cookie,
+        netns: cookie.map_or(0, Netns::cookie),
+        door: Door::Sweep,
         direction: revoked.direction,
-        listened: socket.stage == agent::connections::Stage::Listening,
+        protocol: socket.protocol,
         local: socket.local,
         remote: socket.remote,
-        rule: revoked.rule,
-        uid: socket.uid,
-        process: process.map(|process| (process.pid, process.name.clone(), process.exe.clone())),
-        cgroup: connections.cgroup(connection).map(|cgroup| cgroup.path.clone()),
-        namespace: connections
-            .namespace(connection)
-            .map_or_else(Default::default, |known| (known.name.clone(), known.inode)),
-        cookie: socket.cookie,
-    })
+        decision: Decision { enforced: denied, would: denied },
+        generation: None,
+        owner,
+    };
+    let listened = socket.stage == Stage::Listening;
+    Some(Ended { event, listened, namespace: namespace.name.clone() })
+}
+
+/// A name as the kernel keeps it: 15 bytes and a zero.
+fn comm(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
 }
 
 #[cfg(test)]

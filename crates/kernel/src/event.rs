@@ -18,6 +18,8 @@ pub enum Door {
     Create,
     /// A socket connects or listens without a verdict.
     Tripwire,
+    /// No hook: a sweep after a swap ended a connection or a listener that is newly denied.
+    Sweep,
 }
 
 /// One report of the kernel programs.

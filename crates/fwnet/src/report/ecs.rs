@@ -24,7 +24,11 @@ pub(crate) fn event(seen: &Seen) -> Value {
         "event": {
             "kind": if event.door == Door::Tripwire { "alert" } else { "event" },
             "category": ["network"],
-            "type": ["connection", past(enforced)],
+            "type": if event.door == Door::Sweep {
+                json!(["connection", past(enforced), "end"])
+            } else {
+                json!(["connection", past(enforced)])
+            },
             "action": action(event.door),
             "outcome": match enforced { Verdict::Allow => "success", Verdict::Deny => "failure" },
         },
@@ -246,6 +250,7 @@ fn action(door: Door) -> &'static str {
         Door::Lookup => "accept",
         Door::Create => "socket",
         Door::Tripwire => "tripwire",
+        Door::Sweep => "revoke",
     }
 }
 

@@ -24,6 +24,7 @@ const SCHEMA: &str = "1.5.0";
 #[repr(u64)]
 enum Activity {
     Open = 1,
+    Reset = 3,
     Fail = 4,
     Refuse = 5,
     Traffic = 6,
@@ -34,6 +35,7 @@ impl Activity {
     fn name(self) -> &'static str {
         match self {
             Self::Open => "Open",
+            Self::Reset => "Reset",
             Self::Fail => "Fail",
             Self::Refuse => "Refuse",
             Self::Traffic => "Traffic",
@@ -77,6 +79,7 @@ pub(crate) fn event(seen: &Seen) -> Value {
     let inbound = event.direction == Direction::In;
     let denied = event.decision.denies();
     let activity = match (event.door, denied) {
+        (Door::Sweep, _) => Activity::Reset,
         (Door::Bind, _) => Activity::Listen,
         (_, false) => Activity::Open,
         (_, true) if inbound => Activity::Refuse,

@@ -22,6 +22,11 @@ pub(super) fn lines(seen: &Seen, debug: u8) -> String {
             shown(event.local),
             shown(event.remote)
         ),
+        // A port is closed to everybody, so the sweep has no peer to name.
+        Door::Sweep if event.remote.port == 0 => format!("listener on {}", shown(event.local)),
+        Door::Sweep => {
+            format!("connection {} => {}", shown(event.local), shown(event.remote))
+        }
     };
     let mut lines = String::new();
     if debug >= 1 || event.door == Door::Tripwire {
@@ -31,7 +36,9 @@ pub(super) fn lines(seen: &Seen, debug: u8) -> String {
     if event.decision.denies() {
         let by_port =
             matches!(event.door, Door::Lookup | Door::Bind) && seen.rule.id.starts_with("port ");
-        let _written = if by_port {
+        let _written = if event.door == Door::Sweep {
+            writeln!(lines, "! {what} revoked")
+        } else if by_port {
             writeln!(lines, "! accept from denied port {}", event.local.port)
         } else {
             writeln!(lines, "! {what} denied")

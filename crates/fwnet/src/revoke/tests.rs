@@ -12,7 +12,7 @@ use std::{
 
 use image::{AddressSet, Rule, RuleSet, Service, compile};
 use testbed::{Namespace, Running, wait_until};
-use verdict::{Address, Verdict, layout::RULE_DEFAULT};
+use verdict::{Address, Direction, layout::RULE_DEFAULT};
 
 use super::*;
 
@@ -106,10 +106,13 @@ fn a_connection_ends_at_the_end_that_is_denied_and_its_process_is_told() {
             let swept = run(&sweep(&new, &[&bed]), &[&bed]);
             let ended: Vec<_> = swept.ended.iter().filter(|ended| !ended.listened).collect();
             let [ended] = ended[..] else { panic!("{swept:#?}") };
-            assert_eq!((ended.direction, ended.rule), (direction, RuleNumber(0)));
+            let rule = ended.event.decision.enforced.rule;
+            assert_eq!((ended.event.direction, rule), (direction, RuleNumber(0)));
             let own = std::process::id();
-            assert_eq!(ended.process.as_ref().map(|(pid, ..)| *pid), Some(own), "{ended:?}");
-            assert!(ended.cgroup.is_some() && ended.namespace.0 == bed.bed.name());
+            let owner = ended.event.owner.unwrap();
+            assert_eq!((owner.pid, owner.uid), (own, 0), "{ended:?}");
+            assert!(owner.exe != 0 && owner.cgroup != 0 && ended.event.netns != 0, "{ended:?}");
+            assert_eq!(ended.namespace, bed.bed.name());
             let (local, far) = match direction {
                 Direction::Out => (&client, &server),
                 Direction::In => (&server, &client),
@@ -223,7 +226,7 @@ fn a_peer_that_is_denied_is_taken_out_of_the_backlog_and_others_stay() {
     let new = compile(&RuleSet { sets, rules, version: 1 }).unwrap();
     let swept = run(&sweep(&new, &[&bed]), &[&bed]);
     let [ended] = &swept.ended[..] else { panic!("{swept:#?}") };
-    assert_eq!((ended.listened, ended.process.clone()), (false, None), "nobody has accepted it");
+    assert_eq!((ended.listened, ended.event.owner), (false, None), "nobody has accepted it");
     assert_eq!(error_of(&denied), ErrorKind::ConnectionReset);
     let (aborted, _) = listener.accept().unwrap();
     assert_eq!(error_of(&aborted), ErrorKind::ConnectionAborted);
@@ -288,8 +291,8 @@ fn a_socket_that_another_process_holds_by_now_ends_all_the_same() {
     let new = denying(Direction::Out, &[Service::tcp(port..=port)], RULE_REVOKE);
     let swept = run(&sweep(&new, &[&bed]), &[&bed]);
     let [ended] = &swept.ended[..] else { panic!("{swept:#?}") };
-    let (pid, name, _) = ended.process.clone().unwrap();
-    assert_eq!((pid, &*name), (child.id(), "cat"));
+    let owner = ended.event.owner.unwrap();
+    assert_eq!((owner.pid, &owner.comm[..4]), (child.id(), &b"cat\0"[..]));
     assert_eq!(error_of(&server), ErrorKind::ConnectionReset);
     assert!(!child.wait().unwrap().success(), "cat was told that its input failed");
 }
@@ -338,7 +341,7 @@ fn an_mptcp_connection_ends() {
     assert_eq!(swept.ended.len(), 1, "{swept:#?}");
     let own = std::process::id();
     assert!(
-        swept.ended.iter().all(|ended| ended.process.as_ref().is_some_and(|(pid, ..)| *pid == own)),
+        swept.ended.iter().all(|ended| ended.event.owner.is_some_and(|owner| owner.pid == own)),
         "{swept:#?}"
     );
     for end in [&server, &client] {
