@@ -15,6 +15,7 @@ mod lists;
 mod lock;
 pub(crate) mod paths;
 mod reload;
+pub(crate) mod revoking;
 mod stages;
 mod steps;
 

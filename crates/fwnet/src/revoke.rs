@@ -22,7 +22,7 @@ use verdict::{
     layout::{FLAG_SUBJECTS, RULE_REVOKE},
 };
 
-use crate::connections::{Listed, Look, everywhere};
+use crate::connections::{Listed, Look};
 
 /// Looks that are taken at most. Nobody wins against a program that listens again and again; its port stays denied.
 const LOOKS_MAX: u32 = 8;
@@ -31,11 +31,11 @@ const LOOKS_MIN: u32 = 2;
 
 /// A swap that has happened, and what is asked for existing connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Sweep {
+pub(crate) struct Sweep<'a> {
     /// The image that was in force; without one everything was allowed.
-    pub(crate) old: Option<Image>,
+    pub(crate) old: Option<&'a Image>,
     /// The image that is.
-    pub(crate) new: Image,
+    pub(crate) new: &'a Image,
     /// What was asked for.
     pub(crate) existing: Existing,
     /// Which sockets the firewall judges.
@@ -83,14 +83,9 @@ pub(crate) struct Swept {
     pub(crate) looks: u32,
 }
 
-impl Sweep {
-    /// Ends what the swap revokes, wherever it is.
-    pub(crate) fn run(&self) -> Swept {
-        if self.may_revoke() { self.run_in(&everywhere()) } else { Swept::default() }
-    }
-
-    /// The same, in these namespaces only.
-    fn run_in(&self, namespaces: &[Netns]) -> Swept {
+impl Sweep<'_> {
+    /// Ends what the swap revokes in these namespaces.
+    pub(crate) fn run(&self, namespaces: &[Netns]) -> Swept {
         let mut swept = Swept::default();
         let mut failed = BTreeSet::new();
         while swept.looks < LOOKS_MAX {
@@ -107,7 +102,7 @@ impl Sweep {
     }
 
     /// Whether any rule of the new image revokes; else there is no need to look.
-    fn may_revoke(&self) -> bool {
+    pub(crate) fn may_revoke(&self) -> bool {
         let flags = |rule| verdict::rule_flags(RuleNumber(rule), self.new.lines());
         let rules = u16::try_from(self.new.rules()).unwrap_or(u16::MAX);
         match self.existing {
@@ -120,7 +115,7 @@ impl Sweep {
     /// One look: what is to end, ended.
     fn look(&self, namespaces: &[Netns], failed: &mut BTreeSet<String>) -> Vec<Ended> {
         let never = AtomicBool::new(false);
-        let old = self.old.as_ref().map(Image::lines);
+        let old = self.old.map(Image::lines);
         let listed = Listed::at(namespaces, &never);
         let asks = |image: &[Line]| image_flags(image) & FLAG_SUBJECTS != 0;
         let with_holders = asks(self.new.lines()) || old.is_some_and(asks);

@@ -1,6 +1,9 @@
 //! The core: everything the agent has, changed by one thread only. What the API asks runs here.
 
-use std::time::{Duration, Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use ::agent::{
     edition::{Applied, Edition},
@@ -19,6 +22,7 @@ use super::{
     kept::{Kept, Settled},
     lists::Feeds,
     paths::Paths,
+    revoking::Revoking,
     stages::Making,
 };
 use crate::{api::routes::stance::Final, seeing::Seeing, tripwire};
@@ -50,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) force: Force,
     /// What was seen.
     pub(crate) seeing: Seeing,
+    /// What existing connections were last held against.
+    pub(crate) revoking: Revoking,
     /// The edition that is being applied, until it stands on disk.
     pub(super) proposed: Option<Edition>,
     /// Set once the agent was told to end, and how.
@@ -91,6 +97,9 @@ impl Core {
         for note in notes {
             eprintln!("fwnet: {note}");
         }
+        // Before the first policy everything was allowed.
+        let held = (!force.fresh).then(|| Rc::clone(&force.ready));
+        let revoking = Revoking { held, ..Revoking::default() };
         let mut core = Self {
             paths,
             settled,
@@ -98,6 +107,7 @@ impl Core {
             started: now.wall,
             force,
             seeing,
+            revoking,
             proposed: None,
             ending: None,
             boot,

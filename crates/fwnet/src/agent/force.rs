@@ -17,6 +17,8 @@ const REMEMBERED: u32 = 8;
 /// The programs and their rules.
 pub(crate) struct Force {
     pub(crate) firewall: Firewall,
+    /// Nothing was in force before.
+    pub(crate) fresh: bool,
     place: Place,
     /// The rules in force, leaving lockdown aside.
     pub(crate) ready: Rc<Ready>,
@@ -42,11 +44,13 @@ impl Force {
         seeing: &mut Seeing,
     ) -> anyhow::Result<(Self, Vec<String>)> {
         let attachments = place.attachments(false)?;
+        let mut is_fresh = false;
         let (firewall, notes) = match Firewall::adopt(&bpffs, attachments)? {
             Ok(Adopted { firewall, notes }) => (firewall, notes),
             Err(attachments) => {
                 let fresh = Firewall::up(&bpffs, &scheduled(stages), &lockdown.image, attachments)?;
                 fresh.supersede()?;
+                is_fresh = true;
                 (fresh, Vec::new())
             }
         };
@@ -60,6 +64,7 @@ impl Force {
         };
         let mut force = Self {
             firewall,
+            fresh: is_fresh,
             place,
             ready: Rc::clone(lockdown),
             lockdown: Rc::clone(lockdown),
@@ -192,7 +197,7 @@ impl Force {
             return;
         }
         let judging = Rc::clone(self.judging());
-        let Self { firewall, lockdown, unknown, rules, ready: _, place: _ } = self;
+        let Self { firewall, lockdown, unknown, rules, ready: _, place: _, fresh: _ } = self;
         let of = |judged: Option<u32>| -> &Ready {
             match judged {
                 Some(generation) => rules.get(&generation).unwrap_or(unknown),

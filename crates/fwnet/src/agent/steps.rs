@@ -10,6 +10,7 @@ use anyhow::Context;
 use super::{
     clock,
     core::{Core, edition_of},
+    revoking::{Revoked, Wish},
     stages::Making,
 };
 
@@ -43,8 +44,10 @@ impl Core {
                     self.behind = true;
                 }
             }
+            self.revoking.wish = Wish::default();
             return Err(Undone::Failed(error));
         }
+        self.hold_existing();
         Ok(())
     }
 
@@ -54,6 +57,7 @@ impl Core {
     /// As [`Core::happen`].
     pub(crate) fn apply(&mut self, edition: Edition, event: &Event) -> Result<u64, Undone> {
         let version = self.kept.store.next_version();
+        self.revoking.last = Revoked::default();
         let by = edition.applied.clone();
         self.proposed = Some(Edition { version, ..edition });
         let done = self.happen(event, &by);
@@ -66,6 +70,7 @@ impl Core {
     /// # Errors
     /// As [`Core::happen`].
     pub(crate) fn roll_back(&mut self, by: Applied) -> Result<(), Undone> {
+        self.revoking.wish = Wish::default();
         let state = self.kept.store.state();
         match (&state.pending, &state.previous) {
             (None, Some(previous)) => {
@@ -156,6 +161,9 @@ impl Core {
     pub(crate) fn follow_disk(&mut self) -> anyhow::Result<()> {
         let done = self.take(&Step::Obey, &self.itself());
         self.behind = done.is_err();
+        if done.is_ok() {
+            self.hold_existing();
+        }
         done
     }
 

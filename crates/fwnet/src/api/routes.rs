@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod flows;
 pub(crate) mod lists;
 pub(crate) mod metrics;
+pub(crate) mod preview;
 pub(crate) mod rules;
 pub(crate) mod stance;
 pub(crate) mod status;

@@ -48,20 +48,20 @@ impl Bed {
     }
 }
 
-fn sweep(new: &Image, beds: &[&Bed]) -> Sweep {
+fn sweep<'a>(new: &'a Image, beds: &[&Bed]) -> Sweep<'a> {
     Sweep {
         old: None,
-        new: new.clone(),
+        new,
         existing: Existing::ByRule,
         judged: Bed::judged(beds),
         protected: Vec::new(),
     }
 }
 
-fn run(sweep: &Sweep, beds: &[&Bed]) -> Swept {
+fn run(sweep: &Sweep<'_>, beds: &[&Bed]) -> Swept {
     let namespaces: Vec<Netns> =
         beds.iter().map(|bed| Netns::open(bed.bed.name()).unwrap()).collect();
-    let swept = sweep.run_in(&namespaces);
+    let swept = sweep.run(&namespaces);
     assert_eq!(swept.failed, [""; 0]);
     swept
 }
@@ -138,7 +138,7 @@ fn what_no_rule_revokes_stays_unless_that_is_asked_for() {
     let keep = Sweep { existing: Existing::Keep, ..sweep(&revoking, &[&bed]) };
     assert!(!keep.may_revoke());
     // What was denied before is not newly denied.
-    let known = Sweep { old: Some(new.clone()), ..sweep(&revoking, &[&bed]) };
+    let known = Sweep { old: Some(&new), ..sweep(&revoking, &[&bed]) };
     assert_eq!(run(&known, &[&bed]).ended, []);
     // The session of the person who applies.
     let ends = |stream: &TcpStream| {

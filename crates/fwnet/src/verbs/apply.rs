@@ -14,10 +14,11 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::{
+    agent::revoking::Revoked,
     answer::{self, ERROR, FINDING, FINE},
     api::{
         CallError, Client, Reached,
-        routes::apply::{Apply, File, Outcome},
+        routes::apply::{Apply, ExistingWord, File, Outcome},
     },
     cli::Output,
     documents::Files,
@@ -47,6 +48,9 @@ pub(crate) struct Typed {
     /// Say what would happen, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// What happens to existing connections that are newly denied
+    #[arg(long, value_enum, default_value_t = ExistingWord::ByRule)]
+    existing: ExistingWord,
     #[command(flatten)]
     reached: Reached,
     /// How to print
@@ -102,6 +106,7 @@ fn request(typed: &Typed, written: Written) -> Apply {
         confirm_s: typed.confirm.map(seconds),
         force: typed.force,
         dry_run: typed.dry_run,
+        existing: typed.existing,
         session: session::own(),
     }
 }
@@ -130,8 +135,16 @@ fn text(outcome: &Outcome) -> String {
     }
     lines.extend(outcome.notes.iter().map(|note| format!("note: {note}")));
     lines.extend(outcome.cuts.iter().map(|cut| format!("lock-out: {cut}")));
+    lines.extend(outcome.preview.text().lines().map(str::to_owned));
     let would = if outcome.applied { "enforcing" } else { "would enforce" };
     lines.push(format!("{would} {} (version {})", outcome.summary, outcome.version));
+    let Revoked { connections, listeners, failures } = outcome.revoked;
+    if connections + listeners > 0 {
+        lines.push(format!("revoked {connections} connections and {listeners} listeners"));
+    }
+    if failures > 0 {
+        lines.push(format!("{failures} things could not be revoked: see the agent's log"));
+    }
     if let Some(until) = outcome.confirm_until {
         lines.push(format!(
             "on trial until {until}: fwnet confirm, over a new connection, keeps it; else the policy before follows"

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
+    agent::revoking::Revoked,
     answer,
     api::{
         Reached,
@@ -82,6 +83,13 @@ fn text(status: &Status) -> String {
     }
     for wrong in &status.state {
         line("state", wrong.clone());
+    }
+    let Revoked { connections, listeners, failures } = status.revoked;
+    if connections + listeners + failures > 0 {
+        line(
+            "revoked",
+            format!("{connections} connections, {listeners} listeners ({failures} failures)"),
+        );
     }
     if status.events_lost > 0 {
         line("lost", format!("{} events nobody was told of", status.events_lost));

@@ -12,6 +12,7 @@ mod life;
 mod lists;
 mod lockdown;
 mod persistence;
+mod revoking;
 mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]

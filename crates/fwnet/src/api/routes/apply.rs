@@ -5,6 +5,7 @@ use std::time::Duration;
 use agent::{
     edition::{Applied, Edition, Text, Written},
     machine::Event,
+    revoke::Existing,
 };
 use axum::{
     Json,
@@ -14,8 +15,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::preview::{Preview, Read};
 use crate::{
-    agent::{Core, Undone, Unsound, sound, wall_of},
+    agent::{
+        Core, Undone, Unsound,
+        revoking::{Revoked, Wish},
+        sound, wall_of,
+    },
     api::{Api, Body, Peer, Problem, Problems},
 };
 
@@ -39,9 +45,37 @@ pub(crate) struct Apply {
     /// Say what would happen, and change nothing.
     #[serde(default)]
     pub(crate) dry_run: bool,
+    /// What happens to existing connections that are newly denied.
+    #[serde(default)]
+    pub(crate) existing: ExistingWord,
     /// The SSH session that applies, as sshd(8) spells `SSH_CONNECTION`.
     #[schema(max_length = 256)]
     pub(crate) session: Option<String>,
+}
+
+/// What happens to existing connections that are newly denied.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ExistingWord {
+    /// Those end whose rule says `existing revoke`
+    #[default]
+    ByRule,
+    /// They stay, whatever rules say
+    Keep,
+    /// They end, whatever rules say
+    Revoke,
+}
+
+impl From<ExistingWord> for Existing {
+    fn from(word: ExistingWord) -> Self {
+        match word {
+            ExistingWord::ByRule => Self::ByRule,
+            ExistingWord::Keep => Self::Keep,
+            ExistingWord::Revoke => Self::Revoke,
+        }
+    }
 }
 
 /// A file as it is.
@@ -76,6 +110,10 @@ pub(crate) struct Outcome {
     pub(crate) cuts: Vec<String>,
     /// What whoever enforces it should know.
     pub(crate) notes: Vec<String>,
+    /// Who would newly be denied, by the sockets that exist now and the flows of the last seven days.
+    pub(crate) preview: Preview,
+    /// Existing connections that were ended; a policy on trial ends none until it is confirmed.
+    pub(crate) revoked: Revoked,
 }
 
 /// Longest time to confirm: a week.
@@ -94,10 +132,14 @@ pub(crate) async fn apply(
     fits(&apply)?;
     let edition = edition(&apply, peer.uid);
     // Checking reads nothing of the agent's, and may take a while.
-    let checking =
-        tokio::task::spawn_blocking(move || sound(&edition.rules).map(|tests| (edition, tests)));
-    let (edition, tests) = checking.await.map_err(|error| anyhow::Error::from(error))??;
-    api.core(move |core| outcome(core, &apply, edition, tests)).await?.map(Json)
+    let store = api.core(|core| core.seeing.store()).await?;
+    let checking = tokio::task::spawn_blocking(move || {
+        let tests = sound(&edition.rules)?;
+        let read = Read::now(&edition.rules, store.as_ref());
+        Ok::<_, Unsound>((edition, tests, read))
+    });
+    let (edition, tests, read) = checking.await.map_err(anyhow::Error::from)??;
+    api.core(move |core| outcome(core, &apply, edition, tests, read)).await?.map(Json)
 }
 
 fn fits(apply: &Apply) -> Result<(), Problem> {
@@ -141,6 +183,7 @@ fn outcome(
     apply: &Apply,
     edition: Edition,
     tests: usize,
+    read: Read,
 ) -> Result<Outcome, Problem> {
     let draft = core.draft(&edition).map_err(|error| Problem::unfit(format!("{error:#}")))?;
     let mut outcome = Outcome {
@@ -151,6 +194,8 @@ fn outcome(
         tests,
         cuts: draft.cuts,
         notes: draft.new.notes.clone(),
+        preview: read.preview(core, &draft.new),
+        revoked: Revoked::default(),
     };
     if apply.dry_run {
         return Ok(outcome);
@@ -160,8 +205,10 @@ fn outcome(
         return Err(Problem::conflict("the policy locks somebody out").detail(detail));
     }
     let confirm = apply.confirm_s.map(|seconds| Duration::from_secs(seconds.into()));
+    core.revoking.wish = Wish { existing: apply.existing.into(), unprotected: apply.force };
     outcome.version = core.apply(edition, &Event::Apply { confirm })?;
     outcome.applied = true;
+    outcome.revoked = core.revoking.last;
     let now = core.now();
     outcome.confirm_until = core.standing().trial.map(|trial| wall_of(trial.until_ns, &now));
     Ok(outcome)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    agent::{Core, counted, wall_of},
+    agent::{Core, counted, revoking::Revoked, wall_of},
     api::{Api, Problem, Problems},
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Status {
     pub(crate) state: Vec<String>,
     /// Events that nobody was told of: too many at once, or nobody read them.
     pub(crate) events_lost: u64,
+    /// Existing connections that were ended since the agent started.
+    pub(crate) revoked: Revoked,
 }
 
 /// What decides.
@@ -121,6 +123,7 @@ impl Status {
             notes: ready.notes.clone(),
             state: core.kept.store.health().sentences(),
             events_lost: lost.limited + lost.overrun + lost.tamper,
+            revoked: core.revoking.total,
         }
     }
 }

@@ -1,0 +1,191 @@
+//! Existing connections when a policy is applied: kept by default, ended where a rule or the person says so, never by a
+//! policy on trial; told beforehand and afterwards.
+
+use std::{
+    io::{ErrorKind, Read},
+    net::{TcpListener, TcpStream},
+};
+
+use serde_json::Value;
+use testbed::Host;
+
+use crate::{
+    fixture::Bed,
+    shared::{host, on},
+};
+
+/// A host with an agent, and connections to 127.0.0.3 and 127.0.0.4, with who accepted them.
+struct Scene {
+    bed: Bed,
+    listener: TcpListener,
+    third: (TcpStream, TcpStream),
+    fourth: (TcpStream, TcpStream),
+    _host: Host,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with("deny any -> 127.0.0.2\n")
+    }
+
+    fn with(policy: &str) -> Self {
+        let host = host();
+        let (listener, third, fourth) = on(&host, || {
+            let listener = TcpListener::bind("0.0.0.0:20100").unwrap();
+            let connected = |address: &str| {
+                let client = TcpStream::connect(address).unwrap();
+                (client, listener.accept().unwrap().0)
+            };
+            let (third, fourth) = (connected("127.0.0.3:20100"), connected("127.0.0.4:20100"));
+            (listener, third, fourth)
+        });
+        let bed = Bed::new(&host);
+        let first = bed.file("first.fwnet", policy);
+        bed.up(&["--policy", &first]);
+        Self { bed, listener, third, fourth, _host: host }
+    }
+
+    /// Applies a policy with these arguments; what the agent says it did.
+    #[track_caller]
+    fn apply(&self, policy: &str, arguments: &[&str]) -> Value {
+        let file = self.bed.file("next.fwnet", policy);
+        let verb = [&["apply", &file, "-o", "json"], arguments].concat();
+        serde_json::from_str(&self.bed.done(&verb)).unwrap()
+    }
+}
+
+/// Whether both ends of a connection still work.
+fn lives((client, server): &(TcpStream, TcpStream)) -> bool {
+    [client, server].into_iter().all(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        (&mut &*stream).read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    })
+}
+
+#[test]
+fn b18_i6_existing_connections_stay_by_default_and_end_where_that_is_asked() {
+    let scene = Scene::new();
+    let kept = scene.apply("deny any -> 127.0.0.3 : tcp/20100\n", &[]);
+    assert_eq!(kept["revoked"]["connections"], 0);
+    assert!(lives(&scene.third) && lives(&scene.fourth));
+    // What is denied already is not newly denied, whoever asks.
+    let both = "deny any -> 127.0.0.3 : tcp/20100\ndeny any -> 127.0.0.4 : tcp/20100\n";
+    let revoked = scene.apply(both, &["--existing", "revoke"]);
+    assert!(lives(&scene.third) && !lives(&scene.fourth));
+    let count = revoked["revoked"]["connections"].as_u64().unwrap();
+    // The end that is denied first takes the other one with it.
+    assert!((1..=2).contains(&count), "{revoked:#}");
+    assert_eq!(
+        (&revoked["revoked"]["listeners"], &revoked["revoked"]["failures"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(scene.bed.status()["revoked"], revoked["revoked"]);
+    let status = scene.bed.done(&["status"]);
+    assert!(status.contains(&format!("revoked     {count} connections")), "{status}");
+}
+
+#[test]
+fn a_rule_says_what_ends_and_each_end_is_an_event() {
+    let scene = Scene::new();
+    let policy = "deny any -> 127.0.0.3 : tcp/20100 id cut existing revoke\ndeny any -> 127.0.0.4 : tcp/20100\n";
+    let revoked = scene.apply(policy, &[]);
+    assert!(!lives(&scene.third) && lives(&scene.fourth));
+    let events = scene.bed.done(&["events", "--since", "1h", "-o", "json"]);
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ended: Vec<_> = events.iter().filter(|one| one["event"]["action"] == "revoke").collect();
+    assert_eq!(revoked["revoked"]["connections"], ended.len(), "{events:#?}");
+    for one in ended {
+        assert_eq!((&one["rule"]["id"], &one["event"]["type"][2]), (&"cut".into(), &"end".into()));
+        assert_eq!(one["process"]["pid"], std::process::id());
+        assert_eq!(one["destination"]["ip"], "127.0.0.3");
+    }
+    // The same policy again, and the next agent, have nothing to end.
+    assert_eq!(scene.apply(policy, &[])["revoked"]["connections"], 0);
+    // Asked to keep them, no rule ends anything.
+    let stricter =
+        "deny any -> 127.0.0.3\ndeny any -> 127.0.0.4 : tcp/20100-20101 existing revoke\n";
+    scene.apply("deny any -> 127.0.0.2\n", &[]);
+    assert_eq!(scene.apply(stricter, &["--existing", "keep"])["revoked"]["connections"], 0);
+    assert!(lives(&scene.fourth));
+}
+
+#[test]
+fn a_listener_on_a_port_that_is_closed_ends_with_an_error() {
+    let scene = Scene::new();
+    let revoked = scene.apply("deny any -> me : tcp/20100 existing revoke\n", &[]);
+    assert_eq!(revoked["revoked"]["listeners"], 1, "{revoked:#}");
+    for _ in 0..3 {
+        assert_eq!(scene.listener.accept().unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    assert!(!lives(&scene.third) && !lives(&scene.fourth));
+}
+
+#[test]
+fn a_policy_on_trial_ends_nothing_until_it_is_confirmed() {
+    let scene = Scene::new();
+    let third = "deny any -> 127.0.0.3 : tcp/20100\n";
+    let trial = scene.apply(third, &["--confirm", "60s", "--existing", "revoke"]);
+    assert_eq!(
+        (&trial["revoked"]["connections"], trial["confirm_until"].is_string()),
+        (&0.into(), true)
+    );
+    assert!(lives(&scene.third));
+    // Taken back, nobody has noticed.
+    scene.bed.done(&["rollback"]);
+    assert!(lives(&scene.third));
+    scene.apply(third, &["--confirm", "60s", "--existing", "revoke"]);
+    assert!(lives(&scene.third));
+    scene.bed.done(&["confirm"]);
+    assert!(!lives(&scene.third) && lives(&scene.fourth));
+    assert_ne!(scene.bed.status()["revoked"]["connections"], 0);
+}
+
+#[test]
+fn whom_a_policy_would_cut_off_is_told_before_it_is_applied() {
+    let scene = Scene::new();
+    let policy = "deny any -> 127.0.0.3 : tcp/20100 id cut\n";
+    let would = scene.apply(policy, &["--dry-run"]);
+    assert_eq!((&would["applied"], &would["preview"]["live"]), (&false.into(), &2.into()));
+    let rows = would["preview"]["rows"].as_array().unwrap();
+    let out = rows.iter().find(|row| row["direction"] == "out").unwrap();
+    assert_eq!(
+        (&out["peer"], &out["service"], &out["live"]),
+        (&"127.0.0.3".into(), &"tcp/20100".into(), &1.into())
+    );
+    assert!(out["rule"] == "cut", "{would:#}");
+    let own = std::env::current_exe().unwrap();
+    assert_eq!(out["process"].as_str(), own.to_str());
+    let file = scene.bed.file("would.fwnet", policy);
+    let text = scene.bed.done(&["apply", &file, "--dry-run"]);
+    assert!(text.contains("newly denied: 2 open sockets, "), "{text}");
+    assert!(text.contains("out: tcp/20100 to 127.0.0.3, 1 open, by cut"), "{text}");
+    assert!(lives(&scene.third));
+    let nobody = scene.apply("deny any -> 127.0.0.9\n", &["--dry-run"]);
+    assert_eq!(nobody["preview"]["live"], 0);
+}
+
+#[test]
+fn flows_that_were_recorded_are_part_of_the_preview() {
+    let scene = Scene::with("deny any -> 127.0.0.2\n");
+    on(&scene._host, || {
+        drop(TcpStream::connect("127.0.0.3:20100").unwrap());
+        drop(TcpStream::connect("127.0.0.3:20100").unwrap());
+    });
+    // What the kernel has counted is read, as `learn` and `replay` do.
+    scene.bed.get("/v1/flows?since=2020-01-01T00:00:00Z&fresh=true");
+    let would = scene.apply("deny any -> 127.0.0.3 : tcp/20100\n", &["--dry-run"]);
+    let recorded = would["preview"]["recorded"].as_u64().unwrap();
+    assert!(recorded >= 2, "{would:#}");
+}
+
+#[test]
+fn the_first_policy_ends_what_it_revokes() {
+    let scene = Scene::with("deny any -> 127.0.0.3 : tcp/20100 existing revoke\n");
+    assert!(!lives(&scene.third) && lives(&scene.fourth));
+    assert_ne!(scene.bed.status()["revoked"]["connections"], 0);
+    // The next agent takes over what is in force, and has nothing to end.
+    scene.bed.signal(rustix::process::Signal::TERM);
+    scene.bed.up(&[]);
+    assert_eq!(scene.bed.status()["revoked"]["connections"], 0);
+}
