@@ -70,6 +70,7 @@ pub(crate) fn bases() -> &'static [Vec<Line>] {
                 AddressSet::from_address(Address::v4(0x0a01_0204)),
             ],
             rules: [full_rules(), defaults_of(1)].concat(),
+            cgroups: [(42, [43].into())].into(),
             version: 7,
         };
         let subject = full.rules.iter().map(|rule| &rule.subject).max().cloned();
@@ -99,6 +100,8 @@ fn full_rules() -> Vec<Rule> {
         groups: vec![33],
         exes: vec![0x1234_5678_9abc],
         units: vec![42, 43, 44, 45, 46, 47],
+        containers: vec![43, 48],
+        namespaces: vec![1, 2],
     };
     let rule = |id: &str, direction, verdict, services: Vec<Service>| Rule {
         id: id.to_owned(),
@@ -167,8 +170,22 @@ fn flows(bytes: &[u8]) -> Vec<Flow> {
     let port = u16::from_le_bytes([own[14], own[15]]);
     let subjects = [
         Subject::UNKNOWN,
-        Subject { uid: 33, gid: 33, exe: 0x1234_5678_9abc, cgroup: 47 },
-        Subject { uid: u32::from(port), gid: 0, exe: 1, cgroup: u64::from_le_bytes([own[8]; 8]) },
+        Subject {
+            uid: 33,
+            gid: 33,
+            exe: 0x1234_5678_9abc,
+            cgroup: 47,
+            above: [47, 48, 43, 0, 0, 0, 0, 0],
+            netns: 1,
+        },
+        Subject {
+            uid: u32::from(port),
+            gid: 0,
+            exe: 1,
+            cgroup: u64::from_le_bytes([own[8]; 8]),
+            above: [u64::from_le_bytes([own[9]; 8]); 8],
+            netns: u64::from(own[10]),
+        },
     ];
     let mut flows = Vec::new();
     for direction in [Direction::Out, Direction::In] {

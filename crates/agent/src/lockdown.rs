@@ -89,6 +89,7 @@ mod tests {
                 Rule::default(Direction::In, Verdict::Allow, 5),
             ],
             version: 7,
+            ..RuleSet::default()
         };
         let rules = lockdown(&policy);
         assert_eq!((rules.sets.len(), rules.version), (2, 7));

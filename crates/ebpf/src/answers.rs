@@ -25,35 +25,40 @@ pub(crate) fn answers(
     decision: &Decision,
     witness: &impl Witness,
 ) -> bool {
-    if !concerns(slot, flow) || rule_flags(decision.enforced.rule, slot) & RULE_DEFAULT == 0 {
-        return false;
-    }
-    is_known(flow, witness)
+    concerns(slot, flow)
+        && rule_flags(decision.enforced.rule, slot) & RULE_DEFAULT != 0
+        && known(flow, witness.netns())
 }
 
 /// Whether the allowed `flow` is a further datagram of an exchange that goes on: it is no flow of its own for whoever
 /// counts them.
 #[inline(always)]
 pub(crate) fn goes_on(slot: &Slot, flow: &Flow, witness: &impl Witness) -> bool {
-    concerns(slot, flow) && is_known(flow, witness)
+    concerns(slot, flow) && known(flow, witness.netns())
 }
 
-#[inline(always)]
-fn is_known(flow: &Flow, witness: &impl Witness) -> bool {
+/// Functions of their own, because the stack of their callers has no room for a key.
+#[inline(never)]
+fn known(flow: &Flow, netns: u64) -> bool {
     // SAFETY: the value is copied at once.
-    let Some(&seen) = (unsafe { EXCHANGES.get(key(flow, witness.netns())) }) else { return false };
+    let Some(&seen) = (unsafe { EXCHANGES.get(&key(flow, netns)) }) else { return false };
     // SAFETY: a helper without pointers.
     unsafe { bpf_ktime_get_boot_ns() }.saturating_sub(seen) < ANSWER_NS
+}
+
+#[inline(never)]
+fn learn(flow: &Flow, netns: u64) {
+    // SAFETY: a helper without pointers.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // Without memory for it the answer is judged like any other datagram.
+    let _kept = EXCHANGES.insert(&key(flow, netns), &now, 0);
 }
 
 /// Remembers an allowed datagram. When the table is full the least recently used entry goes.
 #[inline(always)]
 pub(crate) fn remember(slot: &Slot, flow: &Flow, witness: &impl Witness) {
     if concerns(slot, flow) {
-        // SAFETY: a helper without pointers.
-        let now = unsafe { bpf_ktime_get_boot_ns() };
-        // Without memory for it the answer is judged like any other datagram.
-        let _kept = EXCHANGES.insert(key(flow, witness.netns()), now, 0);
+        learn(flow, witness.netns());
     }
 }
 

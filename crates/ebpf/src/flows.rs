@@ -13,16 +13,17 @@ use verdict::{
 };
 
 use crate::{
-    identity::subject,
     judge::Witness,
     maps::{FLOWS, LOSSES, Slot},
 };
 
-/// Counts one flow.
-#[inline(always)]
+/// Counts one flow. A function of its own, because the stack of its caller has no room for what it needs.
+#[inline(never)]
 pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &impl Witness) {
-    let owner = witness.owner();
-    let subject = subject(&owner);
+    let mut owner = Owner::default();
+    witness.owner(flow, &mut owner);
+    // No process has id 0, so that owner is nobody.
+    let (uid, gid) = if owner.pid == 0 { (u32::MAX, u32::MAX) } else { (owner.uid, owner.gid) };
     let inbound = matches!(flow.direction, Direction::In);
     let local = flow.local.address;
     let key = FlowKey {
@@ -31,10 +32,10 @@ pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &imp
         remote_hi: flow.remote.address.hi,
         remote_lo: flow.remote.address.lo,
         netns: witness.netns(),
-        exe: subject.exe,
-        cgroup: subject.cgroup,
-        uid: subject.uid,
-        gid: subject.gid,
+        exe: owner.exe,
+        cgroup: owner.cgroup,
+        uid,
+        gid,
         cell: Cell::pack(*decision).0,
         generation: slot.generation,
         service_port: flow.service_port(),
@@ -45,7 +46,7 @@ pub(crate) fn tally(slot: &Slot, flow: &Flow, decision: &Decision, witness: &imp
     if !count(&key, &owner) {
         // Another CPU may have been first; where there is no memory the flow is lost, and counted as such below. The new
         // value is copied from a map: there is no room for it on the stack of 512 bytes.
-        let _new = FLOWS.insert(key, &NONE, u64::from(BPF_NOEXIST));
+        let _new = FLOWS.insert(&key, &NONE, u64::from(BPF_NOEXIST));
         count(&key, &owner);
     }
     if let Some(losses) = LOSSES.get_ptr_mut(0) {

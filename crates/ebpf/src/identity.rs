@@ -5,115 +5,184 @@ use core::ptr::null_mut;
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::{
-        bpf_get_current_comm, bpf_probe_read_kernel,
+        bpf_probe_read_kernel,
         generated::{
-            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-            bpf_get_current_uid_gid, bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
+            bpf_get_current_comm,
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id,
+            bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
+            bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
         },
     },
 };
 use verdict::{
     Subject,
-    abi::{FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, Owner, REPORT_FLOWS},
-    layout::FLAG_SUBJECTS,
+    abi::{
+        FEATURE_ANCESTORS, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, GENERATIONS, Owner, Stamp,
+    },
+    limits::ANCESTORS_MAX,
 };
 
-use crate::maps::{OWNERS, Slot, exe_path, has};
+use crate::{
+    evidence,
+    maps::{OWNERS, OWNERS_APART, exe_path, has},
+};
 
-/// The owner of `sk`, which may be null.
+/// The stamp of `sk`, which may be null; `cookie` is asked for the socket's only where it needs to be known.
 ///
 /// The stamp counts before the running task: a connection can be opened by whoever holds the descriptor, and an extra
 /// MPTCP subflow is opened by a kernel thread, on an address that the peer announced.
 #[inline(always)]
-pub(crate) fn owner_of(sk: *mut bpf_sock) -> Owner {
-    if !sk.is_null() {
-        if let Some(owner) = stamp(sk.cast()) {
-            return owner;
-        }
-        if has(FEATURE_MPTCP) {
-            // SAFETY: `sk` is a socket of this context and not null.
-            let mptcp = unsafe { bpf_skc_to_mptcp_sock(sk.cast()) };
-            if !mptcp.is_null()
-                && let Some(owner) = stamp(mptcp.cast())
-            {
-                return owner;
-            }
+pub(crate) fn stamp_of<'a>(sk: *mut bpf_sock, cookie: impl Fn() -> u64) -> Option<&'a Stamp> {
+    if sk.is_null() {
+        return None;
+    }
+    let mut stamp = stamp(sk.cast());
+    if stamp.is_none() && has(FEATURE_MPTCP) {
+        // SAFETY: `sk` is a socket of this context and not null.
+        let mptcp = unsafe { bpf_skc_to_mptcp_sock(sk.cast()) };
+        if !mptcp.is_null() {
+            stamp = self::stamp(mptcp.cast());
         }
     }
-    current()
+    stamp.or_else(|| apart(cookie()))
 }
 
-/// The owner of the socket of a cgroup_sock context.
+/// The stamp of the socket of a cgroup_sock context.
 #[inline(always)]
-pub(crate) fn owner_of_new(sock: *mut bpf_sock) -> Owner {
-    stamp(sock.cast()).unwrap_or_else(current)
+pub(crate) fn stamp_of_new<'a>(sock: *mut bpf_sock, cookie: u64) -> Option<&'a Stamp> {
+    stamp(sock.cast()).or_else(|| apart(cookie))
 }
 
-/// Stamps the socket of a sock_create context with the current task. A socket that cannot be stamped is judged by the
-/// task that uses it.
-#[inline(always)]
-pub(crate) fn stamp_current(sock: *mut bpf_sock) {
-    let mut owner = current();
-    // SAFETY: the context of a sock_create program is a socket; the map's value type is `Owner`; the helper copies it.
-    unsafe {
+/// Stamps the socket of a sock_create context with the current task: on the socket itself, and where it has no room for
+/// that, by its cookie. A function of its own, because the stack of its caller has no room for a stamp.
+#[inline(never)]
+pub(crate) fn stamp_current(sock: *mut bpf_sock, cookie: u64) {
+    let mut stamp = Stamp::default();
+    current(&mut stamp);
+    // SAFETY: the context of a sock_create program is a socket; the map's value type is `Stamp`; the helper copies it.
+    let kept = unsafe {
         bpf_sk_storage_get(
             (&raw const OWNERS).cast_mut().cast(),
             sock.cast(),
-            (&raw mut owner).cast(),
+            (&raw mut stamp).cast(),
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
-        );
+        )
+    };
+    if kept.is_null() {
+        evidence::refused();
+        // An LRU map makes room; where even that fails the task that uses the socket is judged.
+        let _kept = OWNERS_APART.insert(&cookie, &stamp, 0);
     }
 }
 
 #[inline(always)]
-fn stamp(sk: *mut core::ffi::c_void) -> Option<Owner> {
-    // SAFETY: callers pass a socket that the verifier knows as one; the value, if any, is an `Owner` and stays while
+fn stamp<'a>(sk: *mut core::ffi::c_void) -> Option<&'a Stamp> {
+    // SAFETY: callers pass a socket that the verifier knows as one; the value, if any, is a `Stamp` and stays while
     // the program runs.
     unsafe {
-        let owner: *const Owner =
+        let stamp: *const Stamp =
             bpf_sk_storage_get((&raw const OWNERS).cast_mut().cast(), sk, null_mut(), 0).cast();
-        owner.as_ref().copied()
+        stamp.as_ref()
     }
+}
+
+#[inline(always)]
+fn apart<'a>(cookie: u64) -> Option<&'a Stamp> {
+    // SAFETY: the value stays while the program runs. It is written before the socket has a descriptor, and cookies are
+    // not used again; what takes the place of an entry that had to go may be read half, once, as somebody else.
+    unsafe { OWNERS_APART.get(cookie) }
 }
 
 /// The task that runs now.
 #[inline(always)]
-fn current() -> Owner {
+pub(crate) fn current(found: &mut Stamp) {
+    current_owner(&mut found.owner);
+    above(&mut found.above);
+}
+
+/// The task that runs now, without the cgroups above its own.
+#[inline(always)]
+pub(crate) fn current_owner(found: &mut Owner) {
+    *found = Owner::default();
     if !has(FEATURE_CURRENT) {
-        return Owner::default();
+        return;
     }
     // SAFETY: helpers without pointers.
     let (ids, users, cgroup) = unsafe {
         (bpf_get_current_pid_tgid(), bpf_get_current_uid_gid(), bpf_get_current_cgroup_id())
     };
-    Owner {
-        cgroup,
-        pid: (ids >> 32) as u32,
-        tid: ids as u32,
-        uid: users as u32,
-        gid: (users >> 32) as u32,
-        exe: exe().unwrap_or(0),
-        comm: bpf_get_current_comm().unwrap_or_default(),
+    found.cgroup = cgroup;
+    found.exe = exe();
+    found.pid = (ids >> 32) as u32;
+    found.tid = ids as u32;
+    found.uid = users as u32;
+    found.gid = (users >> 32) as u32;
+    // SAFETY: sixteen bytes to write to. Where the helper fails it has filled them with zeros.
+    unsafe { bpf_get_current_comm(found.comm.as_mut_ptr().cast(), 16) };
+}
+
+/// Fills in what rules can ask of the running task. A function of its own: see [`stamp_current`].
+#[inline(never)]
+pub(crate) fn running(found: &mut Subject) {
+    if !has(FEATURE_CURRENT) {
+        return;
+    }
+    // SAFETY: helpers without pointers.
+    let (users, cgroup) = unsafe { (bpf_get_current_uid_gid(), bpf_get_current_cgroup_id()) };
+    found.uid = users as u32;
+    found.gid = (users >> 32) as u32;
+    found.exe = exe();
+    found.cgroup = cgroup;
+    above(&mut found.above);
+}
+
+/// Fills in what rules can ask of a stamp. No process has id 0, so that owner is nobody.
+#[inline(always)]
+pub(crate) fn stamped(stamp: &Stamp, found: &mut Subject) {
+    let owner = &stamp.owner;
+    if owner.pid == 0 {
+        return;
+    }
+    found.uid = owner.uid;
+    found.gid = owner.gid;
+    found.exe = owner.exe;
+    found.cgroup = owner.cgroup;
+    found.above = stamp.above;
+}
+
+/// The cgroups of the running task from the deepest level that there is room for up to the one below the root. The kernel
+/// answers 0 for a level below the task's own.
+#[inline(always)]
+fn above(above: &mut [u64; ANCESTORS_MAX]) {
+    if has(FEATURE_ANCESTORS) {
+        let mut level = ANCESTORS_MAX as i32;
+        for id in above {
+            // SAFETY: a helper without pointers.
+            *id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+            level -= 1;
+        }
     }
 }
 
-/// The executable of the running task; nothing where neither a rule nor a reader of flows asks for it, or where there is
-/// none (a kernel thread). The file is not held while we read, so what a racing exec leaves may be either of the two.
+/// The executable of the running task; 0 where there is none (a kernel thread). The file is not held while we read, so
+/// what a racing exec leaves may be either of the two. A function of its own: see [`stamp_current`].
+#[inline(never)]
+fn exe() -> u64 {
+    if has(FEATURE_EXE) { exe_file().unwrap_or(0) } else { 0 }
+}
+
 #[inline(always)]
-fn exe() -> Option<u64> {
-    if !has(FEATURE_EXE) {
-        return None;
-    }
-    let slot = Slot::in_force()?;
-    if slot.flags & FLAG_SUBJECTS == 0 && slot.report & REPORT_FLOWS == 0 {
-        return None;
-    }
-    let [mm, exe_file, f_inode, i_ino, i_sb, s_dev] = exe_path();
+fn exe_file() -> Option<u64> {
+    let [mm, exe_file, f_inode, i_ino, i_sb, s_dev, s_magic, i_generation] = exe_path();
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task() };
     let inode = pointer(pointer(pointer(task, mm)?, exe_file)?, f_inode)?;
-    let device: u32 = number(pointer(inode, i_sb)?, s_dev)?;
-    Some(verdict::abi::exe(device, number(inode, i_ino)?))
+    let system = pointer(inode, i_sb)?;
+    let (device, magic): (u32, u64) = (number(system, s_dev)?, number(system, s_magic)?);
+    let [ext, xfs, btrfs, f2fs] = GENERATIONS;
+    let told = magic == ext || magic == xfs || magic == btrfs || magic == f2fs;
+    let generation = if told { number(inode, i_generation)? } else { 0 };
+    Some(verdict::abi::exe(device, number(inode, i_ino)?, generation))
 }
 
 #[inline(always)]
@@ -126,13 +195,4 @@ fn number<T>(structure: u64, offset: u32) -> Option<T> {
     let address = structure.wrapping_add(u64::from(offset)) as *const T;
     // SAFETY: the helper reads memory of the kernel and answers with an error where there is none.
     unsafe { bpf_probe_read_kernel(address) }.ok()
-}
-
-/// The part of an owner that rules can ask for. No process has id 0, so that owner is nobody.
-#[inline(always)]
-pub(crate) fn subject(owner: &Owner) -> Subject {
-    if owner.pid == 0 {
-        return Subject::UNKNOWN;
-    }
-    Subject { uid: owner.uid, gid: owner.gid, exe: owner.exe, cgroup: owner.cgroup }
 }

@@ -4,17 +4,18 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
-    Decision, Flow, RuleNumber, Subject,
-    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, SLOTS},
-    closed, decide,
-    layout::{FLAG_LOG, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
-    rule_flags,
+    Cell, Decision, Direction, Flow, RuleNumber,
+    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, SLOTS, Stamp},
+    closed, decide_toward,
+    layout::{FLAG_LOG, FLAG_NAMESPACES, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
+    rule_flags, Tables as _,
 };
 
 use crate::{
     answers::{answers, goes_on, remember},
+    evidence,
     flows::tally,
-    identity::subject,
+    identity::{current_owner, running, stamped},
     maps::{HITS, Slot, has, slot_rules},
     report::report,
 };
@@ -32,24 +33,88 @@ const ECONNREFUSED: i32 = 111;
 pub(crate) trait Witness {
     /// Through which hook the flow was seen.
     fn hook(&self) -> Hook;
-    /// Whose socket it is.
-    fn owner(&self) -> Owner;
+    /// Whose socket the flow's is, as far as that was stamped on it.
+    fn stamp<'a>(&'a self, flow: &Flow) -> Option<&'a Stamp>;
+    /// Whether the running task stands for a socket without a stamp.
+    const BY_TASK: bool;
     /// The socket's cookie; 0 where there is none.
     fn socket(&self) -> u64;
     /// The network namespace's cookie.
     fn netns(&self) -> u64;
 
-    /// The process, where a rule of the image asks for one.
+    /// Who it is, for events.
     #[inline(always)]
-    fn subject(&self, slot: &Slot) -> Subject {
-        if slot.flags & FLAG_SUBJECTS == 0 { Subject::UNKNOWN } else { subject(&self.owner()) }
+    fn owner(&self, flow: &Flow, found: &mut Owner) {
+        match self.stamp(flow) {
+            Some(stamp) => *found = stamp.owner,
+            None if Self::BY_TASK => current_owner(found),
+            None => *found = Owner::default(),
+        }
     }
+
+    /// Fills in the process and its network namespace, as far as rules of the image ask for them. In place, because the
+    /// stack has no room for copies. The flow is then the same to the verifier whichever way it came to be: what follows
+    /// is checked once, not once for each way.
+    #[inline(always)]
+    fn identify(&self, slot: &Slot, flow: &mut Flow) {
+        if slot.flags & FLAG_SUBJECTS != 0 {
+            let stamp = self.stamp(flow);
+            let found = &mut flow.subject;
+            match stamp {
+                Some(stamp) => stamped(stamp, found),
+                None if Self::BY_TASK => running(found),
+                None => evidence::unknown(),
+            }
+        }
+        let found = &mut flow.subject;
+        if slot.flags & FLAG_NAMESPACES != 0 {
+            found.netns = self.netns();
+        }
+        found.uid = slot.blur(found.uid);
+        found.gid = slot.blur(found.gid);
+        found.exe = slot.blur_long(found.exe);
+        found.cgroup = slot.blur_long(found.cgroup);
+        for above in &mut found.above {
+            *above = slot.blur_long(*above);
+        }
+        found.netns = slot.blur_long(found.netns);
+        for end in [&mut flow.local, &mut flow.remote] {
+            end.address.hi = slot.blur_long(end.address.hi);
+            end.address.lo = slot.blur_long(end.address.lo);
+            end.port = slot.blur(u32::from(end.port)) as u16;
+        }
+    }
+}
+
+/// Judges a flow.
+#[inline(always)]
+pub(crate) fn judge(flow: &Flow, slot: &Slot) -> Decision {
+    let inbound = u32::from(matches!(flow.direction, Direction::In));
+    // SAFETY: two references.
+    Cell(unsafe { decided(inbound, flow, slot) }).unpack()
+}
+
+/// The cell that decides `flow`. A global function: the kernel checks it once by itself, for any flow and slot, and not
+/// again for each way that leads to a call. The direction is told beside the flow because the verifier follows registers,
+/// and would not know of a byte in memory that it has two values only.
+///
+/// # Safety
+/// Each pointer is null or leads to what it says.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn decided(inbound: u32, flow: *const Flow, slot: *const Slot) -> u32 {
+    // SAFETY: as the caller promises; the verifier wants to see the check.
+    let (Some(flow), Some(slot)) = (unsafe { (flow.as_ref(), slot.as_ref()) }) else {
+        return Cell::pack(Decision::MALFORMED).0;
+    };
+    let direction = if inbound & 1 == 0 { Direction::Out } else { Direction::In };
+    Cell::pack(decide_toward(direction, flow, slot)).0
 }
 
 /// Judges, counts and reports a flow; `true` is allowed. An answer to an allowed datagram passes uncounted.
 #[inline(always)]
 pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool, Decision) {
-    let decision = decide(flow, slot);
+    let decision = judge(flow, slot);
     if decision.denies() && answers(slot, flow, &decision, witness) {
         return (true, decision);
     }
@@ -77,7 +142,7 @@ pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) ->
     if !closed(flow, slot) {
         return true;
     }
-    let decision = decide(flow, slot);
+    let decision = judge(flow, slot);
     count(slot, &decision);
     report(slot, flow, &decision, witness);
     false

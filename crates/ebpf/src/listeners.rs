@@ -11,13 +11,14 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use verdict::{
-    Address, Flow, Protocol,
-    abi::{Listener, ListenerKey, Owner},
+    Address, Endpoint, Protocol,
+    abi::{Listener, ListenerKey, Stamp},
 };
 
 use crate::{
-    identity::owner_of_new,
-    maps::{CLAIMS, LISTENERS},
+    evidence,
+    identity::{current, stamp_of_new},
+    maps::{CLAIMS, CLAIMS_APART, LISTENERS},
 };
 
 /// Enters the socket of a post_bind context at `address`. When the table is full the listener stays unknown, which is a
@@ -42,17 +43,27 @@ pub(crate) fn claim(ctx: &SockContext, address: Address) {
         protocol: Protocol::canonical(protocol).0,
         padding: [0; 5],
     };
-    let listener = Listener { socket: cookie(ctx), owner: owner_of_new(ctx.sock) };
-    if LISTENERS.insert(key, listener, 0).is_ok() {
+    let socket = cookie(ctx);
+    let mut listener = Listener { socket, stamp: Stamp::default() };
+    match stamp_of_new(ctx.sock, socket) {
+        Some(stamp) => listener.stamp = *stamp,
+        None => current(&mut listener.stamp),
+    }
+    if LISTENERS.insert(&key, &listener, 0).is_ok() {
         // SAFETY: the context is a socket; the map's value type is `ListenerKey`; the helper copies it.
-        unsafe {
+        let kept = unsafe {
             let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
             bpf_sk_storage_get(
                 (&raw const CLAIMS).cast_mut().cast(),
                 ctx.sock.cast(),
                 (&raw mut key).cast(),
                 flags,
-            );
+            )
+        };
+        if kept.is_null() {
+            evidence::refused();
+            // Without either the entry stays until the next claim of the endpoint, as an owner that is gone.
+            let _kept = CLAIMS_APART.insert(&socket, &key, 0);
         }
     }
 }
@@ -71,31 +82,48 @@ pub(crate) fn release(ctx: &SockContext) {
         .cast();
         key.as_ref().copied()
     };
+    let socket = cookie(ctx);
+    let key = key.or_else(|| {
+        // SAFETY: copied at once; nobody else writes under this cookie.
+        let apart = unsafe { CLAIMS_APART.get(socket) }.copied();
+        if apart.is_some() {
+            // If it is gone already, so much the better.
+            let _gone = CLAIMS_APART.remove(socket);
+        }
+        apart
+    });
     let Some(key) = key else { return };
     // SAFETY: one field is compared at once; a change in between leaves at worst an entry that the next claim of the
     // endpoint overwrites.
-    if unsafe { LISTENERS.get(key) }.is_some_and(|listener| listener.socket == cookie(ctx)) {
+    if unsafe { LISTENERS.get(key) }.is_some_and(|listener| listener.socket == socket) {
         // An entry that is gone already is as good.
         let _gone = LISTENERS.remove(key);
     }
 }
 
-/// The owner of whoever claimed the local end of an inbound flow; nobody where that is not known.
-#[inline(always)]
-pub(crate) fn listener(netns: u64, flow: &Flow) -> Owner {
+/// The stamp of whoever claimed the endpoint `local`, if that is known.
+///
+/// A function of its own, because the stack of its callers has no room for a key.
+#[inline(never)]
+pub(crate) fn listener<'a>(
+    netns: u64,
+    protocol: Protocol,
+    local: &Endpoint,
+) -> Option<&'a Stamp> {
     let of = |address: Address| {
         let key = ListenerKey {
             netns,
             address_hi: address.hi,
             address_lo: address.lo,
-            port: flow.local.port,
-            protocol: flow.protocol.0,
+            port: local.port,
+            protocol: protocol.0,
             padding: [0; 5],
         };
-        // SAFETY: the owner is copied at once; a change in between gives one of two owners that both claimed the end.
-        unsafe { LISTENERS.get(key) }.map(|listener| listener.owner)
+        // SAFETY: the value stays while the program runs; a change in between gives one of two owners that both claimed
+        // the end.
+        unsafe { LISTENERS.get(key) }.map(|listener| &listener.stamp)
     };
-    of(flow.local.address).or_else(|| of(Address::UNSPECIFIED_V6)).unwrap_or_default()
+    of(local.address).or_else(|| of(Address::UNSPECIFIED_V6))
 }
 
 #[inline(always)]

@@ -16,6 +16,7 @@ mod bind4;
 mod bind6;
 mod connect4;
 mod connect6;
+mod evidence;
 mod flows;
 mod identity;
 mod judge;

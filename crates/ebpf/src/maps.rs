@@ -10,10 +10,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use verdict::{
-    Line, Tables,
+    Address, Line, Tables,
     abi::{
-        Control, EXCHANGES_MAX, EXE_PATH, Exchange, FLOWS_MAX, FlowCount, FlowKey, LOCKDOWN_SLOT,
-        Listener, ListenerKey, Losses, Owner, RING, SLOTS, STANCE_LOCKDOWN, TAMPER_BYTES,
+        APART_MAX, Control, EXCHANGES_MAX, EXE_PATH, Evidence, Exchange, FLOWS_MAX, FlowCount,
+        FlowKey, LOCKDOWN_SLOT, Listener, ListenerKey, Losses, RING, SLOTS, STANCE_LOCKDOWN, Stamp,
+        TAMPER_BYTES,
     },
     image_flags,
 };
@@ -33,11 +34,25 @@ pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * SLO
 
 /// Whose a socket is.
 #[btf_map]
-pub(crate) static OWNERS: SkStorage<Owner> = SkStorage::new();
+pub(crate) static OWNERS: SkStorage<Stamp> = SkStorage::new();
+
+/// Whose a socket is that had no room for its stamp, by its cookie.
+#[map]
+pub(crate) static OWNERS_APART: LruHashMap<u64, Stamp> =
+    LruHashMap::with_max_entries(APART_MAX, 0);
 
 /// Under which key a socket stands in `LISTENERS`.
 #[btf_map]
 pub(crate) static CLAIMS: SkStorage<ListenerKey> = SkStorage::new();
+
+/// The same for a socket that had no room for it, by its cookie.
+#[map]
+pub(crate) static CLAIMS_APART: LruHashMap<u64, ListenerKey> =
+    LruHashMap::with_max_entries(APART_MAX, 0);
+
+/// What speaks of somebody who hides.
+#[map]
+pub(crate) static EVIDENCE: PerCpuArray<Evidence> = PerCpuArray::with_max_entries(1, 0);
 
 /// The generation whose image judged a socket's connection, for the tripwire.
 #[btf_map]
@@ -136,6 +151,7 @@ pub(crate) fn slot_rules() -> u32 {
 }
 
 /// The image that was in force when the program began: all look-ups of one flow go through one of these.
+#[repr(C)]
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) report: u32,
@@ -143,6 +159,8 @@ pub(crate) struct Slot {
     pub(crate) flags: u32,
     number: u32,
     first: u32,
+    /// Zero, which only user space knows: see [`Tables::blur`].
+    zero: u32,
 }
 
 impl Slot {
@@ -150,13 +168,22 @@ impl Slot {
     /// once. User space writes a slot or its end only while no program can come to it.
     #[inline(always)]
     pub(crate) fn in_force() -> Option<Self> {
-        let control = CONTROL.get_ptr(0)?;
+        let mut slot =
+            Self { generation: 0, report: 0, flags: 0, number: 0, first: 0, zero: 0 };
+        slot.find().then_some(slot)
+    }
+
+    /// A function of its own, because the stack of its callers has no room for what it needs.
+    #[inline(never)]
+    fn find(&mut self) -> bool {
+        let Some(control) = CONTROL.get_ptr(0) else { return false };
         // SAFETY: a value of a one-entry array map, 8-byte aligned; user space writes each field by one aligned store.
-        let (mut generation, report, stance, lines) = unsafe {
+        let (mut generation, report, stance, zero, lines) = unsafe {
             (
                 read_volatile(&raw const (*control).generation),
                 read_volatile(&raw const (*control).report),
                 read_volatile(&raw const (*control).stance),
+                read_volatile(&raw const (*control).padding),
                 read_volatile(&raw const SLOT_LINES),
             )
         };
@@ -175,9 +202,19 @@ impl Slot {
             STANCE_LOCKDOWN => LOCKDOWN_SLOT,
             _ => generation & (RING - 1),
         };
-        let mut slot = Self { generation, report, flags: 0, number, first: number * lines };
-        slot.flags = image_flags(&slot);
-        Some(slot)
+        self.generation = generation;
+        self.report = report;
+        self.zero = zero;
+        self.number = self.blur(number);
+        self.first = self.number.wrapping_mul(lines);
+        self.flags = self.blur(image_flags(self));
+        true
+    }
+
+    /// As [`Tables::blur`], for 64 bits.
+    #[inline(always)]
+    pub(crate) fn blur_long(&self, value: u64) -> u64 {
+        value ^ u64::from(self.zero)
     }
 
     /// Its number: below `RING`, or the lockdown slot.
@@ -192,4 +229,48 @@ impl Tables for Slot {
     fn line(&self, index: u32) -> Option<&Line> {
         IMAGE.get(self.first.wrapping_add(index))
     }
+
+    #[inline(always)]
+    fn blur(&self, value: u32) -> u32 {
+        value ^ self.zero
+    }
+
+    #[inline(always)]
+    fn address_class(&self, address: Address) -> Option<u32> {
+        // SAFETY: a reference.
+        u32::try_from(unsafe { remote_class(self, address.hi, address.lo) }).ok()
+    }
+
+    #[inline(always)]
+    fn key_class(&self, line: u32, at: u32, key: u64) -> Option<u32> {
+        // SAFETY: a reference.
+        u32::try_from(unsafe { facet_class(self, line, at, key) }).ok()
+    }
+}
+
+/// Damage in an image: beyond every class.
+const DAMAGED: u64 = u64::MAX;
+
+/// The class of an address. A global function: the kernel checks it once by itself, and not again wherever it is called.
+///
+/// # Safety
+/// `slot` is null or a slot.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn remote_class(slot: *const Slot, hi: u64, lo: u64) -> u64 {
+    // SAFETY: as the caller promises; the verifier wants to see the check.
+    let Some(slot) = (unsafe { slot.as_ref() }) else { return DAMAGED };
+    verdict::address_class(Address { hi, lo }, slot).map_or(DAMAGED, u64::from)
+}
+
+/// The class of a key in a facet. A global function: see [`remote_class`].
+///
+/// # Safety
+/// `slot` is null or a slot.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn facet_class(slot: *const Slot, line: u32, at: u32, key: u64) -> u64 {
+    // SAFETY: as above.
+    let Some(slot) = (unsafe { slot.as_ref() }) else { return DAMAGED };
+    verdict::key_class(line, at, key, slot).map_or(DAMAGED, u64::from)
 }

@@ -14,8 +14,8 @@ use crate::{
     maps::{EVENTS, LOSSES, Slot, TAMPER},
 };
 
-/// Sends one event, or counts it as lost.
-#[inline(always)]
+/// Sends one event, or counts it as lost. A function of its own, because the stack of its caller has no room for an event.
+#[inline(never)]
 pub(crate) fn report(slot: &Slot, flow: &Flow, decision: &Decision, witness: &impl Witness) {
     let Some(losses) = LOSSES.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's value of a per-CPU array, aligned, alive as long as the program.
@@ -68,24 +68,28 @@ fn send(
         bucket.overrun += 1;
         return;
     };
-    entry.write(Event {
-        time_ns: now,
-        socket: witness.socket(),
-        netns: witness.netns(),
-        local_hi: flow.local.address.hi,
-        local_lo: flow.local.address.lo,
-        remote_hi: flow.remote.address.hi,
-        remote_lo: flow.remote.address.lo,
-        owner: witness.owner(),
-        cell: Cell::pack(*decision).0,
-        generation: slot.generation,
-        local_port: flow.local.port,
-        remote_port: flow.remote.port,
-        hook: witness.hook() as u8,
-        direction: flow.direction as u8,
-        protocol: flow.protocol.0,
-        slot: slot.number() as u8,
-    });
+    let event: *mut Event = entry.as_mut_ptr();
+    // Field by field, because the stack has no room for a second event.
+    //
+    // SAFETY: the reserved entry is as large as an `Event` and aligned to 8 bytes; every field is written.
+    unsafe {
+        (*event).time_ns = now;
+        (*event).socket = witness.socket();
+        (*event).netns = witness.netns();
+        (*event).local_hi = flow.local.address.hi;
+        (*event).local_lo = flow.local.address.lo;
+        (*event).remote_hi = flow.remote.address.hi;
+        (*event).remote_lo = flow.remote.address.lo;
+        witness.owner(flow, &mut (*event).owner);
+        (*event).cell = Cell::pack(*decision).0;
+        (*event).generation = slot.generation;
+        (*event).local_port = flow.local.port;
+        (*event).remote_port = flow.remote.port;
+        (*event).hook = witness.hook() as u8;
+        (*event).direction = flow.direction as u8;
+        (*event).protocol = flow.protocol.0;
+        (*event).slot = slot.number() as u8;
+    }
     entry.submit(0);
 }
 

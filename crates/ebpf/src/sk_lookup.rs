@@ -9,7 +9,7 @@ use core::ptr::read_volatile;
 use aya_ebpf::{macros::sk_lookup, programs::SkLookupContext};
 use verdict::{
     Address, Direction, Endpoint, Flow, Protocol, Subject,
-    abi::{Hook, Owner},
+    abi::{Hook, Stamp},
 };
 
 use crate::{
@@ -30,15 +30,12 @@ pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
     if is_diagnosis(&flow) {
         return SK_PASS;
     }
-    let knock = Knock { flow };
-    flow.subject = knock.subject(&slot);
-    if allowed(&slot, &flow, &knock).0 { SK_PASS } else { SK_DROP }
+    Knock.identify(&slot, &mut flow);
+    if allowed(&slot, &flow, &Knock).0 { SK_PASS } else { SK_DROP }
 }
 
 /// What this hook can tell.
-struct Knock {
-    flow: Flow,
-}
+struct Knock;
 
 impl Witness for Knock {
     #[inline(always)]
@@ -48,9 +45,12 @@ impl Witness for Knock {
 
     /// Whoever claimed the local end.
     #[inline(always)]
-    fn owner(&self) -> Owner {
-        listener(own_netns(), &self.flow)
+    fn stamp<'a>(&'a self, flow: &Flow) -> Option<&'a Stamp> {
+        listener(own_netns(), flow.protocol, &flow.local)
     }
+
+    /// Whoever was interrupted has nothing to do with it.
+    const BY_TASK: bool = false;
 
     #[inline(always)]
     fn socket(&self) -> u64 {

@@ -8,13 +8,13 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use verdict::{
-    Address, Direction, Endpoint, Flow, Protocol,
-    abi::{FEATURE_TRIPWIRE, Hook, Owner},
+    Address, Direction, Endpoint, Flow, Protocol, Subject,
+    abi::{FEATURE_TRIPWIRE, Hook, Stamp},
 };
 
 use crate::{
-    identity::owner_of,
-    judge::{ALLOW, Witness, allowed, claim_allowed, refuse},
+    identity::stamp_of,
+    judge::{ALLOW, Witness, allowed, claim_allowed, judge, refuse},
     maps::{JUDGED, Slot, has},
 };
 
@@ -50,9 +50,11 @@ impl Witness for Caller<'_> {
     }
 
     #[inline(always)]
-    fn owner(&self) -> Owner {
-        owner_of(socket(self.ctx))
+    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
+        stamp_of(socket(self.ctx), || self.socket())
     }
+
+    const BY_TASK: bool = true;
 
     #[inline(always)]
     fn socket(&self) -> u64 {
@@ -81,13 +83,14 @@ pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i3
             named.as_destination()
         };
     let caller = Caller { ctx, hook };
-    let flow = Flow {
+    let mut flow = Flow {
         direction: Direction::Out,
         protocol: protocol(ctx),
         local,
         remote: Endpoint { address, port: named_port(ctx) },
-        subject: caller.subject(&slot),
+        subject: Subject::UNKNOWN,
     };
+    caller.identify(&slot, &mut flow);
     let (allowed, decision) = allowed(&slot, &flow, &caller);
     if allowed {
         mark(sk, &slot);
@@ -106,17 +109,18 @@ pub(crate) fn judge_claim(ctx: &SockAddrContext, named: Address) -> i32 {
         return ALLOW;
     }
     let caller = Caller { ctx, hook: Hook::Bind };
-    let flow = Flow {
+    let mut flow = Flow {
         direction: Direction::In,
         protocol: protocol(ctx),
         local: Endpoint { address: named, port },
         remote: Endpoint::default(),
-        subject: caller.subject(&slot),
+        subject: Subject::UNKNOWN,
     };
+    caller.identify(&slot, &mut flow);
     if claim_allowed(&slot, &flow, &caller) {
         ALLOW
     } else {
-        refuse(&slot, verdict::decide(&flow, &slot).enforced.rule)
+        refuse(&slot, judge(&flow, &slot).enforced.rule)
     }
 }
 

@@ -1,7 +1,7 @@
-//! cgroup/sock_create: stamps the owner on the socket before any process holds it, and refuses to make sockets of a
-//! protocol that may reach nobody.
+//! cgroup/sock_create: stamps the owner on the socket before any process holds it, where a rule asks for processes, and
+//! refuses to make sockets of a protocol that may reach nobody.
 
-use core::ptr::{null_mut, read_volatile};
+use core::ptr::read_volatile;
 
 use aya_ebpf::{
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie},
@@ -9,14 +9,14 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use verdict::{
-    Direction, Endpoint, Flow, Protocol,
-    abi::{Hook, Owner},
-    layout::FLAG_PROTOCOLS,
+    Direction, Endpoint, Flow, Protocol, Subject,
+    abi::{Hook, Stamp},
+    layout::{FLAG_PROTOCOLS, FLAG_SUBJECTS},
 };
 
 use crate::{
-    identity::{owner_of, stamp_current},
-    judge::{ALLOW, Witness, claim_allowed, refuse},
+    identity::stamp_current,
+    judge::{ALLOW, Witness, claim_allowed, judge, refuse},
     maps::Slot,
 };
 
@@ -25,8 +25,10 @@ const SOCK_RAW: u32 = 3;
 /// Runs when an AF_INET or AF_INET6 socket has been made by a process; the kernel's own sockets do not come here.
 #[cgroup_sock(sock_create)]
 pub(crate) fn sock_create(ctx: SockContext) -> i32 {
-    stamp_current(ctx.sock);
     let Some(slot) = Slot::in_force() else { return ALLOW };
+    if slot.flags & FLAG_SUBJECTS != 0 {
+        stamp_current(ctx.sock, cookie(&ctx));
+    }
     if slot.flags & FLAG_PROTOCOLS == 0 {
         return ALLOW;
     }
@@ -42,17 +44,18 @@ pub(crate) fn sock_create(ctx: SockContext) -> i32 {
         return ALLOW;
     }
     let maker = Maker { ctx: &ctx };
-    let flow = Flow {
+    let mut flow = Flow {
         direction: Direction::Out,
         protocol,
         local: Endpoint::default(),
         remote: Endpoint::default(),
-        subject: maker.subject(&slot),
+        subject: Subject::UNKNOWN,
     };
+    maker.identify(&slot, &mut flow);
     if claim_allowed(&slot, &flow, &maker) {
         ALLOW
     } else {
-        refuse(&slot, verdict::decide(&flow, &slot).enforced.rule)
+        refuse(&slot, judge(&flow, &slot).enforced.rule)
     }
 }
 
@@ -68,19 +71,27 @@ impl Witness for Maker<'_> {
     }
 
     #[inline(always)]
-    fn owner(&self) -> Owner {
-        owner_of(null_mut())
+    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
+        None
     }
+
+    /// The socket is the running task's that makes it.
+    const BY_TASK: bool = true;
 
     #[inline(always)]
     fn socket(&self) -> u64 {
-        // SAFETY: the helper takes the context of a cgroup_sock program.
-        unsafe { bpf_get_socket_cookie(self.ctx.sock.cast()) }
+        cookie(self.ctx)
     }
 
     #[inline(always)]
     fn netns(&self) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: the helper takes the context of a cgroup_sock program.
         unsafe { bpf_get_netns_cookie(self.ctx.sock.cast()) }
     }
+}
+
+#[inline(always)]
+fn cookie(ctx: &SockContext) -> u64 {
+    // SAFETY: the helper takes the context of a cgroup_sock program.
+    unsafe { bpf_get_socket_cookie(ctx.sock.cast()) }
 }

@@ -15,11 +15,10 @@ use aya_ebpf::{
 };
 use verdict::{
     Decision, Direction, Endpoint, Flow, Protocol, Subject,
-    abi::{Hook, Owner},
+    abi::{Hook, Stamp},
 };
 
 use crate::{
-    identity::owner_of,
     judge::Witness,
     maps::{JUDGED, Slot, watched_cgroup},
     report::report,
@@ -76,9 +75,11 @@ impl Witness for Wire {
     }
 
     #[inline(always)]
-    fn owner(&self) -> Owner {
-        owner_of(null_mut())
+    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
+        None
     }
+
+    const BY_TASK: bool = true;
 
     #[inline(always)]
     fn socket(&self) -> u64 {

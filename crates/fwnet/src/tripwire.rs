@@ -36,7 +36,8 @@ pub(crate) fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
 
 fn judge(event: &Event, socket: &Socket, image: &[Line]) -> (Decision, bool) {
     let owner = event.owner.unwrap_or_default();
-    let subject = Subject { uid: owner.uid, gid: owner.gid, exe: 0, cgroup: owner.cgroup };
+    let subject =
+        Subject { uid: owner.uid, gid: owner.gid, cgroup: owner.cgroup, ..Subject::UNKNOWN };
     let direction = if socket.state == State::Listen { Direction::In } else { Direction::Out };
     let flow = Flow {
         direction,

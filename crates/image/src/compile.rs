@@ -9,7 +9,7 @@ use verdict::{
 };
 
 use crate::{
-    Budget, Image, Invalid, Rule, RuleSet, Service, SubjectTest,
+    Budget, Image, Invalid, Rule, RuleSet, Service,
     classes::{Classes, sweep},
     facets::{Facets, NearTables, NearTest, near_tables},
     matrix::{Ranking, RuleBits},
@@ -60,7 +60,7 @@ impl Classed {
         let tests: Vec<NearTest> = tests;
         Ok(Self {
             ports: port_tables(&lists)?,
-            near: near_tables(&tests, &members)?,
+            near: near_tables(&tests, &members, &rules.cgroups)?,
             runs,
             members,
             list_of,
@@ -227,8 +227,11 @@ impl Classed {
         let datagram =
             |service: &Service| !matches!(service.protocol, Some(Protocol::TCP | Protocol::SCTP));
         let mut flags = 0;
-        if rules.rules.iter().any(|rule| rule.subject != SubjectTest::default()) {
+        if rules.rules.iter().any(|rule| rule.subject.asks_for_owner()) {
             flags |= layout::FLAG_SUBJECTS;
+        }
+        if rules.rules.iter().any(|rule| !rule.subject.namespaces.is_empty()) {
+            flags |= layout::FLAG_NAMESPACES;
         }
         if rules.rules.iter().any(|rule| rule.flags & layout::RULE_LOG != 0) {
             flags |= layout::FLAG_LOG;

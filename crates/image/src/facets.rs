@@ -1,6 +1,7 @@
-//! Near classes: what this end of the flow is, as far as rules ask: its user, group, executable, unit and local address.
+//! Near classes: what this end of the flow is, as far as rules ask: its user, group, executable, unit, container, network
+//! namespace and local address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use verdict::{
     layout::{BUCKET_SLOTS, bucket, facet},
@@ -46,13 +47,23 @@ pub(crate) struct Hashed {
     pub(crate) lines: Vec<[u32; 16]>,
 }
 
+/// Which named cgroups are above a named one: [`crate::RuleSet::cgroups`].
+type Above = BTreeMap<u64, BTreeSet<u64>>;
+
 /// `tests` are the distinct near tests; `members` says for each remote class which sets hold it.
-pub(crate) fn near_tables(tests: &[NearTest], members: &[Vec<u32>]) -> Result<NearTables, Budget> {
+pub(crate) fn near_tables(
+    tests: &[NearTest],
+    members: &[Vec<u32>],
+    above: &Above,
+) -> Result<NearTables, Budget> {
+    let alone = Above::new();
     let mut facets = vec![
-        values(tests, |test| test.users.iter().map(|&user| u64::from(user)).collect()),
-        values(tests, |test| test.groups.iter().map(|&group| u64::from(group)).collect()),
-        values(tests, |test| test.exes.clone()),
-        values(tests, |test| test.units.clone()),
+        values(tests, |test| test.users.iter().map(|&user| u64::from(user)).collect(), &alone),
+        values(tests, |test| test.groups.iter().map(|&group| u64::from(group)).collect(), &alone),
+        values(tests, |test| test.exes.clone(), &alone),
+        values(tests, |test| test.units.clone(), above),
+        values(tests, |test| test.containers.clone(), above),
+        values(tests, |test| test.namespaces.clone(), &alone),
     ];
     let locals = local_classes(tests, members);
     let local_table = (locals.classes.len() > 1).then(|| {
@@ -64,7 +75,7 @@ pub(crate) fn near_tables(tests: &[NearTest], members: &[Vec<u32>]) -> Result<Ne
     facets.insert(0, Facet { keys: BTreeMap::new(), classes: locals.classes });
     let combinations = facets.iter().map(|facet| facet.classes.len()).product();
     Budget::spend(
-        "combinations of users, groups, executables, units and local addresses",
+        "combinations of users, groups, executables, units, containers, network namespaces and local addresses",
         combinations,
         COMBINATIONS_MAX,
         None,
@@ -97,7 +108,8 @@ struct Facet {
     classes: Classes<Vec<u32>>,
 }
 
-fn values(tests: &[NearTest], named: impl Fn(&SubjectTest) -> Vec<u64>) -> Facet {
+/// What holds `above` a value holds for the value too.
+fn values(tests: &[NearTest], named: impl Fn(&SubjectTest) -> Vec<u64>, above: &Above) -> Facet {
     let mut takes: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
     let mut indifferent: Vec<u32> = Vec::new();
     for (number, (_, test)) in (0u32..).zip(tests) {
@@ -113,10 +125,14 @@ fn values(tests: &[NearTest], named: impl Fn(&SubjectTest) -> Vec<u64>) -> Facet
     }
     let mut classes = Classes::starting_with(indifferent.clone());
     let keys = takes
-        .into_iter()
-        .map(|(value, mut holding)| {
-            holding.extend_from_slice(&indifferent);
+        .iter()
+        .map(|(&value, own)| {
+            let inherited = above.get(&value).into_iter().flatten();
+            let inherited = inherited.filter_map(|above| takes.get(above)).flatten();
+            let mut holding: Vec<u32> =
+                own.iter().chain(inherited).chain(&indifferent).copied().collect();
             holding.sort_unstable();
+            holding.dedup();
             (value, classes.number(&holding))
         })
         .collect();

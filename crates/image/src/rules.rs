@@ -1,6 +1,9 @@
 //! The rules of one host, with labels and names already resolved: what [`compile`](crate::compile) takes.
 
-use std::ops::RangeInclusive;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use verdict::{Direction, Endpoint, Flow, Protocol, Subject, Verdict, layout};
 
@@ -80,8 +83,12 @@ pub struct SubjectTest {
     pub groups: Vec<u32>,
     /// Executables, as [`Subject::exe`] numbers them.
     pub exes: Vec<u64>,
-    /// cgroup ids.
+    /// cgroup ids of units: the process is in one of these, or below it.
     pub units: Vec<u64>,
+    /// cgroup ids of containers, likewise.
+    pub containers: Vec<u64>,
+    /// Cookies of network namespaces.
+    pub namespaces: Vec<u64>,
 }
 
 impl SubjectTest {
@@ -89,10 +96,20 @@ impl SubjectTest {
         fn one<T: PartialEq>(list: &[T], value: &T) -> bool {
             list.is_empty() || list.contains(value)
         }
+        fn within(list: &[u64], subject: &Subject) -> bool {
+            list.is_empty() || subject.cgroups().any(|cgroup| list.contains(&cgroup))
+        }
         one(&self.users, &subject.uid)
             && one(&self.groups, &subject.gid)
             && one(&self.exes, &subject.exe)
-            && one(&self.units, &subject.cgroup)
+            && within(&self.units, subject)
+            && within(&self.containers, subject)
+            && one(&self.namespaces, &subject.netns)
+    }
+
+    /// Whether it asks whose a socket is: something that only an owner's stamp can tell.
+    pub(crate) fn asks_for_owner(&self) -> bool {
+        *self != Self { namespaces: self.namespaces.clone(), ..Self::default() }
     }
 }
 
@@ -174,6 +191,9 @@ pub struct RuleSet {
     pub sets: Vec<AddressSet>,
     /// The rules. For each direction the last tier must hold an enforced one that matches everything.
     pub rules: Vec<Rule>,
+    /// For cgroups that rules name, the cgroups above them as far as rules name those too. What is not in here has none
+    /// above it. A cgroup never moves, so this stays true while it lives.
+    pub cgroups: BTreeMap<u64, BTreeSet<u64>>,
     /// The policy's version, written into the image.
     pub version: u64,
 }

@@ -1,6 +1,8 @@
 //! What this kernel offers the programs beyond the least: found out by loading, never by version.
 
-use verdict::abi::{EXE_PATH, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, FEATURE_RETVAL};
+use verdict::abi::{
+    EXE_PATH, FEATURE_ANCESTORS, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, FEATURE_RETVAL,
+};
 
 use crate::{
     attach::{AttachError, load},
@@ -13,9 +15,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features(pub(crate) u32);
 
-const ALL: [(u32, &str); 4] = [
+const ALL: [(u32, &str); 5] = [
     (FEATURE_RETVAL, "errno of a denied call can be chosen"),
     (FEATURE_CURRENT, "the running task can be asked for"),
+    (FEATURE_ANCESTORS, "rules about a unit or container hold for the cgroups below it"),
     (FEATURE_EXE, "the executable of a process is known"),
     (FEATURE_MPTCP, "extra MPTCP subflows are attributed to their owner"),
 ];
@@ -35,7 +38,8 @@ impl Features {
         }
         let mut found = 0;
         for (feature, _) in ALL.into_iter().filter(|(feature, _)| feature & known != 0) {
-            if Self::loads(feature)?.is_ok() {
+            // What is told of the running task needs that there is one.
+            if Self::loads(feature | found & FEATURE_CURRENT)?.is_ok() {
                 found |= feature;
             }
         }
@@ -66,5 +70,7 @@ pub(crate) fn exe_offsets() -> Option<[u32; EXE_PATH]> {
         field("inode", "i_ino", 8)?,
         field("inode", "i_sb", 8)?,
         field("super_block", "s_dev", 4)?,
+        field("super_block", "s_magic", 8)?,
+        field("inode", "i_generation", 4)?,
     ])
 }

@@ -81,7 +81,7 @@ impl Counted {
                     address: Address { hi: remote_hi, lo: remote_lo },
                     port: remote_port,
                 },
-                subject: Subject { uid, gid, exe, cgroup },
+                subject: Subject { uid, gid, exe, cgroup, ..Subject::UNKNOWN },
             },
             netns,
             decision: Cell(cell).unpack(),

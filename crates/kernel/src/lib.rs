@@ -15,6 +15,7 @@ mod births;
 mod btf;
 mod cgroup;
 mod event;
+mod executable;
 mod features;
 mod firewall;
 mod flows;
@@ -36,6 +37,7 @@ pub use attach::AttachError;
 pub use btf::{Btf, BtfError, Field};
 pub use cgroup::{Cgroup, CgroupError, CgroupTree};
 pub use event::{Door, Event};
+pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
     Adopted, Attachments, Firewall, Hits, Joined, LoadError, Lost, Mended, Namespaces, Removed,

@@ -33,8 +33,8 @@ impl Listeners {
                 |address| self.listener(netns, protocol, Endpoint { address, port: local.port });
             of(local.address).or_else(|| of(Address::UNSPECIFIED_V6))
         });
-        let owner = found.next()?.owner;
-        found.all(|other| other.owner == owner).then_some(owner)
+        let owner = found.next()?.stamp.owner;
+        found.all(|other| other.stamp.owner == owner).then_some(owner)
     }
 
     fn listener(&self, netns: u64, protocol: Protocol, local: Endpoint) -> Option<Listener> {

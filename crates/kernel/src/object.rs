@@ -41,10 +41,11 @@ pub enum ObjectError {
 }
 
 /// Maps that hold what the programs have learnt of sockets and peers, whatever image is in force.
-const LEARNT: [&str; 5] = ["CLAIMS", "EXCHANGES", "JUDGED", "LISTENERS", "OWNERS"];
+const LEARNT: [&str; 7] =
+    ["CLAIMS", "CLAIMS_APART", "EXCHANGES", "JUDGED", "LISTENERS", "OWNERS", "OWNERS_APART"];
 /// Maps that belong to one set of programs.
-const OWN: [&str; 8] =
-    ["CONTROL", "EVENTS", "FLOWS", "FLOWS_TAKEN", "HITS", "IMAGE", "LOSSES", "TAMPER"];
+const OWN: [&str; 9] =
+    ["CONTROL", "EVENTS", "EVIDENCE", "FLOWS", "FLOWS_TAKEN", "HITS", "IMAGE", "LOSSES", "TAMPER"];
 
 /// Where the maps of a set are found by those who load further copies of the object.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use image::{RuleSet, compile, evaluate};
-use kernel::{Attachments, Cgroup, Door, Event, Firewall, Netns};
+use kernel::{Attachments, Cgroup, Door, Event, Firewall, Netns, SwapError};
 use proptest::{
     collection::vec,
     strategy::{Strategy, ValueTree},
@@ -48,6 +48,10 @@ impl Bed {
         bed
     }
 
+    fn netns(&self) -> u64 {
+        Netns::open(self.namespace.name()).expect("the test's own namespace").cookie()
+    }
+
     fn firewall(&self, rules: &RuleSet) -> Firewall {
         let attachments = Attachments {
             cgroup: Cgroup::open(self.cgroup.path()).expect("the test's own cgroup"),
@@ -77,6 +81,32 @@ fn world() -> World {
         protocols: vec![Protocol::TCP, Protocol::UDP],
         near: true,
     }
+}
+
+/// The rules with real cgroups in place of the world's 1, 2 and 3, which are inside each other in this order too, and the
+/// real network namespace in place of number 1.
+fn placed(mut rules: RuleSet, path: [u64; 3], netns: u64) -> RuleSet {
+    let real = |cgroup: u64| match cgroup {
+        0 => 0,
+        named => path.get(named as usize - 1).copied().unwrap_or(named),
+    };
+    for rule in &mut rules.rules {
+        let test = &mut rule.subject;
+        test.units
+            .iter_mut()
+            .chain(&mut test.containers)
+            .for_each(|cgroup| *cgroup = real(*cgroup));
+        test.namespaces
+            .iter_mut()
+            .filter(|number| **number == 1)
+            .for_each(|number| *number = netns);
+    }
+    rules.cgroups = rules
+        .cgroups
+        .into_iter()
+        .map(|(cgroup, above)| (real(cgroup), above.into_iter().map(real).collect()))
+        .collect();
+    rules
 }
 
 /// The same random values at every run: a failure is found again.
@@ -135,23 +165,39 @@ fn next_event(firewall: &mut Firewall, wanted: impl Fn(&Event) -> bool) -> Event
 fn what_goes_out_is_judged_as_decide_says() {
     let bed = Bed::new();
     let mut runner = runner();
+    let (middle, inner) = {
+        let middle = bed.cgroup.child("middle");
+        let inner = middle.child("inner");
+        (middle, inner)
+    };
+    let id = |cgroup: &TestCgroup| Cgroup::open(cgroup.path()).expect("own").id();
+    let path = [&bed.cgroup, &middle, &inner].map(id);
+    let [outermost, between, own] = path;
+    let netns = bed.netns();
     let own = Subject {
         uid: 0,
         gid: 0,
         exe: 0,
-        cgroup: Cgroup::open(bed.cgroup.path()).expect("own").id(),
+        cgroup: own,
+        above: [own, between, outermost, 0, 0, 0, 0, 0],
+        netns,
     };
     let mut firewall: Option<Firewall> = None;
     for _ in 0..RULE_SETS {
         let (rules, flows) =
             draw(&mut runner, &(world().rule_sets(8), vec(world().flows(), FLOWS)));
-        match &mut firewall {
-            None => firewall = Some(bed.firewall(&rules)),
-            Some(firewall) => drop(firewall.swap(&compile(&rules).expect("fits")).expect("a swap")),
+        let rules = placed(rules, path, netns);
+        // Rules that are larger than the slots begin anew, as whoever enforces does.
+        let swapped =
+            firewall.as_mut().map(|firewall| firewall.swap(&compile(&rules).expect("fits")));
+        match swapped {
+            Some(Ok(_)) => {}
+            None | Some(Err(SwapError::Size { .. })) => firewall = Some(bed.firewall(&rules)),
+            Some(Err(error)) => panic!("a swap: {error}"),
         }
         let firewall = firewall.as_mut().expect("just loaded");
         // Once for all flows of the rules: each move of a process waits for a grace period.
-        let _visit = bed.cgroup.enter_current_process();
+        let _visit = inner.enter_current_process();
         for (number, flow) in (0usize..).zip(flows) {
             let flow = Flow {
                 direction: Direction::Out,
@@ -183,6 +229,7 @@ fn what_comes_in_is_judged_as_decide_says() {
     let bed = Bed::new();
     let mut runner = runner();
     let ports = world().ports;
+    let netns = bed.netns();
     let (listeners, receivers) = bed.namespace.inside(|| {
         let any = |port: &u16| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), *port);
         let listeners: Vec<TcpListener> =
@@ -198,9 +245,14 @@ fn what_comes_in_is_judged_as_decide_says() {
     for _ in 0..RULE_SETS {
         let (rules, flows) =
             draw(&mut runner, &(world().rule_sets(8), vec(world().flows(), FLOWS)));
-        match &mut firewall {
-            None => firewall = Some(bed.firewall(&rules)),
-            Some(firewall) => drop(firewall.swap(&compile(&rules).expect("fits")).expect("a swap")),
+        let rules = placed(rules, [91, 92, 93], netns);
+        // Rules that are larger than the slots begin anew, as whoever enforces does.
+        let swapped =
+            firewall.as_mut().map(|firewall| firewall.swap(&compile(&rules).expect("fits")));
+        match swapped {
+            Some(Ok(_)) => {}
+            None | Some(Err(SwapError::Size { .. })) => firewall = Some(bed.firewall(&rules)),
+            Some(Err(error)) => panic!("a swap: {error}"),
         }
         let firewall = firewall.as_mut().expect("just loaded");
         if firewall.attached().all(|(hook, _)| hook.name != "sk_lookup") {
@@ -221,7 +273,7 @@ fn what_comes_in_is_judged_as_decide_says() {
                 local,
                 // A port of its own, by which the attempt's event is told from a late one of another attempt.
                 remote: Endpoint { address: remote, port: 20_000 + sequence },
-                subject: Subject::UNKNOWN,
+                subject: Subject { netns, ..Subject::UNKNOWN },
                 ..flow
             };
             sequence += 1;

@@ -131,7 +131,13 @@ fn brute_force(
     let subjects: Vec<Subject> = (0..4u32)
         .flat_map(|uid| {
             (0..3u32).flat_map(move |gid| {
-                (0..3u64).map(move |exe| Subject { uid, gid, exe, cgroup: exe ^ 1 })
+                (0..3u64).map(move |exe| Subject {
+                    uid,
+                    gid,
+                    exe,
+                    cgroup: exe ^ 1,
+                    ..Subject::UNKNOWN
+                })
             })
         })
         .collect();

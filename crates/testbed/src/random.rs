@@ -3,9 +3,34 @@
 //! The same generator feeds the comparison of [`verdict::decide`] with [`image::evaluate`] and the comparison of the
 //! loaded kernel program with both, so a flow can be limited to what a test can really connect to.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use image::{AddressSet, Mode, Rule, RuleSet, Service, SubjectTest};
 use proptest::{collection::vec, option, prelude::*, sample::select};
-use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, layout};
+use verdict::{
+    Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, layout, limits::ANCESTORS_MAX,
+};
+
+/// The cgroups of the world, each with those that the kernel tells as above it: itself the first of them, unless it is
+/// deeper than they reach. Rules name 0 to 5; nobody is in 0.
+const CGROUPS: [(u64, &[u64]); 8] = [
+    (0, &[]),
+    (1, &[1]),
+    (2, &[2, 1]),
+    (3, &[3, 2, 1]),
+    (4, &[4]),
+    (5, &[90, 4]),
+    (91, &[91, 3, 2, 1]),
+    (92, &[92]),
+];
+
+/// What [`RuleSet::cgroups`] says of them.
+fn cgroups_above() -> BTreeMap<u64, BTreeSet<u64>> {
+    CGROUPS
+        .iter()
+        .map(|&(cgroup, path)| (cgroup, path.iter().copied().filter(|&of| of != cgroup).collect()))
+        .collect()
+}
 
 /// Where rules and flows of a test live.
 #[derive(Clone, Debug)]
@@ -72,7 +97,7 @@ impl World {
                     for (number, rule) in rules.iter_mut().enumerate() {
                         rule.id = format!("rule-{number}");
                     }
-                    RuleSet { sets, rules, version }
+                    RuleSet { sets, rules, version, cgroups: cgroups_above() }
                 },
             )
         })
@@ -84,8 +109,15 @@ impl World {
             (self.address(), select(self.ports.clone()))
                 .prop_map(|(address, port)| Endpoint { address, port })
         };
-        let subject = (0u32..3, 0u32..3, 0u64..3, 0u64..3)
-            .prop_map(|(uid, gid, exe, cgroup)| Subject { uid, gid, exe, cgroup });
+        let subject = (0u32..3, 0u32..3, 0u64..3, select(CGROUPS.to_vec()), 0u64..3).prop_map(
+            |(uid, gid, exe, (cgroup, path), netns)| {
+                let mut above = [0; ANCESTORS_MAX];
+                for (to, from) in above.iter_mut().zip(path) {
+                    *to = *from;
+                }
+                Subject { uid, gid, exe, cgroup, above, netns }
+            },
+        );
         let directions = select(vec![Direction::Out, Direction::In]);
         (directions, select(self.protocols.clone()), end(), end(), subject).prop_map(
             |(direction, protocol, local, remote, subject)| Flow {
@@ -160,8 +192,19 @@ impl World {
 }
 
 fn subjects(near: bool) -> impl Strategy<Value = SubjectTest> {
-    let tested = (vec(0u32..3, 0..2), vec(0u32..3, 0..2), vec(0u64..3, 0..2), vec(0u64..3, 0..2))
-        .prop_map(|(users, groups, exes, units)| SubjectTest { users, groups, exes, units });
+    let ids = || vec(0u32..3, 0..2);
+    let numbers = || vec(0u64..3, 0..2);
+    let cgroups = |weight| prop_oneof![weight => vec(0u64..6, 1..3), 4 => Just(Vec::new())];
+    let tested = (ids(), ids(), numbers(), cgroups(4), cgroups(2), numbers()).prop_map(
+        |(users, groups, exes, units, containers, namespaces)| SubjectTest {
+            users,
+            groups,
+            exes,
+            units,
+            containers,
+            namespaces,
+        },
+    );
     let weight = if near { 1 } else { 0 };
     prop_oneof![4 => Just(SubjectTest::default()), weight => tested]
 }

@@ -5,6 +5,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::limits::ANCESTORS_MAX;
+
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
 pub const ABI: u32 = 2;
 
@@ -61,15 +63,37 @@ pub const FEATURE_TRIPWIRE: u32 = 1 << 3;
 /// The kernel's structures lead from a task to its executable.
 pub const FEATURE_EXE: u32 = 1 << 4;
 
-/// The pointers from a task to its executable's inode, and the two numbers there, as byte offsets: `task_struct.mm`,
-/// `mm_struct.exe_file`, `file.f_inode`, `inode.i_ino`, `inode.i_sb`, `super_block.s_dev`.
-pub const EXE_PATH: usize = 6;
+/// The cgroups above a process's own can be asked for.
+pub const FEATURE_ANCESTORS: u32 = 1 << 5;
 
-/// The number of an executable: its file's inode, with the device above it as the kernel keeps it (`dev_t`: 12 bits
-/// major, 20 bits minor, include/linux/kdev_t.h). Inodes beyond 32 bits are mixed with the device, not cut.
+/// The pointers from a task to its executable's inode, and the numbers there, as byte offsets: `task_struct.mm`,
+/// `mm_struct.exe_file`, `file.f_inode`, `inode.i_ino`, `inode.i_sb`, `super_block.s_dev`, `super_block.s_magic`,
+/// `inode.i_generation`.
+pub const EXE_PATH: usize = 8;
+
+/// File systems that tell a file's generation to user space (FS_IOC_GETVERSION), by the numbers of
+/// include/uapi/linux/magic.h: ext2 to ext4, XFS, Btrfs, F2FS. On all others a generation counts as 0.
+pub const GENERATIONS: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+
+/// The number of an executable: its file's inode and generation, with the device above them as the kernel keeps it
+/// (`super_block.s_dev`: 12 bits major, 20 bits minor, include/linux/kdev_t.h).
+///
+/// Whoever makes a file system of his own (FUSE) chooses its inode numbers freely. So the three numbers are not packed
+/// but mixed one way (a block of ARX rounds with feed-forward, as in Davies-Meyer): no inode can be chosen to have the
+/// number of another file.
 #[inline(always)]
-pub const fn exe(device: u32, inode: u64) -> u64 {
-    (device as u64).rotate_left(32) ^ inode
+pub const fn exe(device: u32, inode: u64, generation: u32) -> u64 {
+    let key = (device as u64) << 32 | generation as u64;
+    let mut mixed = inode ^ key;
+    let mut round = 0;
+    while round < 4 {
+        mixed = mixed.wrapping_add(key.rotate_left(16 * round)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^= mixed >> 29;
+        mixed = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        mixed ^= mixed >> 32;
+        round += 1;
+    }
+    mixed ^ inode
 }
 
 /// Whose a socket is: stamped when the socket is created, before its process holds the descriptor.
@@ -93,6 +117,33 @@ pub struct Owner {
 }
 
 const _: () = assert!(size_of::<Owner>() == 48, "Owner has no padding");
+
+/// What stands on a socket (maps `OWNERS` and `OWNERS_APART`): its owner, and where the owner's cgroup is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Stamp {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Ids of the cgroups on the way from the root to the owner's, the deepest first, the root left out: its own, if it
+    /// is not deeper than there is room, and those above it; 0 where the way is shorter.
+    pub above: [u64; ANCESTORS_MAX],
+}
+
+const _: () = assert!(size_of::<Stamp>() == 48 + 8 * ANCESTORS_MAX, "Stamp has no padding");
+
+/// Sockets whose stamp or claim is kept by their cookie, because the kernel refused it room on the socket itself: whoever
+/// fills a socket's option memory (`net.core.optmem_max`) would otherwise be nobody. The least recently used goes first.
+pub const APART_MAX: u32 = 8_192;
+
+/// The one value of the per-CPU map `EVIDENCE`: what speaks of somebody who hides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Evidence {
+    /// Stamps and claims that did not fit on their socket and are kept by cookie.
+    pub refused: u64,
+    /// Verdicts of an image with rules about processes, for a process that nobody knows.
+    pub unknown: u64,
+}
 
 /// Key of map `LISTENERS`: a claimed local endpoint.
 #[derive(
@@ -123,10 +174,10 @@ pub struct Listener {
     /// Cookie of the socket that claimed the endpoint last.
     pub socket: u64,
     /// Who claimed it.
-    pub owner: Owner,
+    pub stamp: Stamp,
 }
 
-const _: () = assert!(size_of::<Listener>() == 56, "Listener has no padding");
+const _: () = assert!(size_of::<Listener>() == 8 + size_of::<Stamp>(), "Listener has no padding");
 
 /// Key of map `EXCHANGES`: an allowed datagram between a local port and a peer, whichever way it went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]

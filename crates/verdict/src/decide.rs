@@ -1,7 +1,7 @@
 //! The verdict: five look-ups, each bounded, none of them a scan.
 
 use crate::{
-    Address, Cell, Decision, Direction, Flow, Line, Protocol, RuleNumber, Tables,
+    Address, Cell, Decision, Direction, Flow, Line, Protocol, RuleNumber, Subject, Tables,
     layout::{self, DIRECTORY, LINK, facet, node},
     limits::TRIE_DEPTH_MAX,
 };
@@ -12,7 +12,18 @@ use crate::{
 /// however many rules there are. A damaged image gives [`Decision::MALFORMED`], which denies.
 #[inline(always)]
 pub fn decide<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Decision {
-    match cell(flow, tables) {
+    decide_toward(flow.direction, flow, tables)
+}
+
+/// [`decide`] with the flow's direction told beside it, where that is a constant to the compiler and what is in memory is
+/// not: the BPF verifier follows one and forgets the other.
+#[inline(always)]
+pub fn decide_toward<T: Tables + ?Sized>(
+    direction: Direction,
+    flow: &Flow,
+    tables: &T,
+) -> Decision {
+    match cell(direction, flow, tables) {
         Some(cell) => cell.unpack(),
         None => Decision::MALFORMED,
     }
@@ -39,10 +50,10 @@ pub fn closed<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> bool {
 }
 
 #[inline(always)]
-fn cell<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Option<Cell> {
+fn cell<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T) -> Option<Cell> {
     let directory = tables.line(DIRECTORY)?;
-    let remote = address_class(flow.remote.address, directory, tables)?;
-    let row = row(flow, directory, tables)?;
+    let remote = tables.address_class(flow.remote.address)?;
+    let row = row(direction, flow, directory, tables)?;
     let remotes = directory.word(layout::REMOTE_CLASSES);
     let base = directory.word(layout::MATRIX) << 4;
     let index = row.wrapping_mul(remotes).wrapping_add(remote).wrapping_add(base);
@@ -52,16 +63,25 @@ fn cell<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Option<Cell> {
 #[inline(always)]
 fn closed_bit<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Option<bool> {
     let directory = tables.line(DIRECTORY)?;
-    let row = row(flow, directory, tables)?;
+    let row = row(flow.direction, flow, directory, tables)?;
     let word = tables.word((directory.word(layout::CLOSED) << 4).wrapping_add(row >> 5))?;
     Some(word >> (row & 31) & 1 == 1)
 }
 
 /// The row of the matrix: near class and port class, everything but the peer.
 #[inline(always)]
-fn row<T: Tables + ?Sized>(flow: &Flow, directory: &Line, tables: &T) -> Option<u32> {
-    let near = near_class(flow, directory, tables)?;
-    let port = port_class(flow.direction, flow.protocol, flow.service_port(), directory, tables)?;
+fn row<T: Tables + ?Sized>(
+    direction: Direction,
+    flow: &Flow,
+    directory: &Line,
+    tables: &T,
+) -> Option<u32> {
+    let near = near_class(direction, flow, directory, tables)?;
+    let service = match direction {
+        Direction::Out => flow.remote.port,
+        Direction::In => flow.local.port,
+    };
+    let port = port_class(direction, flow.protocol, service, directory, tables)?;
     Some(near.wrapping_mul(directory.word(layout::PORT_CLASSES)).wrapping_add(port))
 }
 
@@ -93,11 +113,8 @@ fn half_word<T: Tables + ?Sized>(line: u32, index: u32, tables: &T) -> Option<u3
 
 /// The class of an address by its longest prefix.
 #[inline(always)]
-pub(crate) fn address_class<T: Tables + ?Sized>(
-    address: Address,
-    directory: &Line,
-    tables: &T,
-) -> Option<u32> {
+pub fn address_class<T: Tables + ?Sized>(address: Address, tables: &T) -> Option<u32> {
+    let directory = tables.line(DIRECTORY)?;
     #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of the address are wanted")]
     let (root, alone, slot) = if address.is_v4() {
         (directory.word(layout::ROOT4), layout::CLASS4, (address.lo >> 16) as u32 & 0xffff)
@@ -143,7 +160,12 @@ fn step<T: Tables + ?Sized>(address: Address, node: &Line, tables: &T) -> Option
 
 /// The class of this end: who the process is and at which local address, as far as any rule asks.
 #[inline(always)]
-fn near_class<T: Tables + ?Sized>(flow: &Flow, directory: &Line, tables: &T) -> Option<u32> {
+fn near_class<T: Tables + ?Sized>(
+    direction: Direction,
+    flow: &Flow,
+    directory: &Line,
+    tables: &T,
+) -> Option<u32> {
     let facets = directory.word(layout::FACETS);
     if facets == 0 {
         return Some(0);
@@ -151,42 +173,79 @@ fn near_class<T: Tables + ?Sized>(flow: &Flow, directory: &Line, tables: &T) -> 
     let line = tables.line(facets)?;
     let join = tables.line(facets + 1)?;
     let locals = join.word(facet::LOCAL);
-    let mut near = match flow.direction {
+    let mut near = match direction {
         Direction::In if locals != 0 => {
-            let class = address_class(flow.local.address, directory, tables)?;
+            let class = tables.address_class(flow.local.address)?;
             half_word(locals, class, tables)?
         }
         Direction::In | Direction::Out => 0,
     };
     let subject = &flow.subject;
-    near = joined(near, facet::USER, u64::from(subject.uid), line, tables)?;
-    near = joined(near, facet::GROUP, u64::from(subject.gid), line, tables)?;
-    near = joined(near, facet::EXE, subject.exe, line, tables)?;
-    near = joined(near, facet::UNIT, subject.cgroup, line, tables)?;
+    near = tables.blur(near);
+    near = joined(near, facet::USER, u64::from(subject.uid), facets, line, tables)?;
+    near = joined(near, facet::GROUP, u64::from(subject.gid), facets, line, tables)?;
+    near = joined(near, facet::EXE, subject.exe, facets, line, tables)?;
+    near = within(near, facet::UNIT, subject, facets, line, tables)?;
+    near = within(near, facet::CONTAINER, subject, facets + 1, join, tables)?;
+    near = joined(near, facet::NETNS, subject.netns, facets + 1, join, tables)?;
     half_word(join.word(facet::JOINED), near, tables)
 }
 
-/// `near * classes of the facet + class of the key`.
+/// `near * classes of the facet + class of the key`. `line` is the one of the two that has the facet's words, at `place`.
 #[inline(always)]
 fn joined<T: Tables + ?Sized>(
     near: u32,
     facet: u32,
     key: u64,
+    place: u32,
     line: &Line,
     tables: &T,
 ) -> Option<u32> {
-    let at = facet << 2;
-    let buckets = line.word(at);
-    if buckets == 0 {
+    let at = facet << 2 & 15;
+    if line.word(at) == 0 {
         return Some(near);
     }
+    let class = tables.key_class(place, at, key)?;
+    Some(tables.blur(near.wrapping_mul(line.word(at + 3)).wrapping_add(class)))
+}
+
+/// The same for a facet that holds for what is below a cgroup: the deepest of the subject's that has a class counts.
+#[inline(always)]
+fn within<T: Tables + ?Sized>(
+    near: u32,
+    facet: u32,
+    subject: &Subject,
+    place: u32,
+    line: &Line,
+    tables: &T,
+) -> Option<u32> {
+    let at = facet << 2 & 15;
+    if line.word(at) == 0 {
+        return Some(near);
+    }
+    let mut class = 0;
+    if subject.cgroup != 0 {
+        class = tables.key_class(place, at, subject.cgroup)?;
+    }
+    for &above in &subject.above {
+        if class == 0 && above != 0 {
+            class = tables.key_class(place, at, above)?;
+        }
+    }
+    Some(tables.blur(near.wrapping_mul(line.word(at + 3)).wrapping_add(class)))
+}
+
+/// The class of `key` in the facet whose words begin at word `at` of line `place`; 0 for a key that it does not have.
+#[inline(always)]
+pub fn key_class<T: Tables + ?Sized>(place: u32, at: u32, key: u64, tables: &T) -> Option<u32> {
+    let line = tables.line(place)?;
     let bucket = layout::bucket(key, line.word(at + 2), line.word(at + 1));
-    let slots = tables.line(buckets.wrapping_add(bucket))?;
+    let slots = tables.line(line.word(at).wrapping_add(bucket))?;
     let mut class = 0;
     for slot in 0..layout::BUCKET_SLOTS {
         if slots.double(slot) == key {
             class |= slots.word(10 + (slot >> 1)) >> ((slot & 1) << 4) & 0xffff;
         }
     }
-    Some(near.wrapping_mul(line.word(at + 3)).wrapping_add(class))
+    Some(class)
 }

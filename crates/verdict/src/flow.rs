@@ -1,6 +1,6 @@
 //! A flow: one attempt to connect or to accept.
 
-use crate::Address;
+use crate::{Address, limits::ANCESTORS_MAX};
 
 /// Which end of the connection this host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,12 +63,28 @@ pub struct Subject {
     pub exe: u64,
     /// The cgroup v2 id; 0 is unknown.
     pub cgroup: u64,
+    /// Ids of the cgroups above it, the deepest first; its own may be the first of them. 0 is none.
+    pub above: [u64; ANCESTORS_MAX],
+    /// Cookie of the network namespace of its socket; 0 is unknown.
+    pub netns: u64,
 }
 
 impl Subject {
-    /// Nobody knows: no rule that asks for a user, group, executable or unit holds. The two ids are the ones that no
-    /// process can have (setuid(2): -1 stands for "no change").
-    pub const UNKNOWN: Self = Self { uid: u32::MAX, gid: u32::MAX, exe: 0, cgroup: 0 };
+    /// Nobody knows: no rule that asks for a user, group, executable, unit, container or network namespace holds. The
+    /// two ids are the ones that no process can have (setuid(2): -1 stands for "no change").
+    pub const UNKNOWN: Self = Self {
+        uid: u32::MAX,
+        gid: u32::MAX,
+        exe: 0,
+        cgroup: 0,
+        above: [0; ANCESTORS_MAX],
+        netns: 0,
+    };
+
+    /// The cgroups that it is in, the deepest first.
+    pub fn cgroups(&self) -> impl Iterator<Item = u64> + '_ {
+        core::iter::once(self.cgroup).chain(self.above.iter().copied()).filter(|&id| id != 0)
+    }
 }
 
 /// One attempt to connect or to accept, as [`decide`](crate::decide) judges it.

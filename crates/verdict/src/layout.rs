@@ -21,7 +21,7 @@
 /// First word of every image: "fwnt".
 pub const MAGIC: u32 = 0x746e_7766;
 /// Bumped whenever the meaning of any word changes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Header line 0, for people and for the agent; [`decide`](crate::decide) does not read it.
 pub mod identity {
@@ -87,6 +87,8 @@ pub const FLAG_CLOSED: u32 = 1 << 3;
 pub const FLAG_PROTOCOLS: u32 = 1 << 4;
 /// A default denies: datagrams that answer an allowed datagram have to be recognised.
 pub const FLAG_ANSWERS: u32 = 1 << 6;
+/// Some rule looks at the network namespace.
+pub const FLAG_NAMESPACES: u32 = 1 << 7;
 /// Some rule reports the flows that it decides.
 pub const FLAG_LOG: u32 = 1 << 5;
 
@@ -115,8 +117,12 @@ pub mod node {
     pub const MISS: u32 = 15;
 }
 
-/// Words of the facets' line. Each facet has four words: line of its buckets (0: the facet is not looked at), log2 of
-/// the buckets, seed, number of classes. The local address has a line of classes by remote class instead.
+/// Words of the facets' two lines. Each hashed facet has four words: line of its buckets (0: the facet is not looked at),
+/// log2 of the buckets, seed, number of classes; the first four facets are in the first line. The local address has a
+/// line of classes by remote class instead.
+///
+/// A unit or container holds for the cgroups below its own, too: such a facet's class is that of the deepest of the
+/// subject's cgroups that has one, so a cgroup's class says also what rules say of those above it.
 pub mod facet {
     /// User id.
     pub const USER: u32 = 0;
@@ -126,14 +132,19 @@ pub mod facet {
     pub const EXE: u32 = 2;
     /// Unit (cgroup).
     pub const UNIT: u32 = 3;
+    /// Container (cgroup).
+    pub const CONTAINER: u32 = 4;
+    /// Network namespace.
+    pub const NETNS: u32 = 5;
     /// How many facets are hashed.
-    pub const HASHED: u32 = 4;
-    /// The line after the facets' line: line of the local classes, one 16-bit class for each remote class, or 0.
-    pub const LOCAL: u32 = 0;
-    /// Same line: local classes.
-    pub const LOCALS: u32 = 1;
-    /// Same line: line of the joined table, 16-bit near classes indexed `(((local * users + user) * groups + group) * exes + exe) * units + unit`.
-    pub const JOINED: u32 = 2;
+    pub const HASHED: u32 = 6;
+    /// Second line: line of the local classes, one 16-bit class for each remote class, or 0.
+    pub const LOCAL: u32 = 8;
+    /// Second line: local classes.
+    pub const LOCALS: u32 = 9;
+    /// Second line: line of the joined table, 16-bit near classes. The local class counts slowest, then the classes of
+    /// the hashed facets in their order.
+    pub const JOINED: u32 = 10;
 }
 
 /// A bucket is one line: five keys of 64 bits in words 0 to 9, five values of 16 bits in words 10 to 12. An empty slot

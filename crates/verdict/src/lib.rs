@@ -19,7 +19,9 @@ pub mod limits;
 mod tables;
 
 pub use address::Address;
-pub use decide::{closed, decide, image_flags, rule_flags};
+pub use decide::{
+    address_class, closed, decide, decide_toward, image_flags, key_class, rule_flags,
+};
 pub use decision::{Cell, Decision, Judgement, RuleNumber, Verdict};
 pub use flow::{Direction, Endpoint, Flow, Protocol, Subject};
 pub use tables::{Line, Tables};

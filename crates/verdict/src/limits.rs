@@ -14,3 +14,6 @@ pub const CELLS_MAX: u32 = 4 * 1024 * 1024;
 pub const LINES_MAX: u32 = 4 * 1024 * 1024;
 /// Nodes on one path of the address trie: 16 bits are taken by the root, 8 by each node, 112 bits remain.
 pub const TRIE_DEPTH_MAX: u32 = 14;
+/// Levels of the cgroup hierarchy on which a rule about a unit or a container holds for what is below it. A cgroup deeper
+/// than this is known by itself, and what is below it is not.
+pub const ANCESTORS_MAX: usize = 8;

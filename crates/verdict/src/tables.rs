@@ -1,5 +1,10 @@
 //! Where the compiled tables are read from: an array of 64-byte lines, in the kernel or on the host.
 
+use crate::{
+    Address,
+    decide::{address_class, key_class},
+};
+
 /// One cache line of an image: sixteen 32-bit words in the byte order of the machine that enforces.
 #[derive(
     Clone,
@@ -40,6 +45,26 @@ impl Line {
 pub trait Tables {
     /// The line at `index`.
     fn line(&self, index: u32) -> Option<&Line>;
+
+    /// `value` itself, made so that the BPF verifier takes it for any number: ways that meet in a value it cannot tell
+    /// apart are followed once from there, not each by itself.
+    #[inline(always)]
+    fn blur(&self, value: u32) -> u32 {
+        value
+    }
+
+    /// The remote class of an address. A look-up by itself, so that the kernel programs can make it a function by itself,
+    /// which is checked once and not wherever it is called.
+    #[inline(always)]
+    fn address_class(&self, address: Address) -> Option<u32> {
+        address_class(address, self)
+    }
+
+    /// The class of `key` in the facet whose words begin at word `at` of `line`; likewise.
+    #[inline(always)]
+    fn key_class(&self, line: u32, at: u32, key: u64) -> Option<u32> {
+        key_class(line, at, key, self)
+    }
 
     /// The word at `index`, counted in words.
     #[inline(always)]

@@ -107,6 +107,7 @@ impl Made<'_> {
             gid: holder.map_or(u32::MAX, |process| process.gid),
             exe: holder.map_or(0, |process| process.exe_id),
             cgroup: socket.cgroup,
+            ..Subject::UNKNOWN
         };
         let direction = match (socket.stage, socket.protocol) {
             (Stage::Listening | Stage::Bound, _) => Some(Direction::In),

@@ -57,7 +57,7 @@ fn the_oldest_holder_is_the_one_that_is_named() {
     assert_eq!(connection.holders, [1, 0]);
     assert_eq!(all.process(connection).map(|process| process.pid), Some(901));
     assert_eq!(all.unit(connection).as_deref(), Some("web.service"));
-    let expected = Subject { uid: 7, gid: 901, exe: 901, cgroup: 3 };
+    let expected = Subject { uid: 7, gid: 901, exe: 901, cgroup: 3, ..Subject::UNKNOWN };
     assert_eq!(connection.subjects, [expected; 2]);
 }
 

@@ -43,11 +43,20 @@ impl<'a> Named<'a> {
     pub fn subject(process: &Process) -> Subject {
         let Process { user, group, exe, cgroup } = process;
         let unknown = Subject::UNKNOWN;
+        let mut above = unknown.above;
+        // The kernel tells the levels nearest to the root, of which there may be more than it has room for.
+        let levels: Vec<&str> = cgroup.as_deref().into_iter().flat_map(lineage).collect();
+        let told = levels.len().saturating_sub(above.len());
+        for (to, path) in above.iter_mut().zip(levels.iter().skip(told)) {
+            *to = number(path);
+        }
         Subject {
             uid: user.unwrap_or(unknown.uid),
             gid: group.unwrap_or(unknown.gid),
             exe: exe.as_deref().map_or(unknown.exe, number),
             cgroup: cgroup.as_deref().map_or(unknown.cgroup, number),
+            above,
+            netns: unknown.netns,
         }
     }
 }

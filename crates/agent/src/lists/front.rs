@@ -191,7 +191,12 @@ mod tests {
         let rules = WAYS.map(|way| allow(way, 0)).into_iter();
         let rules = rules.chain(WAYS.map(|way| allow(way, 2)));
         let defaults = WAYS.map(|way| Rule::default(way, Verdict::Allow, 5));
-        RuleSet { sets: vec![failsafe], rules: rules.chain(defaults).collect(), version: 1 }
+        RuleSet {
+            sets: vec![failsafe],
+            rules: rules.chain(defaults).collect(),
+            version: 1,
+            ..RuleSet::default()
+        }
     }
 
     fn verdict(

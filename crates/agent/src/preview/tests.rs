@@ -20,7 +20,7 @@ fn strict() -> Image {
         Rule::default(Direction::In, Verdict::Allow, 1),
     ];
     let sets = vec![AddressSet::from_prefixes([(Address::v4(0x0a00_0000), 104)])];
-    compile(&RuleSet { sets, rules, version: 1 }).unwrap()
+    compile(&RuleSet { sets, rules, version: 1, ..RuleSet::default() }).unwrap()
 }
 
 fn flow(direction: Direction, local: u16, remote: (u32, u16)) -> Flow {

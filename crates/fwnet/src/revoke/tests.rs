@@ -79,7 +79,7 @@ fn denying(direction: Direction, services: &[Service], flags: u32) -> Image {
         ..Rule::default(direction, Verdict::Allow, 2)
     });
     let rules = [denial].into_iter().chain(defaults).collect();
-    compile(&RuleSet { sets: Vec::new(), rules, version: 1 }).unwrap()
+    compile(&RuleSet { rules, version: 1, ..RuleSet::default() }).unwrap()
 }
 
 /// Whether the stream still works: nothing to read, and no error.
@@ -223,7 +223,7 @@ fn a_peer_that_is_denied_is_taken_out_of_the_backlog_and_others_stay() {
     }];
     rules.extend([Direction::Out, Direction::In].map(|way| Rule::default(way, Verdict::Allow, 2)));
     let sets = vec![AddressSet::from_address(Address::v4(0x0a09_0002))];
-    let new = compile(&RuleSet { sets, rules, version: 1 }).unwrap();
+    let new = compile(&RuleSet { sets, rules, version: 1, ..RuleSet::default() }).unwrap();
     let swept = run(&sweep(&new, &[&bed]), &[&bed]);
     let [ended] = &swept.ended[..] else { panic!("{swept:#?}") };
     assert_eq!((ended.listened, ended.event.owner), (false, None), "nobody has accepted it");

@@ -173,6 +173,7 @@ fn subject(bands: &[Vec<Band>; 4], cell: usize) -> Subject {
         gid: id(1, group),
         exe: value(2, exe).unwrap_or(Subject::UNKNOWN.exe),
         cgroup: value(3, unit).unwrap_or(Subject::UNKNOWN.cgroup),
+        ..Subject::UNKNOWN
     }
 }
 
@@ -180,7 +181,7 @@ fn subject(bands: &[Vec<Band>; 4], cell: usize) -> Subject {
 const NOBODY: u32 = 65_534;
 
 fn passes(test: &SubjectTest, subject: &Subject) -> bool {
-    let SubjectTest { users, groups, exes, units } = test;
+    let SubjectTest { users, groups, exes, units, containers: _, namespaces: _ } = test;
     (users.is_empty() || users.contains(&subject.uid))
         && (groups.is_empty() || groups.contains(&subject.gid))
         && (exes.is_empty() || exes.contains(&subject.exe))

@@ -92,8 +92,7 @@ impl Symbols {
     }
 
     /// A process that no rule names.
-    pub(crate) const STRANGER: Subject =
-        Subject { uid: u32::MAX, gid: u32::MAX, exe: 0, cgroup: 0 };
+    pub(crate) const STRANGER: Subject = Subject::UNKNOWN;
 }
 
 /// A word as a policy writes it.

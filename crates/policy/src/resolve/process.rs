@@ -45,7 +45,7 @@ pub(crate) fn who(
     let units = known("unit", unit, unknown, |name| identities.unit(name).filter(|&id| id != 0));
     match (users, groups, exes, units) {
         (Some(users), Some(groups), Some(exes), Some(units)) => {
-            Who::These(SubjectTest { users, groups, exes, units })
+            Who::These(SubjectTest { users, groups, exes, units, ..SubjectTest::default() })
         }
         _ => Who::Nobody,
     }

@@ -137,7 +137,13 @@ pub(super) fn subjects(
     for &uid in &users {
         for &gid in &groups {
             for &exe in &exes {
-                subjects.extend(units.iter().map(|&cgroup| Subject { uid, gid, exe, cgroup }));
+                subjects.extend(units.iter().map(|&cgroup| Subject {
+                    uid,
+                    gid,
+                    exe,
+                    cgroup,
+                    ..Subject::UNKNOWN
+                }));
             }
         }
     }

@@ -370,6 +370,7 @@ pub(crate) fn flow(choices: &mut Choices) -> Flow {
             gid: [0, 1, 2][choices.below(3)],
             exe: choices.below(3) as u64,
             cgroup: choices.below(3) as u64,
+            ..Subject::UNKNOWN
         },
     }
 }
