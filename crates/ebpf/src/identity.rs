@@ -167,7 +167,7 @@ fn above(above: &mut [u64; ANCESTORS_MAX]) {
 /// The executable of the running task; 0 where there is none (a kernel thread). The file is not held while we read, so
 /// what a racing exec leaves may be either of the two. A function of its own: see [`stamp_current`].
 #[inline(never)]
-fn exe() -> u64 {
+pub(crate) fn exe() -> u64 {
     if has(FEATURE_EXE) { exe_file().unwrap_or(0) } else { 0 }
 }
 

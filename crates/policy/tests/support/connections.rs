@@ -86,6 +86,7 @@ pub(crate) fn subject(choices: &mut Choices, symbols: &Symbols) -> Subject {
         gid: if group == "root" { 0 } else { symbols.group(group).unwrap_or(77_777) },
         exe: symbols.exe(exe).unwrap_or(0),
         cgroup: symbols.unit(unit).unwrap_or(0),
+        ..Subject::UNKNOWN
     }
 }
 
