@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -305,4 +307,19 @@ fn a_list_may_end_and_may_come_from_standard_input() {
         json(&bed, &["list", "ls"])["lists"] == json!([])
     });
     assert!(!denied(&host, "127.0.2.1:20000"));
+}
+
+#[test]
+fn i6_a_new_denial_leaves_established_connections_alone() {
+    let (host, bed, _echoes) = enforcing();
+    let mut stream = on(&host, || TcpStream::connect("127.0.0.2:20000")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    bed.done(&["deny", "add", "127.0.0.2"]);
+    assert!(denied(&host, "127.0.0.2:20000"));
+    for _ in 0..3 {
+        stream.write_all(b"still here").unwrap();
+        let mut answer = [0; 10];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"still here");
+    }
 }

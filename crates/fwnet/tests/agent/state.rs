@@ -158,3 +158,28 @@ fn damaged_files_are_told_and_the_last_good_ones_are_used() {
     assert_eq!(bed.status()["state"], json!([]));
     assert!(denied(&host, "127.0.0.3:20000") && denied(&host, "127.0.0.5:20000"));
 }
+
+#[test]
+fn a_policy_that_is_torn_gives_way_to_the_one_before_it() {
+    let host = host();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let bed = Bed::new(&host);
+    bed.up(&["--policy", &bed.file("first.fwnet", "deny any -> 127.0.0.2\n")]);
+    bed.done(&["apply", &bed.file("second.fwnet", "deny any -> 127.0.0.3\n")]);
+    let current = bed.path("state/policy.current");
+    let whole = fs::read(&current).unwrap();
+    for content in [&whole[..whole.len() / 2], &[]] {
+        bed.signal(Signal::KILL);
+        fs::write(&current, content).unwrap();
+        bed.start_again();
+        assert!(denied(&host, "127.0.0.2:20000") && !denied(&host, "127.0.0.3:20000"));
+        let status = bed.status();
+        let told = status["state"].to_string();
+        assert!(told.contains("policy.current: it is truncated"), "{told}");
+        assert!(told.contains("policy.previous is used instead"), "{told}");
+        assert_eq!(status["policy"]["version"], 1);
+    }
+    bed.done(&["apply", &bed.file("third.fwnet", "deny any -> 127.0.0.4\n")]);
+    assert!(denied(&host, "127.0.0.4:20000") && !denied(&host, "127.0.0.2:20000"));
+    assert_eq!(bed.status()["state"], json!([]));
+}

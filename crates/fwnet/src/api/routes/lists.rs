@@ -9,7 +9,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::api::{Api, Asked, Peer, Problem, Problems};
 
@@ -44,7 +44,7 @@ pub(crate) struct List {
 }
 
 /// Which list.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(crate) struct Named {
     /// Letters, digits, `-` and `_`.
@@ -52,7 +52,7 @@ pub(crate) struct Named {
 }
 
 /// How a list is to be imported. Its text is the body: one address or prefix a line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct How {
