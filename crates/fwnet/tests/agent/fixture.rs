@@ -3,12 +3,12 @@
 use std::{
     env,
     fs::{self, OpenOptions},
-    io::Write as _,
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -154,7 +154,8 @@ impl Bed {
         let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = fwnet(&["agent"]);
         command.args(self.paths()).arg("--detached").stdin(Stdio::null());
-        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut agent = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        thread::spawn(move || agent.wait());
         wait_until(DEADLINE, "an answer", || self.call(&["status"]).status.success());
     }
 
