@@ -98,7 +98,9 @@ fn draft(records: &[Record], host: &str, grain: Grain) -> String {
         records.iter().partition(|record| record.kind.verdict == Answer::Allow);
     let mut text = head(&allowed, &denied, host);
     text.push_str("tier team\nmode audit\n\n");
-    let rules = rules(&allowed, grain);
+    let people = NoIdentities;
+    let named = Named::new(records, &people);
+    let rules = rules(&allowed, grain, &named);
     for (shape, actors) in &rules {
         push_rules(&mut text, shape, actors);
     }
@@ -151,11 +153,11 @@ fn moment(time: Timestamp) -> String {
 }
 
 /// The rules, those of most flows first.
-fn rules(allowed: &[&Record], grain: Grain) -> Vec<(Shape, Actors)> {
+fn rules(allowed: &[&Record], grain: Grain, named: &Named<'_>) -> Vec<(Shape, Actors)> {
     let mut seen: BTreeMap<(Actor, Way), BTreeMap<Service, Seen>> = BTreeMap::new();
     for record in allowed.iter().filter(|record| !is_within_loopback(record)) {
         let kind = &record.kind;
-        let actor = if grain.processes { Actor::of(&kind.process) } else { Actor::Anyone };
+        let actor = if grain.processes { Actor::of(&kind.process, named) } else { Actor::Anyone };
         let own = seen.entry((actor, kind.direction)).or_default();
         let service = own.entry(Service::new(kind.protocol, kind.port)).or_default();
         service.peers.insert(kind.remote);

@@ -182,7 +182,7 @@ allow me[exe in (/usr/bin/curl, /usr/bin/git)] -> 192.0.2.1 : tcp/443
 allow me[exe=/usr/bin/curl] -> 192.0.2.9 : tcp/80
 
 # sshd: 9 flows
-allow 203.0.113.5 -> me[unit=/system.slice/ssh.service] : tcp/22
+allow 203.0.113.5 -> me[unit=ssh.service] : tcp/22
 
 failsafe 203.0.113.5 -> me : tcp/22
 

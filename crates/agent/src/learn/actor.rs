@@ -5,7 +5,10 @@ use std::{
     fmt,
 };
 
-use crate::flows::Process;
+use policy::Identities;
+use verdict::limits::ANCESTORS_MAX;
+
+use crate::flows::{Named, Process};
 
 /// One of those that a rule can name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +24,9 @@ pub(super) enum Actor {
 }
 
 impl Actor {
-    pub(super) fn of(process: &Process) -> Self {
-        if let Some(unit) = lasting_unit(process) {
+    /// As the records that `named` knows tell units apart.
+    pub(super) fn of(process: &Process, named: &Named<'_>) -> Self {
+        if let Some(unit) = lasting_unit(process, named) {
             return Self::Unit(unit);
         }
         if let Some(exe) = process.exe.as_deref().filter(|exe| exe.starts_with('/') && sayable(exe))
@@ -33,12 +37,24 @@ impl Actor {
     }
 }
 
-/// Services come back under their name and containers last as long as their cgroup; sessions do neither.
-fn lasting_unit(process: &Process) -> Option<String> {
+/// Services come back under their name and containers last as long as their cgroup; sessions do neither. What is below a
+/// service is the service's, as far down as rules about it hold.
+fn lasting_unit(process: &Process, named: &Named<'_>) -> Option<String> {
     let cgroup = process.cgroup.as_deref().filter(|path| sayable(path))?;
     let is_service =
         process.unit().is_some_and(|unit| unit.ends_with(".service") && !unit.starts_with("user@"));
-    (is_service || process.container().is_some()).then(|| cgroup.to_owned())
+    if !is_service {
+        return process.container().is_some().then(|| cgroup.to_owned());
+    }
+    let unit = process.unit()?;
+    let below = cgroup.split('/').rev().take_while(|part| *part != unit).map(|part| part.len() + 1);
+    let own = cgroup.get(..cgroup.len() - below.sum::<usize>())?;
+    if own != cgroup && own.matches('/').count() > ANCESTORS_MAX {
+        return Some(cgroup.to_owned());
+    }
+    // The name alone, where it means this unit and no other.
+    let is_known = named.unit(&unit).is_some() && named.unit(&unit) == named.unit(own);
+    Some(if is_known { unit } else { own.to_owned() })
 }
 
 /// Whether a value of the language can say it.
