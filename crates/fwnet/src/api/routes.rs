@@ -1,6 +1,7 @@
 //! Every path of the API, one file for each subject.
 
 pub(crate) mod apply;
+pub(crate) mod connections;
 pub(crate) mod deny;
 pub(crate) mod events;
 pub(crate) mod flows;
@@ -24,6 +25,7 @@ pub(crate) fn all() -> OpenApiRouter<Api> {
         .routes(routes!(flows::flows))
         .routes(routes!(metrics::metrics))
         .routes(routes!(rules::rules))
+        .routes(routes!(connections::connections))
         .routes(routes!(apply::apply))
         .routes(routes!(trial::confirm))
         .routes(routes!(trial::rollback))

@@ -1,15 +1,19 @@
 //! The sockets as JSON, and as the agent's API answers: every name in full, nothing left to look up.
 
+use std::collections::BTreeMap;
+
 use agent::connections::{
     Connection, Connections, Container, Judged, Scope, Stage, watch::WatchList,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use verdict::{Direction, Endpoint, Line, Protocol, RuleNumber};
 
 use crate::{names::Names, orders::Reason, prefix::standard};
 
 /// Everything that one look found.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = Sockets)]
 pub(crate) struct Report {
     /// Whether the look was broken off: then something may be missing.
     pub(crate) interrupted: bool,
@@ -22,7 +26,8 @@ pub(crate) struct Report {
 }
 
 /// How many sockets there are.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketCounts)]
 pub(crate) struct Counts {
     /// All that were looked at.
     pub(crate) sockets: usize,
@@ -33,7 +38,8 @@ pub(crate) struct Counts {
 }
 
 /// One socket.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Socket)]
 pub(crate) struct Row {
     /// `tcp`, `udp`, or another protocol's name or number.
     pub(crate) protocol: String,
@@ -72,7 +78,8 @@ pub(crate) struct Row {
 }
 
 /// An address and a port.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketEnd)]
 pub(crate) struct End {
     /// In standard notation.
     pub(crate) address: String,
@@ -81,7 +88,8 @@ pub(crate) struct End {
 }
 
 /// A user.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketUser)]
 pub(crate) struct User {
     /// The uid.
     pub(crate) id: u32,
@@ -90,7 +98,8 @@ pub(crate) struct User {
 }
 
 /// A process that holds a socket.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketHolder)]
 pub(crate) struct Holder {
     /// Its id.
     pub(crate) pid: u32,
@@ -103,7 +112,8 @@ pub(crate) struct Holder {
 }
 
 /// A container.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketContainer)]
 pub(crate) struct Place {
     /// `docker`, `podman`, `containerd`, `cri-o`, `kubernetes`, `lxc` or `machine`.
     pub(crate) runtime: String,
@@ -112,7 +122,8 @@ pub(crate) struct Place {
 }
 
 /// A cgroup.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketCgroup)]
 pub(crate) struct Group {
     /// Its id; 0 is unknown.
     pub(crate) id: u64,
@@ -121,7 +132,8 @@ pub(crate) struct Group {
 }
 
 /// A network namespace.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketNamespace)]
 pub(crate) struct Space {
     /// Its inode.
     pub(crate) inode: u64,
@@ -130,7 +142,8 @@ pub(crate) struct Space {
 }
 
 /// What a policy says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketVerdict)]
 pub(crate) struct Said {
     /// `allow` or `deny`.
     pub(crate) enforced: String,
@@ -147,7 +160,8 @@ pub(crate) struct Said {
 }
 
 /// Why a port is watched.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SocketWatch)]
 pub(crate) struct Watch {
     /// The port.
     pub(crate) port: u16,
@@ -181,6 +195,16 @@ impl Row {
 }
 
 impl Report {
+    /// Takes over what an agent says of the same sockets.
+    pub(crate) fn take_verdicts(&mut self, agents: Self) {
+        let mut said: BTreeMap<String, Option<Said>> =
+            agents.connections.into_iter().map(|row| (row.cookie, row.verdict)).collect();
+        for row in &mut self.connections {
+            row.verdict = said.remove(&row.cookie).flatten();
+        }
+        self.counts.denied = self.connections.iter().filter(|row| row.is_denied()).count();
+    }
+
     /// All of `connections`, each compared.
     pub(crate) fn of(connections: &Connections, against: Against<'_>, names: &Names) -> Self {
         let every = Scope::default();

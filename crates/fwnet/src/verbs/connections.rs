@@ -1,5 +1,5 @@
 //! `fwnet connections`: every socket of the machine with its process, unit and container, what a policy would say of it,
-//! and whether its port is one to watch for. Needs no agent.
+//! and whether its port is one to watch for. Needs no agent; one that answers says what its policy denies.
 //!
 //! Whatever happens, `-o json` prints one whole document: it is made before the first byte is printed, and a signal that
 //! asks to end ends the look, not the printing.
@@ -21,6 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
     answer::{exit, finding_if, print},
+    api::{CallError, Reached},
     cli::Output,
     connections::{
         Look, everywhere,
@@ -57,6 +58,8 @@ pub(crate) struct Typed {
     /// Print only what is denied or on the watch list
     #[arg(long)]
     only_found: bool,
+    #[command(flatten)]
+    reached: Reached,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -99,12 +102,34 @@ fn connections(typed: &Typed) -> anyhow::Result<u8> {
         watch: watch.as_ref(),
     };
     let mut report = Report::of(&look.connections, against, &Names::here());
+    if candidate.is_none() {
+        ask_agent(typed, &mut report);
+    }
     report.interrupted = stop.load(Ordering::Relaxed);
-    report.notes = look.gaps;
+    report.notes.extend(look.gaps);
     report.notes.extend(watch.map(|list| list.warnings).unwrap_or_default());
     let found = report.connections.iter().any(Row::is_found);
     show(typed, report)?;
     Ok(if stop.load(Ordering::Relaxed) { INTERRUPTED } else { finding_if(found) })
+}
+
+/// What an agent that answers says by the rules it has in force. Without one there is nothing to compare with.
+fn ask_agent(typed: &Typed, report: &mut Report) {
+    let client = match typed.reached.client() {
+        Ok(client) => client,
+        Err(error) => {
+            report.notes.push(format!("the agent is not asked: {error}"));
+            return;
+        }
+    };
+    match client.get::<Report>("/v1/connections") {
+        Ok(agents) => report.take_verdicts(agents),
+        Err(CallError::NoAgent(_)) => {}
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            report.notes.push(format!("the agent does not say what it would deny: {error:#}"));
+        }
+    }
 }
 
 fn show(typed: &Typed, mut report: Report) -> anyhow::Result<()> {

@@ -189,3 +189,22 @@ fn the_first_policy_ends_what_it_revokes() {
     scene.bed.up(&[]);
     assert_eq!(scene.bed.status()["revoked"]["connections"], 0);
 }
+
+#[test]
+fn connections_says_what_the_policy_in_force_would_deny_now() {
+    let scene = Scene::new();
+    scene.apply("deny any -> 127.0.0.3 : tcp/20100 id cut\n", &[]);
+    let netns = scene._host.namespace.name();
+    let verb = ["connections", "--netns", netns, "-o", "json"];
+    let output = scene.bed.call(&verb);
+    assert_eq!(output.status.code(), Some(1), "something is found");
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&shown["counts"]["sockets"], &shown["counts"]["denied"]), (&5.into(), &2.into()));
+    let rows = shown["connections"].as_array().unwrap();
+    let denied = rows.iter().find(|row| row["verdict"]["enforced"] == "deny").unwrap();
+    assert_eq!(denied["verdict"]["rule"], "cut");
+    assert!(rows.iter().all(|row| row["verdict"].is_object()), "all are judged: {shown:#}");
+    // Who has been let go by the policy before is not asked again.
+    scene.bed.done(&["rollback"]);
+    assert_eq!(scene.bed.call(&verb).status.code(), Some(0));
+}
