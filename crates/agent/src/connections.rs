@@ -79,6 +79,8 @@ pub struct Socket {
 pub struct Namespace {
     /// Its inode, by which `lsns` knows it.
     pub inode: u64,
+    /// Its cookie, by which rules know it; 0 is unknown.
+    pub cookie: u64,
     /// Name or path.
     pub name: String,
 }

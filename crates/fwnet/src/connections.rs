@@ -52,7 +52,8 @@ impl Listed {
                 Ok(sockets) => {
                     listed.sockets.extend(sockets.into_iter().map(|socket| (index, socket)));
                     let (inode, name) = (namespace.inode(), namespace.name().to_owned());
-                    listed.namespaces.push(Namespace { inode, name });
+                    let cookie = namespace.cookie();
+                    listed.namespaces.push(Namespace { inode, cookie, name });
                 }
                 Err(error) => listed.gaps.push(format!("{:#}", anyhow::Error::from(error))),
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use verdict::{Direction, Endpoint, Protocol, Subject};
+use verdict::{Direction, Endpoint, Protocol, Subject, limits::ANCESTORS_MAX};
 
 use super::{Cgroup, Connection, Connections, Namespace, Process, Socket, Stage, covers};
 
@@ -29,7 +29,8 @@ impl Facts {
         let age = |index: usize| processes.get(index).map(|process| (process.started, process.pid));
         held.sort_unstable_by_key(|&(inode, process)| (inode, age(process), process));
         held.dedup();
-        let made = Made { processes: &processes, held: &held, cgroups: &cgroups };
+        let made =
+            Made { namespaces: &namespaces, processes: &processes, held: &held, cgroups: &cgroups };
         let mut list: Vec<Connection> =
             whole(sockets).into_iter().map(|socket| made.connection(socket)).collect();
         list.sort_by_key(|connection| {
@@ -81,6 +82,7 @@ fn whole(sockets: Vec<Socket>) -> Vec<Socket> {
 }
 
 struct Made<'a> {
+    namespaces: &'a [Namespace],
     processes: &'a [Process],
     /// By inode, then by age.
     held: &'a [(u32, usize)],
@@ -107,7 +109,8 @@ impl Made<'_> {
             gid: holder.map_or(u32::MAX, |process| process.gid),
             exe: holder.map_or(0, |process| process.exe_id),
             cgroup: socket.cgroup,
-            ..Subject::UNKNOWN
+            above: cgroup.and_then(|at| self.cgroups.get(at)).map_or_else(Default::default, above),
+            netns: self.namespaces.get(socket.namespace).map_or(0, |namespace| namespace.cookie),
         };
         let direction = match (socket.stage, socket.protocol) {
             (Stage::Listening | Stage::Bound, _) => Some(Direction::In),
@@ -117,6 +120,15 @@ impl Made<'_> {
         };
         Connection { socket, holders, cgroup, direction, subjects: [subject; 2] }
     }
+}
+
+/// The cgroups on the way to one as the kernel stamps them: level [`ANCESTORS_MAX`] first, the root left out.
+fn above(cgroup: &Cgroup) -> [u64; ANCESTORS_MAX] {
+    let mut above = [0; ANCESTORS_MAX];
+    for (level, id) in (1..=ANCESTORS_MAX).rev().zip(&mut above) {
+        *id = cgroup.line.get(level).copied().unwrap_or(0);
+    }
+    above
 }
 
 /// Gives connections that were accepted the subject of who listens there, and takes those for accepted of which is not

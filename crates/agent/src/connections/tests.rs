@@ -35,8 +35,10 @@ fn process(pid: u32, started: u64) -> Process {
 }
 
 fn facts(sockets: Vec<Socket>) -> Facts {
-    let namespaces =
-        vec![Namespace { inode: 10, name: "a".into() }, Namespace { inode: 11, name: "b".into() }];
+    let namespaces = vec![
+        Namespace { inode: 10, cookie: 70, name: "a".into() },
+        Namespace { inode: 11, cookie: 71, name: "b".into() },
+    ];
     Facts { namespaces, sockets, ..Facts::default() }
 }
 
@@ -57,7 +59,8 @@ fn the_oldest_holder_is_the_one_that_is_named() {
     assert_eq!(connection.holders, [1, 0]);
     assert_eq!(all.process(connection).map(|process| process.pid), Some(901));
     assert_eq!(all.unit(connection).as_deref(), Some("web.service"));
-    let expected = Subject { uid: 7, gid: 901, exe: 901, cgroup: 3, ..Subject::UNKNOWN };
+    let above = [0, 0, 0, 0, 0, 0, 3, 2];
+    let expected = Subject { uid: 7, gid: 901, exe: 901, cgroup: 3, above, netns: 70 };
     assert_eq!(connection.subjects, [expected; 2]);
 }
 

@@ -139,7 +139,7 @@ proptest! {
     ) {
         let (old, new) = (with_revoke(old, &revoke), with_revoke(new, &revoke));
         let facts = Facts {
-            namespaces: (10..12).map(|inode| Namespace { inode, name: inode.to_string() }).collect(),
+            namespaces: (10..12).map(|inode| Namespace { inode, cookie: inode, name: inode.to_string() }).collect(),
             cgroups: (0..3).map(|id| Cgroup { id, path: "/".into(), line: (0..=id).collect() }).collect(),
             sockets,
             ..Facts::default()

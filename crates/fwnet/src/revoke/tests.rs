@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use image::{AddressSet, Rule, RuleSet, Service, compile};
+use image::{AddressSet, Rule, RuleSet, Service, SubjectTest, compile};
 use testbed::{Namespace, Running, wait_until};
 use verdict::{Address, Direction, layout::RULE_DEFAULT};
 
@@ -349,4 +349,38 @@ fn an_mptcp_connection_ends() {
         assert!(read.is_err() || read.is_ok_and(|(count, _)| count == 0));
     }
     drop(listener);
+}
+
+#[test]
+fn a_rule_about_a_process_ends_that_ones_connections_only() {
+    let bed = Bed::new();
+    let (_listener, client, server) = bed.connected("10.9.0.1");
+    let about = |subject: SubjectTest| {
+        let denial = Rule {
+            verdict: Verdict::Deny,
+            flags: RULE_REVOKE,
+            subject,
+            ..Rule::default(Direction::Out, Verdict::Allow, 1)
+        };
+        let defaults =
+            [Direction::Out, Direction::In].map(|way| Rule::default(way, Verdict::Allow, 2));
+        let rules = [denial].into_iter().chain(defaults).collect();
+        compile(&RuleSet { sets: Vec::new(), rules, version: 1, ..RuleSet::default() }).unwrap()
+    };
+    let own = crate::names::exe_of(&std::env::current_exe().unwrap()).unwrap();
+    let another = crate::names::exe_of(std::path::Path::new("/bin/sh")).unwrap();
+    for stranger in [
+        SubjectTest { users: vec![54_321], ..SubjectTest::default() },
+        SubjectTest { exes: vec![another], ..SubjectTest::default() },
+        SubjectTest { units: vec![1 << 60], ..SubjectTest::default() },
+        SubjectTest { users: vec![0], exes: vec![another], ..SubjectTest::default() },
+    ] {
+        assert_eq!(run(&sweep(&about(stranger), &[&bed]), &[&bed]).ended, []);
+    }
+    assert!(lives(&client) && lives(&server));
+    let exact =
+        SubjectTest { users: vec![0], groups: vec![0], exes: vec![own], ..SubjectTest::default() };
+    let swept = run(&sweep(&about(exact), &[&bed]), &[&bed]);
+    assert_eq!(swept.ended.len(), 1, "{swept:#?}");
+    assert_eq!(error_of(&client), ErrorKind::ConnectionAborted);
 }
