@@ -10,7 +10,6 @@ use ::agent::{
     edition::Applied,
     lists::{End, Entries, Entry, Feed, List, ListName, Moment, Plain, Target},
 };
-use axum::http::StatusCode;
 use image::AddressSet;
 use jiff::Timestamp;
 use verdict::Flow;
@@ -48,7 +47,7 @@ impl Core {
         for &target in &targets {
             let entry = Entry {
                 target,
-                end: add.for_ms.map(|lasts| End::after(&now, nanoseconds(lasts))),
+                end: end(add.for_ms, &now)?,
                 reason: add.reason.clone(),
                 by: by.clone(),
             };
@@ -116,7 +115,7 @@ impl Core {
         let list = List {
             name: name.clone(),
             lines: plain.lines,
-            end: how.for_ms.map(|lasts| End::after(&now, nanoseconds(lasts))),
+            end: end(how.for_ms, &now)?,
             reason: how.reason.clone(),
             feed,
             by: by(peer, how.session.clone()),
@@ -292,10 +291,14 @@ fn by(peer: &Peer, session: Option<String>) -> Applied {
     Applied { at: Timestamp::now(), uid: peer.uid, session }
 }
 
-fn nanoseconds(milliseconds: u64) -> u64 {
-    milliseconds.saturating_mul(1_000_000)
+fn end(for_ms: Option<u64>, now: &Moment) -> Result<Option<End>, Problem> {
+    match for_ms {
+        Some(0) => Err(Problem::unfit("what ends at once is not begun: for_ms is 0")),
+        Some(lasts) => Ok(Some(End::after(now, lasts.saturating_mul(1_000_000)))),
+        None => Ok(None),
+    }
 }
 
 fn unwritten(error: ::agent::store::WriteError) -> Problem {
-    Problem::new(StatusCode::INSUFFICIENT_STORAGE, format!("{:#}", anyhow::Error::from(error)))
+    anyhow::Error::from(error).into()
 }
