@@ -50,7 +50,7 @@ fn document(output: &Output) -> (Value, Option<i32>) {
     (document, output.status.code())
 }
 
-fn find<'a>(document: &'a Value, matches: impl Fn(&Value) -> bool) -> &'a Value {
+fn find(document: &Value, matches: impl Fn(&Value) -> bool) -> &Value {
     let all = document["connections"].as_array().unwrap();
     all.iter().find(|row| matches(row)).unwrap_or_else(|| panic!("not in {document:#}"))
 }

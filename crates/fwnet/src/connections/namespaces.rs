@@ -52,9 +52,8 @@ fn held() -> Vec<PathBuf> {
             let path = descriptor.path();
             // What a descriptor's link says depends on the way it was opened, but these three are never namespaces.
             let target = fs::read_link(&path).unwrap_or_default();
-            let other =
-                |kind: &&str| target.to_str().is_some_and(|target| target.starts_with(kind));
-            if ["socket:", "pipe:", "anon_inode:"].iter().any(|kind| other(&kind)) {
+            let is = |kind: &str| target.to_str().is_some_and(|target| target.starts_with(kind));
+            if ["socket:", "pipe:", "anon_inode:"].into_iter().any(is) {
                 continue;
             }
             let is_one = |found: &fs::Metadata| found.dev() == own.dev();
