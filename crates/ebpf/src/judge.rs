@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
     Cell, Decision, Direction, Flow, RuleNumber,
     abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, SLOTS, Stamp},
-    closed, decide_toward,
+    closed_toward, decide_toward,
     layout::{FLAG_LOG, FLAG_NAMESPACES, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
     rule_flags, Tables as _,
 };
@@ -89,9 +89,20 @@ pub(crate) trait Witness {
 /// Judges a flow.
 #[inline(always)]
 pub(crate) fn judge(flow: &Flow, slot: &Slot) -> Decision {
-    let inbound = u32::from(matches!(flow.direction, Direction::In));
     // SAFETY: two references.
-    Cell(unsafe { decided(inbound, flow, slot) }).unpack()
+    Cell(unsafe { decided(inbound(flow), flow, slot) }).unpack()
+}
+
+/// The direction as global functions are told it.
+#[inline(always)]
+fn inbound(flow: &Flow) -> u32 {
+    u32::from(matches!(flow.direction, Direction::In))
+}
+
+/// The direction that a global function was told.
+#[inline(always)]
+fn toward(inbound: u32) -> Direction {
+    if inbound & 1 == 0 { Direction::Out } else { Direction::In }
 }
 
 /// The cell that decides `flow`. A global function: the kernel checks it once by itself, for any flow and slot, and not
@@ -107,8 +118,20 @@ unsafe extern "C" fn decided(inbound: u32, flow: *const Flow, slot: *const Slot)
     let (Some(flow), Some(slot)) = (unsafe { (flow.as_ref(), slot.as_ref()) }) else {
         return Cell::pack(Decision::MALFORMED).0;
     };
-    let direction = if inbound & 1 == 0 { Direction::Out } else { Direction::In };
-    Cell::pack(decide_toward(direction, flow, slot)).0
+    Cell::pack(decide_toward(toward(inbound), flow, slot)).0
+}
+
+/// Whether the local port of `flow` is closed to every peer. A global function for the reasons of [`decided`], and because
+/// the callers' stacks have no room for its look-ups besides.
+///
+/// # Safety
+/// Each pointer is null or leads to what it says.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn shut(inbound: u32, flow: *const Flow, slot: *const Slot) -> u32 {
+    // SAFETY: as the caller promises; the verifier wants to see the check.
+    let (Some(flow), Some(slot)) = (unsafe { (flow.as_ref(), slot.as_ref()) }) else { return 1 };
+    u32::from(closed_toward(toward(inbound), flow, slot))
 }
 
 /// Judges, counts and reports a flow; `true` is allowed. An answer to an allowed datagram passes uncounted.
@@ -139,7 +162,8 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool
 /// Judges a claim on a local port: refused where no peer at all could be accepted.
 #[inline(always)]
 pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> bool {
-    if !closed(flow, slot) {
+    // SAFETY: two references.
+    if unsafe { shut(inbound(flow), flow, slot) } == 0 {
         return true;
     }
     let decision = judge(flow, slot);

@@ -65,6 +65,7 @@ fn verdict_of(error: &ProgramError) -> String {
                 !line.is_empty()
                     && !line.starts_with("processed ")
                     && !line.starts_with("verification time")
+                    && !line.starts_with("stack depth ")
             });
             match last {
                 Some(last) => format!("{io_error} ({})", last.trim()),

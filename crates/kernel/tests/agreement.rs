@@ -351,3 +351,14 @@ fn counters_are_exact_and_survive_a_swap() {
         "a slot is used again with clean counters"
     );
 }
+
+#[test]
+fn every_hook_loads_here() {
+    let probed = kernel::probe().expect("the maps can be made");
+    let refused: Vec<String> = probed
+        .hooks
+        .iter()
+        .filter_map(|(hook, result)| Some(format!("{}: {}", hook.name, result.as_ref().err()?)))
+        .collect();
+    assert_eq!(refused, [""; 0]);
+}

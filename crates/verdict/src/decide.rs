@@ -46,7 +46,13 @@ pub fn image_flags<T: Tables + ?Sized>(tables: &T) -> u32 {
 /// This is what claiming a port can be judged by before any peer exists. A damaged image answers `true`.
 #[inline(always)]
 pub fn closed<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> bool {
-    closed_bit(flow, tables).unwrap_or(true)
+    closed_toward(flow.direction, flow, tables)
+}
+
+/// [`closed`] with the flow's direction told beside it, as in [`decide_toward`].
+#[inline(always)]
+pub fn closed_toward<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T) -> bool {
+    closed_bit(direction, flow, tables).unwrap_or(true)
 }
 
 #[inline(always)]
@@ -61,9 +67,13 @@ fn cell<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T) -> Op
 }
 
 #[inline(always)]
-fn closed_bit<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Option<bool> {
+fn closed_bit<T: Tables + ?Sized>(
+    direction: Direction,
+    flow: &Flow,
+    tables: &T,
+) -> Option<bool> {
     let directory = tables.line(DIRECTORY)?;
-    let row = row(flow.direction, flow, directory, tables)?;
+    let row = row(direction, flow, directory, tables)?;
     let word = tables.word((directory.word(layout::CLOSED) << 4).wrapping_add(row >> 5))?;
     Some(word >> (row & 31) & 1 == 1)
 }
