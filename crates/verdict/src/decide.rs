@@ -67,11 +67,7 @@ fn cell<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T) -> Op
 }
 
 #[inline(always)]
-fn closed_bit<T: Tables + ?Sized>(
-    direction: Direction,
-    flow: &Flow,
-    tables: &T,
-) -> Option<bool> {
+fn closed_bit<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T) -> Option<bool> {
     let directory = tables.line(DIRECTORY)?;
     let row = row(direction, flow, directory, tables)?;
     let word = tables.word((directory.word(layout::CLOSED) << 4).wrapping_add(row >> 5))?;

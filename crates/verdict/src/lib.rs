@@ -20,7 +20,7 @@ mod tables;
 
 pub use address::Address;
 pub use decide::{
-    address_class, closed, decide, closed_toward, decide_toward, image_flags, key_class, rule_flags,
+    address_class, closed, closed_toward, decide, decide_toward, image_flags, key_class, rule_flags,
 };
 pub use decision::{Cell, Decision, Judgement, RuleNumber, Verdict};
 pub use flow::{Direction, Endpoint, Flow, Protocol, Subject};
