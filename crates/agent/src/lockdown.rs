@@ -10,7 +10,8 @@ const FAILSAFE: u8 = 0;
 
 /// The rules of lockdown, by those of the policy. The id of the rule that denies everything else is `lockdown`.
 pub fn lockdown(policy: &RuleSet) -> RuleSet {
-    let mut rules = RuleSet { version: policy.version, ..RuleSet::default() };
+    let mut rules =
+        RuleSet { version: policy.version, cgroups: policy.cgroups.clone(), ..RuleSet::default() };
     let mut known: BTreeMap<SetIndex, SetIndex> = BTreeMap::new();
     for rule in policy.rules.iter().filter(|rule| is_failsafe(rule)) {
         let mut keep = |set: SetIndex| {

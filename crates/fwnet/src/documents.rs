@@ -26,6 +26,7 @@ pub(crate) struct Files {
 }
 
 /// Policies that were read and checked together.
+#[derive(Debug)]
 pub(crate) struct Documents {
     /// Who there is; empty where no inventory was named.
     pub(crate) inventory: Inventory,

@@ -98,7 +98,7 @@ impl Enforcement {
     /// # Errors
     /// Where waiting itself fails.
     pub(crate) fn watch(&mut self, signals: &Signals) -> anyhow::Result<()> {
-        let mut looked = Instant::now();
+        let (mut looked, mut named) = (Instant::now(), Instant::now());
         loop {
             self.drain();
             let timeout = self.timeout();
@@ -120,6 +120,10 @@ impl Enforcement {
             if signals.reload_came() || expired {
                 self.read_again();
             }
+            if named.elapsed() >= LOOK_AGAIN {
+                self.follow_names();
+                named = Instant::now();
+            }
             // Events wake this loop too, and a walk through every process is not for each of them.
             if self.place.follows() && looked.elapsed() >= LOOK_AGAIN {
                 self.join_new();
@@ -130,7 +134,8 @@ impl Enforcement {
 
     /// Until the next look for namespaces or the end of a rule, whichever comes first.
     fn timeout(&self) -> Option<Timespec> {
-        let look = self.place.follows().then_some(LOOK_AGAIN);
+        let names = self.ready.documents.is_some();
+        let look = (self.place.follows() || names).then_some(LOOK_AGAIN);
         let expiry = self.ready.next.map(|next| {
             let left = next.duration_since(Timestamp::now());
             Duration::try_from(left)
@@ -172,6 +177,35 @@ impl Enforcement {
         let current =
             event.generation == Some(self.firewall.generation()) || event.door == Door::Tripwire;
         self.before.as_ref().filter(|_| !current).unwrap_or(&self.ready)
+    }
+
+    /// Compiles the rules anew where a user, group, executable or unit that they name is another one by now.
+    fn follow_names(&mut self) {
+        if !self.ready.meant.has_changed() {
+            return;
+        }
+        let version = self.ready.rules.version + 1;
+        let again = self.orders.again(&self.ready, &self.addresses, version);
+        let done = again.and_then(|ready| match ready {
+            Some(ready) => self.put_in_force(ready).map(|()| true),
+            None => Ok(false),
+        });
+        match done {
+            Ok(true) => {
+                eprintln!(
+                    "fwnet: a name means something else now: enforcing {} (version {version})",
+                    self.ready.summary
+                );
+                self.tell_notes();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                eprintln!(
+                    "fwnet: a name means something else now, and nothing is changed: {error:#}"
+                );
+                self.ready.meant.give_up();
+            }
+        }
     }
 
     /// Reads the rules again and puts them in force, or says why not and changes nothing.

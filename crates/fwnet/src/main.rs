@@ -11,6 +11,7 @@ mod connections;
 mod documents;
 mod duration;
 mod enforce;
+mod followed;
 mod groups;
 mod legacy;
 mod lockout;

@@ -58,6 +58,17 @@ impl Identities for Names {
         };
         Some(Cgroup::open(&path).ok()?.id())
     }
+
+    fn above(&self, cgroup: u64) -> Vec<u64> {
+        let Some(mount) = self.cgroups.as_deref() else { return Vec::new() };
+        let found = CgroupTree::mounted().ok().and_then(|tree| tree.path_of(cgroup));
+        let path = found.map(|path| mount.join(path.trim_start_matches('/')));
+        let above = path.iter().flat_map(|path| path.ancestors().skip(1));
+        above
+            .take_while(|path| path.starts_with(mount) && *path != mount)
+            .filter_map(|path| Some(Cgroup::open(path).ok()?.id()))
+            .collect()
+    }
 }
 
 impl Names {

@@ -1,6 +1,8 @@
 //! What is to be enforced, and where that is written: lists on the command line, or policy files that are read again.
 
 use ::agent::lists::{Front, FrontRule};
+use std::rc::Rc;
+
 use anyhow::Context;
 use image::{Image, RuleSet, compile};
 use jiff::Timestamp;
@@ -9,8 +11,8 @@ use verdict::{Address, RuleNumber};
 
 use crate::{
     documents::{Documents, Files},
+    followed::{Followed, Meant},
     legacy::{self, Inbound},
-    names::Names,
     prefix::{Ports, Prefix},
 };
 
@@ -50,6 +52,10 @@ pub(crate) struct Ready {
     pub(crate) notes: Vec<String>,
     /// When a rule ends, so that it is time to read again.
     pub(crate) next: Option<Timestamp>,
+    /// What the names of the rules mean.
+    pub(crate) meant: Meant,
+    /// What they were compiled from, where that was files: to do it again without reading half an edit.
+    pub(crate) documents: Option<Rc<Documents>>,
 }
 
 /// Where a rule comes from.
@@ -106,9 +112,37 @@ impl Orders {
         match self {
             Self::Lists { addresses, ports, inbound } => lists(addresses, ports, *inbound, version),
             Self::Documents { files, host } => {
-                documents(&files.sound(&[])?, host.as_deref(), addresses, version)
+                Self::compiled(files.sound(&[])?, host.as_deref(), addresses, version)
             }
         }
+    }
+
+    /// The same rules as `ready`'s, compiled anew because a name of theirs means something else; `None` for rules without
+    /// names.
+    ///
+    /// # Errors
+    /// Where they do not fit into an image any more.
+    pub(crate) fn again(
+        &self,
+        ready: &Ready,
+        addresses: &[Address],
+        version: u64,
+    ) -> anyhow::Result<Option<Ready>> {
+        let (Self::Documents { host, .. }, Some(documents)) = (self, &ready.documents) else {
+            return Ok(None);
+        };
+        let compiled = self::documents(documents, host.as_deref(), addresses, version)?;
+        Ok(Some(Ready { documents: Some(Rc::clone(documents)), ..compiled }))
+    }
+
+    fn compiled(
+        from: Documents,
+        host: Option<&str>,
+        addresses: &[Address],
+        version: u64,
+    ) -> anyhow::Result<Ready> {
+        let compiled = documents(&from, host, addresses, version)?;
+        Ok(Ready { documents: Some(Rc::new(from)), ..compiled })
     }
 }
 
@@ -134,7 +168,16 @@ pub(crate) fn lists(
         count(addresses.len(), "denied address", "denied addresses"),
         count(ports.len(), "denied port", "denied ports")
     );
-    Ok(Ready { rules, image, reasons, summary, notes: Vec::new(), next: None })
+    Ok(Ready {
+        rules,
+        image,
+        reasons,
+        summary,
+        notes: Vec::new(),
+        next: None,
+        meant: Meant::default(),
+        documents: None,
+    })
 }
 
 /// Compiles policies that have no errors, as of their moment.
@@ -148,7 +191,7 @@ pub(crate) fn documents(
     version: u64,
 ) -> anyhow::Result<Ready> {
     let host = documents.host(host)?;
-    let names = Names::here();
+    let names = Followed::here();
     let facts = Facts {
         addresses,
         version,
@@ -171,6 +214,8 @@ pub(crate) fn documents(
         next: compiled.next_expiry,
         rules: compiled.rules,
         image: compiled.image,
+        meant: names.meant(),
+        documents: None,
     })
 }
 

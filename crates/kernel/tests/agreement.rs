@@ -6,6 +6,7 @@
 //! ```
 
 use std::{
+    fs::File,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use image::{RuleSet, compile, evaluate};
-use kernel::{Attachments, Cgroup, Door, Event, Firewall, Netns, SwapError};
+use kernel::{Attachments, Cgroup, Door, Event, Firewall, Netns, SwapError, exe_number};
 use proptest::{
     collection::vec,
     strategy::{Strategy, ValueTree},
@@ -83,8 +84,12 @@ fn world() -> World {
     }
 }
 
+fn own_exe() -> u64 {
+    exe_number(&File::open("/proc/self/exe").expect("our own")).expect("a number")
+}
+
 /// The rules with real cgroups in place of the world's 1, 2 and 3, which are inside each other in this order too, and the
-/// real network namespace in place of number 1.
+/// real network namespace and executable in place of number 1.
 fn placed(mut rules: RuleSet, path: [u64; 3], netns: u64) -> RuleSet {
     let real = |cgroup: u64| match cgroup {
         0 => 0,
@@ -96,6 +101,7 @@ fn placed(mut rules: RuleSet, path: [u64; 3], netns: u64) -> RuleSet {
             .iter_mut()
             .chain(&mut test.containers)
             .for_each(|cgroup| *cgroup = real(*cgroup));
+        test.exes.iter_mut().filter(|number| **number == 1).for_each(|number| *number = own_exe());
         test.namespaces
             .iter_mut()
             .filter(|number| **number == 1)
@@ -177,7 +183,7 @@ fn what_goes_out_is_judged_as_decide_says() {
     let own = Subject {
         uid: 0,
         gid: 0,
-        exe: 0,
+        exe: own_exe(),
         cgroup: own,
         above: [own, between, outermost, 0, 0, 0, 0, 0],
         netns,

@@ -16,6 +16,15 @@ pub trait Identities {
     fn exe(&self, path: &str) -> Option<u64>;
     /// The cgroup id of a unit or of an absolute cgroup path; 0 stands for unknown cgroups and is taken as `None`.
     fn unit(&self, name: &str) -> Option<u64>;
+    /// The ids of the cgroups above a cgroup: a rule about one of them holds for it, too. None by default.
+    fn above(&self, _cgroup: u64) -> Vec<u64> {
+        Vec::new()
+    }
+    /// Further numbers of an executable: of files that stood at its path before, as long as processes run them. None by
+    /// default.
+    fn former_exes(&self, _path: &str) -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 /// Knows no user, group, executable or unit by name: rules that name one match no process.

@@ -163,9 +163,11 @@ fn runs(reader: &Reader<'_>, process: &Process) -> bool {
     }) && one(&process.group, &|group| {
         number(group).or_else(|| identities.group(&group.text)) == Some(subject.gid)
     }) && one(&process.exe, &|exe| {
-        subject.exe != 0 && identities.exe(&exe.text) == Some(subject.exe)
+        subject.exe != 0
+            && (identities.exe(&exe.text) == Some(subject.exe)
+                || identities.former_exes(&exe.text).contains(&subject.exe))
     }) && one(&process.unit, &|unit| {
-        subject.cgroup != 0 && identities.unit(&unit.text) == Some(subject.cgroup)
+        subject.cgroups().any(|cgroup| identities.unit(&unit.text) == Some(cgroup))
     })
 }
 

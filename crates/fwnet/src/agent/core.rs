@@ -68,6 +68,8 @@ pub(crate) struct Core {
     /// The files that lists follow.
     pub(super) feeds: Feeds,
     followed: Instant,
+    /// Whether a name in the rules means something else by now.
+    renamed: bool,
 }
 
 impl Core {
@@ -115,6 +117,7 @@ impl Core {
             behind: false,
             feeds: Feeds::default(),
             followed: Instant::now(),
+            renamed: false,
         };
         core.settle_lists();
         core.happen_by_itself(&Event::Started);
@@ -176,9 +179,12 @@ impl Core {
         self.force.mend(&mut self.seeing);
         if self.followed.elapsed() >= FOLLOW_EVERY {
             self.force.join_new();
+            self.renamed = self.force.ready.meant.has_changed();
             self.followed = Instant::now();
         }
         let mut ended = self.force.advance(&mut self.seeing);
+        // A service that was started again has another cgroup, a replaced executable is another file.
+        ended |= std::mem::take(&mut self.renamed);
         ended |= self.look_after_lists();
         self.happen_by_itself(&Event::Tick);
         if ended || self.behind || self.clock_was_set() {

@@ -6,7 +6,7 @@ use ::agent::lists::Planned;
 use image::RuleSet;
 use kernel::{Adopted, Door, Event, Firewall, Retired, Scheduled, SwapError};
 
-use crate::{orders::Ready, place::Place, seeing::Seeing};
+use crate::{followed::Meant, orders::Ready, place::Place, seeing::Seeing};
 
 /// Rules, and until when they are in force.
 pub(crate) type Stage = Planned<Rc<Ready>>;
@@ -61,6 +61,8 @@ impl Force {
             summary: String::new(),
             notes: Vec::new(),
             next: None,
+            meant: Meant::default(),
+            documents: None,
         };
         let mut force = Self {
             firewall,

@@ -82,5 +82,7 @@ fn locked(ready: &Ready) -> anyhow::Result<Ready> {
         summary: "the failsafe set only".to_owned(),
         notes: Vec::new(),
         next: None,
+        meant: ready.meant.clone(),
+        documents: None,
     })
 }

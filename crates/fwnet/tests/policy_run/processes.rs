@@ -1,13 +1,13 @@
 //! Process qualifiers: a rule is about the process that connects, or about the one that listens.
 
-use std::{env, fs, io, net::TcpListener};
+use std::{env, fs, io, net::TcpListener, process::Stdio, time::Duration};
 
 use kernel::CgroupTree;
 use rustix::{
     process::{Gid, Uid},
     thread::{set_thread_gid, set_thread_uid},
 };
-use testbed::{Cgroup, Host, Network};
+use testbed::{Cgroup, Host, Network, wait_until};
 
 use crate::{
     document::Document,
@@ -106,6 +106,92 @@ fn a_rule_about_a_unit_is_about_the_processes_in_its_cgroup() {
     assert_eq!(errno(&web), Some(EACCES));
     assert_eq!(errno(&db), None);
     assert_eq!(errno(&host.cgroup), None);
+    enforcing.stop();
+}
+
+#[test]
+fn a_rule_about_a_unit_is_about_the_cgroups_below_it_too() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let (slice, other) = (host.cgroup.child("slice"), host.cgroup.child("other"));
+    let document = Document::new(&format!(
+        "deny any[unit={}] -> any : tcp/20000\nallow any[unit={}/a/b] -> any : tcp/20000\n",
+        unit(&slice),
+        unit(&slice)
+    ));
+    let enforcing = document.enforce(&host, &[]);
+    let errno = |cgroup: &Cgroup| {
+        let _visit = cgroup.enter_current_process();
+        host.namespace.inside(|| connect_errno(TARGET))
+    };
+    assert_eq!((errno(&slice), errno(&other)), (Some(EACCES), None));
+    // Made after the policy was put in force.
+    let inner = slice.child("a");
+    assert_eq!(errno(&inner), Some(EACCES));
+    // Named itself, and still what it is in.
+    let innermost = inner.child("b");
+    assert_eq!(errno(&innermost), Some(EACCES));
+    enforcing.stop();
+}
+
+#[test]
+fn a_rule_about_a_unit_follows_it_when_it_is_started_again() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let service = host.cgroup.child("web.service");
+    let document =
+        Document::new(&format!("deny any[unit={}] -> any : tcp/20000\n", unit(&service)));
+    let enforcing = document.enforce(&host, &[]);
+    let errno = |cgroup: &Cgroup| {
+        let _visit = cgroup.enter_current_process();
+        host.namespace.inside(|| connect_errno(TARGET))
+    };
+    assert_eq!(errno(&service), Some(EACCES));
+    drop(service);
+    let service = host.cgroup.child("web.service");
+    wait_until(Duration::from_secs(20), "the new cgroup to be known", || {
+        errno(&service) == Some(EACCES)
+    });
+    let other = host.cgroup.child("db.service");
+    assert_eq!(errno(&other), None);
+    enforcing.stop();
+}
+
+#[test]
+fn a_replaced_executable_is_followed_and_whoever_runs_the_old_one_stays_meant() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let path = env::temp_dir().join(format!("fwnet-replaced-{}", std::process::id()));
+    fs::copy(BASH, &path).unwrap();
+    let copy = path.to_str().unwrap();
+    let document = Document::new(&format!("deny any[exe={copy}] -> any : tcp/20000\n"));
+    let enforcing = document.enforce(&host, &[]);
+    assert_eq!(outcome(&host, copy, &[]), "denied");
+    // Runs the old file until its input ends, and then tries.
+    let attempt = "read; exec 3<>/dev/tcp/127.0.0.2/20000 && echo connected";
+    let mut old = host
+        .namespace
+        .inside(|| {
+            let mut command = host.cgroup.command(copy);
+            command.args(["-c", attempt]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        })
+        .unwrap();
+    let pid = old.id();
+    wait_until(Duration::from_secs(20), "the old file to run", || {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == path)
+    });
+    let next = path.with_extension("next");
+    fs::copy(BASH, &next).unwrap();
+    fs::rename(&next, &path).unwrap();
+    wait_until(Duration::from_secs(20), "the new file to be known", || {
+        outcome(&host, copy, &[]) == "denied"
+    });
+    drop(old.stdin.take());
+    let output = old.wait_with_output().unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(complaint(&output).contains("Permission denied"), "{output:?}");
+    assert_eq!(outcome(&host, BASH, &[]), "connected");
     enforcing.stop();
 }
 

@@ -1,6 +1,6 @@
 //! Placed rules, in the order of the tiers, to a rule set and its image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use image::{AddressSet, Image, Mode, Rule, RuleSet, Service, SetIndex};
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::{
     CompileError, Compiled, Note, Origin, Placed, PlacedPolicy, SetKey, Sets, WAYS, place, tier,
 };
 use crate::{
-    facts::{Facts, Here},
+    facts::{Facts, Here, Identities},
     policy::Policy,
     resolve::loopback,
     syntax::{self, Answer, Statement, Way},
@@ -75,6 +75,7 @@ pub(crate) fn gather(
             notes.push(note);
         }
     }
+    assembly.rules.cgroups = above(&assembly.rules.rules, facts.identities);
     notes.extend(
         placed.iter().flat_map(PlacedPolicy::all).flat_map(|placed| placed.notes.iter().cloned()),
     );
@@ -225,4 +226,18 @@ impl<'a> Assembly<'a> {
         self.push(rule, origin);
         Some(Note::NoDefault { way })
     }
+}
+
+/// Which of the cgroups that rules name are above which.
+fn above(rules: &[Rule], identities: &dyn Identities) -> BTreeMap<u64, BTreeSet<u64>> {
+    let named: BTreeSet<u64> = rules
+        .iter()
+        .flat_map(|rule| rule.subject.units.iter().chain(&rule.subject.containers))
+        .copied()
+        .collect();
+    let known = named.iter().map(|&cgroup| {
+        let above = identities.above(cgroup).into_iter();
+        (cgroup, above.filter(|of| *of != cgroup && named.contains(of)).collect::<BTreeSet<u64>>())
+    });
+    known.filter(|(_, above)| !above.is_empty()).collect()
 }

@@ -42,6 +42,21 @@ pub(crate) fn who(
     let groups =
         known("group", group, unknown, |name| number(name).or_else(|| identities.group(name)));
     let exes = known("exe", exe, unknown, |path| identities.exe(path).filter(|&exe| exe != 0));
+    // What processes still run of a file that was replaced belongs to its name, too, even where nothing stands there now.
+    let former: Vec<u64> = exe
+        .iter()
+        .flat_map(|path| identities.former_exes(&path.text))
+        .filter(|&exe| exe != 0)
+        .collect();
+    let exes = match exes {
+        Some(mut known) => {
+            known.extend(former);
+            known.sort_unstable();
+            known.dedup();
+            Some(known)
+        }
+        None => (!former.is_empty()).then_some(former),
+    };
     let units = known("unit", unit, unknown, |name| identities.unit(name).filter(|&id| id != 0));
     match (users, groups, exes, units) {
         (Some(users), Some(groups), Some(exes), Some(units)) => {
