@@ -85,7 +85,7 @@ pub(crate) struct Seeing {
     store: Option<Arc<Store>>,
     recent: VecDeque<Told>,
     followers: Vec<Follower>,
-    reasons: BTreeMap<(u64, u16), Arc<Reason>>,
+    reasons: BTreeMap<([u8; 32], u16), Arc<Reason>>,
     totals: Totals,
     looked: Option<Instant>,
     /// Kinds of flows that the kernel's table held when it was last read.
@@ -174,7 +174,7 @@ impl Seeing {
         if self.reasons.len() >= REASONS_MAX {
             self.reasons.clear();
         }
-        let known = self.reasons.entry((ready.rules.version, rule.0));
+        let known = self.reasons.entry((ready.image.digest(), rule.0));
         Arc::clone(
             known.or_insert_with(|| Arc::new(ready.reason(rule).cloned().unwrap_or_default())),
         )

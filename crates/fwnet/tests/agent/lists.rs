@@ -323,3 +323,23 @@ fn i6_a_new_denial_leaves_established_connections_alone() {
         assert_eq!(&answer, b"still here");
     }
 }
+
+#[test]
+fn an_event_names_the_entry_that_denied_whatever_stood_at_its_number_before() {
+    let (host, bed, _echoes) = enforcing();
+    let said = |to: &str| {
+        assert!(denied(&host, to));
+        let address = to.split(':').next().unwrap();
+        let mut line = String::new();
+        wait_until(DEADLINE, "the event", || {
+            let events = bed.done(&["events", "--since", "1m"]);
+            line = events.lines().rfind(|line| line.contains(address)).unwrap_or_default().into();
+            !line.is_empty()
+        });
+        line
+    };
+    let first = said("127.0.0.99:20000");
+    bed.done(&["deny", "add", "127.0.0.2"]);
+    let second = said("127.0.0.2:20000");
+    assert!(second.contains("deny/127.0.0.2"), "{first}\n{second}");
+}
