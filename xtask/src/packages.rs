@@ -31,6 +31,7 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "nftables", why: "nft: what connect() is measured against" },
     Package { name: "ncat", why: "a client and server that nobody here wrote" },
     Package { name: "curl", why: "an HTTP client that nobody here wrote" },
+    Package { name: "python3-venv", why: "schemathesis, which tries the agent's API" },
     Package { name: "strace", why: "what a program asked of the kernel, and got" },
 ];
 
@@ -60,13 +61,17 @@ pub fn provide(needs: &[Need]) -> Result<()> {
     install_missing(&missing)
 }
 
-/// Installs the packages that are missing, and bpf-linker.
+/// The version of schemathesis that the description of the agent's API is tried with.
+const SCHEMATHESIS: &str = "4.32.5";
+
+/// Installs the packages that are missing, bpf-linker, and schemathesis.
 ///
 /// # Errors
 /// If something is missing and cannot be installed here; the message says what to do.
 pub fn install() -> Result<()> {
     install_packages()?;
-    install_linker()
+    install_linker()?;
+    install_schemathesis()
 }
 
 fn install_packages() -> Result<()> {
@@ -142,5 +147,22 @@ fn install_linker() -> Result<()> {
             .args(["--features", "llvm-22"])
             .env("LLVM_PREFIX", LLVM)
             .env("RUSTFLAGS", format!("-L {LLVM}/lib")),
+    )
+}
+
+/// Into a Python environment of its own, where the tests of the agent's API look for it.
+fn install_schemathesis() -> Result<()> {
+    let place = workspace::scratch().join("schemathesis");
+    if place.join("bin/schemathesis").is_file() || workspace::find_program("schemathesis").is_some()
+    {
+        eprintln!("    schemathesis is there");
+        return Ok(());
+    }
+    step::announce("installing schemathesis, which tries the description of the agent's API");
+    step::run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    step::run(
+        Command::new(place.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .arg(format!("schemathesis=={SCHEMATHESIS}")),
     )
 }

@@ -4,6 +4,7 @@
 
 mod body;
 mod client;
+mod described;
 mod peer;
 mod problem;
 pub(crate) mod routes;

@@ -6,8 +6,8 @@ use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorK
 
 use crate::verbs::{
     agent, apply, check, completions, confirm, connections, convert, deny, diff, doctor, down,
-    events, explain, fmt, import, learn, lint, list, load, manual, matrix, panic, replay, rules,
-    run, status, test, top, up, watch, who_can_reach,
+    events, explain, fmt, import, learn, lint, list, manual, matrix, panic, replay, rules, run,
+    status, test, top, up, watch, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -24,7 +24,7 @@ pub(crate) enum Verb {
     /// Enforce in the foreground until Ctrl-C, and print what is denied
     Run(run::Typed),
     /// Hand rules over to an agent, which keeps them in force, and return
-    Up(up::Typed),
+    Up(Box<up::Typed>),
     /// Take everything off and end the agent
     Down(down::Typed),
     /// Check another policy, and have the agent enforce it, on trial if so wanted
@@ -45,8 +45,6 @@ pub(crate) enum Verb {
     List(list::Typed),
     /// Be the agent (what `fwnet up` and the service start)
     Agent(agent::Typed),
-    /// Put the last good policy in force without an agent, as at boot, and return
-    Load(load::Typed),
     /// List every socket with its process, unit and container, and say which a policy would deny
     Connections(connections::Typed),
     /// Show processes, peers and rules by their rates, and the last denials, on the whole terminal

@@ -2,9 +2,11 @@
 //! when the process ends, however it ends.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{ErrorKind, Read, Seek, Write},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -15,6 +17,8 @@ use rustix::{
 
 /// The name of the file.
 const NAME: &str = "agent.lock";
+/// How long the kernel may take to give back what a killed process held.
+const EXIT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The lock, for as long as the value lives.
 #[derive(Debug)]
@@ -39,15 +43,23 @@ impl Lock {
             opened => opened,
         }
         .with_context(|| path.display().to_string())?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                // The holder writes its id right after it took the lock; until then there may be another's.
-                let _read = file.read_to_string(&mut holder);
-                bail!("another agent (process {}) holds {}", holder.trim(), state.display());
+        let start = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) => {}
+                Err(errno) => {
+                    return Err(errno).with_context(|| format!("lock {}", path.display()));
+                }
             }
-            Err(errno) => return Err(errno).with_context(|| format!("lock {}", path.display())),
+            // The holder writes its id right after it took the lock; until then there may be another's.
+            let mut holder = String::new();
+            let _read = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+            let holder = holder.trim();
+            if start.elapsed() >= EXIT_WITHIN || !is_exiting(holder) {
+                bail!("another agent (process {holder}) holds {}", state.display());
+            }
+            thread::sleep(Duration::from_millis(5));
         }
         // The lock is what counts; on a full disk nobody is named.
         let _named = file
@@ -55,5 +67,14 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
+    }
+}
+
+/// Whether a process has ended, though the kernel may still be giving back what it held: its main thread is a zombie
+/// (proc(5), `/proc/PID/stat`), or it is not there any more.
+fn is_exiting(pid: &str) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        Err(_gone) => true,
     }
 }

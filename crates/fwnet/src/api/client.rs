@@ -200,14 +200,17 @@ impl Client {
         path: &str,
         body: Option<(&str, Vec<u8>)>,
     ) -> Result<Response<Incoming>, CallError> {
-        let stream =
-            UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    CallError::NoAgent(self.socket.clone())
-                }
-                io::ErrorKind::PermissionDenied => CallError::Forbidden(self.socket.clone()),
-                _ => CallError::Socket { socket: self.socket.clone(), source },
-            })?;
+        let connected = UnixStream::connect(&self.socket).await;
+        let stream = connected.map_err(|source| {
+            let (socket, kind) = (self.socket.clone(), source.kind());
+            if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+                CallError::NoAgent(socket)
+            } else if kind == io::ErrorKind::PermissionDenied {
+                CallError::Forbidden(socket)
+            } else {
+                CallError::Socket { socket, source }
+            }
+        })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "agent");

@@ -7,20 +7,28 @@ pub(crate) mod events;
 pub(crate) mod flows;
 pub(crate) mod lists;
 pub(crate) mod metrics;
+pub(crate) mod openapi;
 pub(crate) mod preview;
 pub(crate) mod rules;
 pub(crate) mod stance;
 pub(crate) mod status;
 pub(crate) mod trial;
 
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Api;
+use super::{Api, problem::Wrong};
+
+/// What the descriptions of all routes have in common.
+#[derive(OpenApi)]
+#[openapi(components(schemas(Wrong)))]
+struct Shared;
 
 /// All routes with their description.
 pub(crate) fn all() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Shared::openapi())
         .routes(routes!(status::status))
+        .routes(routes!(openapi::openapi))
         .routes(routes!(events::events))
         .routes(routes!(flows::flows))
         .routes(routes!(metrics::metrics))

@@ -14,10 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware};
+use axum::{Router, body::Bytes, extract::DefaultBodyLimit, http::StatusCode, middleware};
 use tokio::sync::oneshot;
 
-use super::{Gate, Peer, Problem, peer::pass, routes};
+use super::{Gate, Peer, Problem, described::described, peer::pass, routes};
 use crate::agent::{Asking, Core};
 
 /// Bytes of one body: some documents of the largest size, as JSON.
@@ -27,6 +27,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     asking: Asking,
+    described: Bytes,
 }
 
 impl Api {
@@ -39,6 +40,11 @@ impl Api {
         work: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         Ok(self.asking.ask(work).await?)
+    }
+
+    /// The description of the API.
+    pub(crate) fn described(&self) -> Bytes {
+        self.described.clone()
     }
 }
 
@@ -108,7 +114,8 @@ pub(crate) fn serve(listener: UnixListener, gate: Gate, asking: Asking) -> anyho
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(listener).context("start the API")?
     };
-    let service = router(Api { asking }, gate).into_make_service_with_connect_info::<Peer>();
+    let service = router(Api { asking, described: described().into() }, gate)
+        .into_make_service_with_connect_info::<Peer>();
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = mpsc::channel();
     let serving = move || {

@@ -225,10 +225,16 @@ impl From<Undone> for Problem {
 
 impl From<Unsound> for Problem {
     fn from(unsound: Unsound) -> Self {
-        let problem = Self::unfit(&unsound);
+        let sentence = unsound.to_string();
         match unsound {
-            Unsound::Errors { shown } | Unsound::Tests { shown, .. } => problem.detail(shown),
-            Unsound::File(_) => problem,
+            Unsound::Errors { shown } | Unsound::Tests { shown, .. } => {
+                Self::unfit(sentence).detail(shown)
+            }
+            // What reads an inventory shows the line and points at it.
+            Unsound::File(_) => match sentence.split_once('\n') {
+                Some((first, rest)) => Self::unfit(first).detail(rest),
+                None => Self::unfit(sentence),
+            },
         }
     }
 }

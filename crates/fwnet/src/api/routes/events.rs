@@ -37,6 +37,7 @@ const ON_THE_WAY: usize = 16;
 /// Which events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Query {
     /// From this moment on, as far back as is remembered; nothing that was before, if it is left out
     #[param(value_type = Option<String>, format = DateTime)]

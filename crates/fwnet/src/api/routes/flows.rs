@@ -18,6 +18,7 @@ const PAGE: usize = 256;
 /// Which flows.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Query {
     /// Seen at this moment or later. The counts are those of whole hours
     #[param(value_type = String, format = DateTime)]
