@@ -63,6 +63,27 @@ fn another_process_falls_to_the_default_of_its_own_end_only() {
 }
 
 #[test]
+fn a_path_is_below_the_paths_it_begins_with() {
+    let text = "deny any[unit=/a/b] -> any : tcp/1\nallow any[unit=/a/b/c] -> any : tcp/1\n\
+        test deny web-1[unit=/a/b] -> db-1 : tcp/1\n";
+    let inventory = Inventory::read(INVENTORY.as_bytes()).expect("the inventory is in order");
+    let source = Source { name: "units.fwnet", bytes: text.as_bytes() };
+    let checked = check(&[source], Some(&inventory), world::now());
+    let verdict = |unit: &str| {
+        let question = format!("web-1[unit={unit}] -> db-1 : tcp/1");
+        explain(&checked, &inventory, world::now(), &question).expect("a flow").ends[0].verdict
+    };
+    assert_eq!(
+        (verdict("/a/b"), verdict("/a/b/x/y"), verdict("/a/b/c/d")),
+        ("deny", "deny", "deny")
+    );
+    assert_eq!(
+        (verdict("/a"), verdict("/a/bb"), verdict("b.service")),
+        ("allow", "allow", "allow")
+    );
+}
+
+#[test]
 fn what_would_change_it_is_said() {
     let denied = said("web-1 -> db-1 : tcp/5433").expect("a flow");
     assert_eq!(denied.verdict, "deny");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use verdict::Subject;
+use verdict::{Subject, limits::ANCESTORS_MAX};
 
 use crate::{
     facts::Identities,
@@ -68,7 +68,26 @@ impl Symbols {
         }
         subject.exe = exe.first().and_then(|exe| self.exe(&exe.text)).unwrap_or(0);
         subject.cgroup = unit.first().and_then(|unit| self.unit(&unit.text)).unwrap_or(0);
+        subject.above = self.path(subject.cgroup);
         subject
+    }
+
+    /// What a subject in this cgroup has above it: of the paths that are known those that its own begins with. A unit by
+    /// name is nowhere in particular.
+    pub(crate) fn path(&self, cgroup: u64) -> [u64; ANCESTORS_MAX] {
+        let mut above = [0; ANCESTORS_MAX];
+        for (to, from) in above.iter_mut().zip(self.above(cgroup)) {
+            *to = from;
+        }
+        above
+    }
+
+    /// The cgroups that are known below one of these, and these.
+    pub(crate) fn below(&self, cgroups: &[u64]) -> Vec<u64> {
+        let within = |cgroup: &u64| {
+            cgroups.contains(cgroup) || self.above(*cgroup).iter().any(|of| cgroups.contains(of))
+        };
+        self.units.values().copied().filter(within).collect()
     }
 
     /// A process as a policy writes it, brackets included; nothing for a process that no rule names.
@@ -133,5 +152,14 @@ impl Identities for Symbols {
 
     fn unit(&self, name: &str) -> Option<u64> {
         self.units.get(name).copied()
+    }
+
+    fn above(&self, cgroup: u64) -> Vec<u64> {
+        let named = self.units.iter().find(|(_, number)| **number == cgroup);
+        let path = named.map(|(name, _)| name.as_str()).filter(|name| name.starts_with('/'));
+        std::iter::successors(path, |path| path.rsplit_once('/').map(|(above, _)| above))
+            .skip(1)
+            .filter_map(|path| self.units.get(path).copied())
+            .collect()
     }
 }

@@ -127,6 +127,9 @@ pub(super) fn subjects(
         tests().flat_map(|test| test.units.iter().copied()),
         Symbols::STRANGER.cgroup,
     );
+    // Whoever is in a described unit may be in a cgroup below it that rules name.
+    let described = described.is_some_and(|(.., unit)| !unit.is_empty());
+    let units = if described { symbols.below(&units) } else { units };
     let count = [groups.len(), exes.len(), units.len()]
         .into_iter()
         .try_fold(users.len(), |count, more| count.checked_mul(more))?;
@@ -142,6 +145,7 @@ pub(super) fn subjects(
                     gid,
                     exe,
                     cgroup,
+                    above: symbols.path(cgroup),
                     ..Subject::UNKNOWN
                 }));
             }
