@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_file_that_takes_the_inode_of_another_has_a_number_of_its_own() {
         let directory = std::env::temp_dir();
-        let kind = fstatfs(&File::open(&directory).expect("readable")).expect("a file system");
+        let kind = fstatfs(File::open(&directory).expect("readable")).expect("a file system");
         if !GENERATIONS.contains(&kind.f_type.cast_unsigned()) {
             return;
         }

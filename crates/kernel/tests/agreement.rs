@@ -91,9 +91,12 @@ fn own_exe() -> u64 {
 /// The rules with real cgroups in place of the world's 1, 2 and 3, which are inside each other in this order too, and the
 /// real network namespace and executable in place of number 1.
 fn placed(mut rules: RuleSet, path: [u64; 3], netns: u64) -> RuleSet {
+    let [outermost, between, own] = path;
     let real = |cgroup: u64| match cgroup {
-        0 => 0,
-        named => path.get(named as usize - 1).copied().unwrap_or(named),
+        1 => outermost,
+        2 => between,
+        3 => own,
+        other => other,
     };
     for rule in &mut rules.rules {
         let test = &mut rule.subject;

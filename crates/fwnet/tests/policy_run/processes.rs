@@ -216,6 +216,35 @@ fn a_rule_about_an_executable_is_about_that_file() {
     enforcing.stop();
 }
 
+/// The kernel sees a file of an overlay with another device than stat(2) tells where the layers are of two file systems.
+#[test]
+fn an_executable_on_an_overlay_is_the_file_that_the_kernel_runs() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let directory = env::temp_dir().join(format!("fwnet-overlay-{}", std::process::id()));
+    let script = format!(
+        "set -e; mkdir -p {0}/lower {0}/tmp {0}/merged; cp {BASH} {0}/lower/client; \
+         mount -t tmpfs none {0}/tmp; mkdir {0}/tmp/upper {0}/tmp/work; \
+         mount -t overlay none -o lowerdir={0}/lower,upperdir={0}/tmp/upper,workdir={0}/tmp/work {0}/merged",
+        directory.display()
+    );
+    let mounted = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(mounted.status.success(), "{mounted:?}");
+    let client = directory.join("merged/client");
+    let client = client.to_str().unwrap();
+    let document = Document::new(&format!("deny any[exe={client}] -> any : tcp/20000\n"));
+    let enforcing = document.enforce(&host, &[]);
+    let seen = [client, BASH].map(|program| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| outcome(&host, program, &[])))
+    });
+    for place in ["merged", "tmp"] {
+        rustix::mount::unmount(directory.join(place), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(seen.map(|outcome| outcome.unwrap()), ["denied", "connected"]);
+    enforcing.stop();
+}
+
 /// A listener on a host that belongs to another user: the thread that makes it is that user from then to its end.
 fn listener_of(host: &Host, user: u32, address: &str) -> io::Result<TcpListener> {
     on(host, || {
