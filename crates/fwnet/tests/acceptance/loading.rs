@@ -1,16 +1,15 @@
 //! Lines A: what the parameters mean, and what loading does or refuses to do.
 
 use std::{
+    fs::File,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     thread,
     time::Duration,
 };
 
-use image::{Rule, RuleSet, compile};
-use kernel::{Attachments, Firewall, Namespaces, Netns};
-use testbed::{Cgroup, Host};
-use verdict::{Direction, Verdict};
+use aya::{Ebpf, programs::SkLookup};
+use testbed::{Host, Namespace};
 
 use crate::shared::{
     DEADLINE, EACCES, ECONNREFUSED, Echo, Enforcing, complaint, connect_errno, fwnet, host, on,
@@ -142,27 +141,8 @@ fn a5_levels_change_what_is_printed_and_never_a_verdict() {
 fn a9_a_failure_half_way_leaves_nothing_attached() {
     // The last hook to be attached is the one in the network namespace: there is no place left for it.
     let host = host();
-    let crowd = Cgroup::new();
-    let mut rules = RuleSet { version: 1, ..RuleSet::default() };
-    rules
-        .rules
-        .extend([Direction::Out, Direction::In].map(|way| Rule::default(way, Verdict::Allow, 1)));
-    rules.rules.insert(0, deny_inbound_port());
-    let image = compile(&rules).unwrap();
-    // One namespace by many spellings of its path: as many programs as it takes, 64 (`netns_bpf_max_progs` in
-    // kernel/bpf/net_namespace.c).
-    let spelled =
-        |number: usize| format!("/run/netns{}{}", "/".repeat(number), host.namespace.name());
-    let attachments = Attachments {
-        cgroup: kernel::Cgroup::open(crowd.path()).unwrap(),
-        namespaces: Namespaces::Named(
-            (1..=64).map(|number| Netns::open(&spelled(number)).unwrap()).collect(),
-        ),
-        tripwire: false,
-        report_allowed: false,
-        count_flows: false,
-    };
-    let _others = Firewall::load(&image, attachments).unwrap();
+    // As many programs as a namespace takes (`netns_bpf_max_progs` in kernel/bpf/net_namespace.c).
+    let _others: Vec<Ebpf> = (0..64).map(|_| pass(&host.namespace)).collect();
     let mut running = Enforcing::begin(&host.cgroup, &[&host.namespace], &["--deny", "127.0.0.2"]);
     let status = running.wait(DEADLINE);
     let lines = running.lines();
@@ -173,13 +153,14 @@ fn a9_a_failure_half_way_leaves_nothing_attached() {
     expect(&host, &[("127.0.0.2:20000", Some(ECONNREFUSED))]);
 }
 
-fn deny_inbound_port() -> Rule {
-    Rule {
-        id: "crowd".into(),
-        verdict: Verdict::Deny,
-        services: vec![image::Service::tcp(1..=1)],
-        ..Rule::default(Direction::In, Verdict::Deny, 0)
-    }
+/// A program of somebody else at sk_lookup that lets everything pass: `r0 = 1; exit`.
+fn pass(namespace: &Namespace) -> Ebpf {
+    const CODE: [u8; 16] = [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let mut loaded = Ebpf::load(&testbed::bpf_object("sk_lookup", "pass", &CODE)).unwrap();
+    let program: &mut SkLookup = loaded.program_mut("pass").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    program.attach(File::open(namespace.path()).unwrap()).unwrap();
+    loaded
 }
 
 #[test]
