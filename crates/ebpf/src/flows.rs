@@ -75,7 +75,8 @@ fn whose<W: Witness>(key: &mut FlowKey, flow: &Flow, witness: &W) {
         }
         None if W::BY_TASK && has(FEATURE_CURRENT) => {
             // SAFETY: helpers without pointers.
-            let (users, cgroup) = unsafe { (bpf_get_current_uid_gid(), bpf_get_current_cgroup_id()) };
+            let (users, cgroup) =
+                unsafe { (bpf_get_current_uid_gid(), bpf_get_current_cgroup_id()) };
             key.exe = exe();
             key.cgroup = cgroup;
             key.uid = users as u32;

@@ -7,8 +7,7 @@ use aya_ebpf::{
     helpers::{
         bpf_probe_read_kernel,
         generated::{
-            bpf_get_current_comm,
-            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id,
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_comm,
             bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
             bpf_sk_storage_get, bpf_skc_to_mptcp_sock,
         },

@@ -4,11 +4,11 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
-    Cell, Decision, Direction, Flow, RuleNumber,
+    Cell, Decision, Direction, Flow, RuleNumber, Tables as _,
     abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, SLOTS, Stamp},
     closed_toward, decide_toward,
     layout::{FLAG_LOG, FLAG_NAMESPACES, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
-    rule_flags, Tables as _,
+    rule_flags,
 };
 
 use crate::{

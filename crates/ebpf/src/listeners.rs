@@ -105,11 +105,7 @@ pub(crate) fn release(ctx: &SockContext) {
 ///
 /// A function of its own, because the stack of its callers has no room for a key.
 #[inline(never)]
-pub(crate) fn listener<'a>(
-    netns: u64,
-    protocol: Protocol,
-    local: &Endpoint,
-) -> Option<&'a Stamp> {
+pub(crate) fn listener<'a>(netns: u64, protocol: Protocol, local: &Endpoint) -> Option<&'a Stamp> {
     let of = |address: Address| {
         let key = ListenerKey {
             netns,

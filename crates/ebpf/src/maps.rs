@@ -38,8 +38,7 @@ pub(crate) static OWNERS: SkStorage<Stamp> = SkStorage::new();
 
 /// Whose a socket is that had no room for its stamp, by its cookie.
 #[map]
-pub(crate) static OWNERS_APART: LruHashMap<u64, Stamp> =
-    LruHashMap::with_max_entries(APART_MAX, 0);
+pub(crate) static OWNERS_APART: LruHashMap<u64, Stamp> = LruHashMap::with_max_entries(APART_MAX, 0);
 
 /// Under which key a socket stands in `LISTENERS`.
 #[btf_map]
@@ -168,8 +167,7 @@ impl Slot {
     /// once. User space writes a slot or its end only while no program can come to it.
     #[inline(always)]
     pub(crate) fn in_force() -> Option<Self> {
-        let mut slot =
-            Self { generation: 0, report: 0, flags: 0, number: 0, first: 0, zero: 0 };
+        let mut slot = Self { generation: 0, report: 0, flags: 0, number: 0, first: 0, zero: 0 };
         slot.find().then_some(slot)
     }
 
