@@ -61,6 +61,8 @@ pub struct Trial {
     pub boot: String,
     /// The session that applied it, if it was a remote one.
     pub session: Option<String>,
+    /// It was ended, and the disk, which could not be written, does not know.
+    pub ended: bool,
 }
 
 /// What is to be in force by the rules of this module.
@@ -114,6 +116,9 @@ pub enum Step {
     Settle,
     /// Remove the trial.
     Withdraw,
+    /// Remember that the trial was ended, although the disk could not be written: it must not come back with the next
+    /// look at the disk, and each [`Event::Tick`] tries to remove it again.
+    End,
     /// Write the stance.
     Stance(Stance),
 }
@@ -166,6 +171,7 @@ impl Standing {
                 until_ns: pending.until_boottime_ns,
                 boot: pending.boot.clone(),
                 session: pending.edition.applied.session.clone(),
+                ended: false,
             }),
             stance: state.stance.as_ref().map_or(Stance::Policy, |taken| taken.stance),
             next,
@@ -174,7 +180,8 @@ impl Standing {
 
     /// The trial, if it is not over.
     pub fn running(&self, moment: Moment<'_>) -> Option<&Trial> {
-        self.trial.as_ref().filter(|it| it.boot == moment.boot && moment.boottime_ns < it.until_ns)
+        let in_time = |it: &&Trial| it.boot == moment.boot && moment.boottime_ns < it.until_ns;
+        self.trial.as_ref().filter(|it| !it.ended).filter(in_time)
     }
 
     /// What is to be in force, leaving lockdown aside; nothing where no edition ever was.
@@ -247,7 +254,7 @@ impl Standing {
     }
 
     fn confirm(&self, session: Option<&str>, moment: Moment<'_>) -> Result<Plan, Refusal> {
-        let known = self.trial.as_ref().ok_or(Refusal::NoTrial)?;
+        let known = self.trial.as_ref().filter(|it| !it.ended).ok_or(Refusal::NoTrial)?;
         let trial = self.running(moment).ok_or(Refusal::TooLate(known.version))?;
         if !is_new_way_in(trial.session.as_deref(), session) {
             return Err(Refusal::SameSession(trial.version));
@@ -261,7 +268,10 @@ impl Standing {
         let current = self.current.ok_or(Refusal::NoPrevious)?;
         if self.trial.is_some() {
             let law = Law { now: current, then: None };
-            return Ok(steps([Step::Enforce(law), Step::Withdraw]));
+            return Ok(Plan {
+                steps: vec![Step::Enforce(law), Step::Withdraw],
+                otherwise: vec![Step::End],
+            });
         }
         let previous = self.previous.ok_or(Refusal::NoPrevious)?;
         Ok(self.for_good(Some(previous), current, moment))

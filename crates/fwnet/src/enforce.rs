@@ -126,7 +126,7 @@ impl Enforcement {
             }
             // Events wake this loop too, and a walk through every process is not for each of them.
             if self.place.follows() && looked.elapsed() >= LOOK_AGAIN {
-                self.join_new();
+                self.place.join_new(&mut self.firewall);
                 looked = Instant::now();
             }
         }
@@ -149,15 +149,10 @@ impl Enforcement {
     fn drain(&mut self) {
         while let Some(mut event) = self.firewall.next_event() {
             if event.door == Door::Tripwire {
-                let Some(tripped) = tripwire::follow(&event, self.ready.image.lines()) else {
+                let Some(resolved) = tripwire::resolved(event, self.ready.image.lines()) else {
                     continue;
                 };
-                event.local = tripped.socket.local;
-                event.remote = tripped.socket.remote;
-                event.decision = tripped.decision;
-                if let Some(Err(error)) = tripped.ended {
-                    eprintln!("fwnet: tripwire: {:#}", anyhow::Error::from(error));
-                }
+                event = resolved;
             }
             if self.reporter.closed() {
                 continue;
@@ -262,19 +257,6 @@ impl Enforcement {
     pub(crate) fn tell_notes(&self) {
         for note in &self.ready.notes {
             eprintln!("fwnet: note: {note}");
-        }
-    }
-
-    /// Network namespaces that appeared since the last look.
-    fn join_new(&mut self) {
-        for joined in self.firewall.follow() {
-            if let Err(error) = joined.result {
-                eprintln!(
-                    "fwnet: inbound is not judged in {}: {:#}",
-                    joined.name,
-                    anyhow::Error::from(error)
-                );
-            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Whether enforcing policies could lock people out: the failsafe set, and the SSH session this runs in.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::fmt::Write as _;
 
 use policy::{
     Document, Facts, Mode, Way, compile,
@@ -9,7 +9,7 @@ use policy::{
 use serde_json::{Value, json};
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, decide};
 
-use crate::{documents::Documents, names::known_at, session::VARIABLE};
+use crate::{documents::Documents, names::known_at, prefix::canonical, session::VARIABLE};
 
 /// What keeps people in, and whether it does.
 pub(crate) struct Lockout {
@@ -134,21 +134,15 @@ fn text_of(statement: &Statement) -> String {
     policy::format(&Document { lines: vec![line] }).trim_end().to_owned()
 }
 
-/// The two ends that [`VARIABLE`] names.
+/// The two ends that [`VARIABLE`] names: client and server.
 pub(crate) fn ends(text: &str) -> Option<(Endpoint, Endpoint)> {
     let mut fields = text.split_ascii_whitespace();
     let mut end = || {
-        let address = fields.next()?.parse().ok()?;
+        // sshd names the interface of link-local addresses behind a percent sign.
+        let address = fields.next()?.split('%').next()?.parse().ok()?;
         Some(Endpoint { address: canonical(address), port: fields.next()?.parse().ok()? })
     };
     Some((end()?, end()?))
-}
-
-fn canonical(address: IpAddr) -> Address {
-    match address {
-        IpAddr::V4(v4) => Address::v4(v4.to_bits()),
-        IpAddr::V6(v6) => Address::from_bits(v6.to_bits()),
-    }
 }
 
 /// The verdict of the server's host, with sshd as root. `None` if that host does not compile, which is said elsewhere.

@@ -18,6 +18,7 @@ mod lockout;
 mod names;
 mod orders;
 mod place;
+mod process;
 mod report;
 mod revoke;
 mod rules;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kernel::{Attachments, Cgroup, Namespaces, Netns};
+use kernel::{Attachments, Cgroup, Firewall, Namespaces, Netns};
 use serde::{Deserialize, Serialize};
 use verdict::Address;
 
@@ -109,5 +109,19 @@ impl Place {
             );
         }
         Ok(addresses)
+    }
+
+    /// Has what comes in judged in network namespaces that appeared since the last look, where all are wanted, and says
+    /// where it cannot be.
+    pub(crate) fn join_new(&self, firewall: &mut Firewall) {
+        if !self.follows() {
+            return;
+        }
+        for joined in firewall.follow() {
+            if let Err(error) = joined.result {
+                let error = anyhow::Error::from(error);
+                eprintln!("fwnet: inbound is not judged in {}: {error:#}", joined.name);
+            }
+        }
     }
 }

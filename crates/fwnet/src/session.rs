@@ -2,6 +2,8 @@
 
 use std::{env, fs};
 
+use crate::process::Stat;
+
 /// What sshd(8) sets for the programs of a session: client address and port, server address and port.
 pub(crate) const VARIABLE: &str = "SSH_CONNECTION";
 
@@ -33,11 +35,9 @@ fn of(environment: &[u8]) -> Option<String> {
     String::from_utf8(value.to_vec()).ok().filter(|value| !value.is_empty())
 }
 
-/// The fourth field of `/proc/PID/stat`, behind a name that may hold anything; none for the first process.
+/// None for the first process.
 fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(1)?.parse().ok().filter(|&parent| parent != 0)
+    Stat::of(pid).map(|stat| stat.parent).filter(|&parent| parent != 0)
 }
 
 #[cfg(test)]

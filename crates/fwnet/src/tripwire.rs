@@ -3,20 +3,30 @@
 use kernel::{Event, Netns, Socket, Sockets, State, Wanted};
 use verdict::{Decision, Direction, Flow, Line, Protocol, Subject, closed, decide};
 
+/// The same event as of the socket that it tells of: where that is, what the image says about it now, and ended if it may
+/// not be; that it could not be ended is said. `None` where there is nothing to tell.
+pub(crate) fn resolved(event: Event, image: &[Line]) -> Option<Event> {
+    let Tripped { socket, decision, ended } = follow(&event, image)?;
+    if let Some(Err(error)) = ended {
+        eprintln!("fwnet: tripwire: {:#}", anyhow::Error::from(error));
+    }
+    Some(Event { local: socket.local, remote: socket.remote, decision, ..event })
+}
+
 /// A socket that came into being without a verdict.
 #[derive(Debug)]
-pub(crate) struct Tripped {
+struct Tripped {
     /// What the kernel knows of it.
-    pub(crate) socket: Socket,
+    socket: Socket,
     /// What the image says about it now.
-    pub(crate) decision: Decision,
+    decision: Decision,
     /// Whether it was ended; `Err` says why that did not work.
-    pub(crate) ended: Option<Result<(), kernel::SocketsError>>,
+    ended: Option<Result<(), kernel::SocketsError>>,
 }
 
 /// Looks for the socket of `event` in every network namespace. `None` where it is gone already, and for a listener on
 /// a port that is not closed: every listener comes by here, because no hook of this tier judges listen().
-pub(crate) fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
+fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
     for namespace in Netns::found() {
         let sockets = Sockets::of(&namespace);
         // A namespace that ended while we look has no sockets left.

@@ -5,16 +5,19 @@
 //! └ cgroup                                 connect4 ... <- judged when this process is inside
 //! ```
 
+#[path = "shared/bed.rs"]
+mod bed;
+
 use std::{
     fs::File,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use bed::Bed;
 use image::{RuleSet, compile, evaluate};
-use kernel::{Attachments, Cgroup, Door, Event, Firewall, Netns, SwapError, exe_number};
+use kernel::{Attachments, Cgroup, Door, Event, Firewall, SwapError, exe_number};
 use proptest::{
     collection::vec,
     strategy::{Strategy, ValueTree},
@@ -23,47 +26,24 @@ use proptest::{
 use rustix::net::{
     AddressFamily, SocketType, bind, connect, socket, sockopt::set_socket_reuseaddr,
 };
-use testbed::{Cgroup as TestCgroup, Namespace, random::World, wait_until};
+use testbed::{Cgroup as TestCgroup, random::World, wait_until};
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject};
 
 const RULE_SETS: usize = 60;
 const FLOWS: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A visit moves the whole process, so tests that share one (cargo test) must not overlap.
-static ALONE: Mutex<()> = Mutex::new(());
-
-struct Bed {
-    namespace: Namespace,
-    cgroup: TestCgroup,
-    _alone: MutexGuard<'static, ()>,
+fn bed() -> Bed {
+    let bed = Bed::new();
+    for last in 1..=3 {
+        bed.namespace.add_address("lo", &format!("fd00::{last}/128"));
+    }
+    bed
 }
 
-impl Bed {
-    fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let bed = Self { namespace: Namespace::new(), cgroup: TestCgroup::new(), _alone: alone };
-        for last in 1..=3 {
-            bed.namespace.add_address("lo", &format!("fd00::{last}/128"));
-        }
-        bed
-    }
-
-    fn netns(&self) -> u64 {
-        Netns::open(self.namespace.name()).expect("the test's own namespace").cookie()
-    }
-
-    fn firewall(&self, rules: &RuleSet) -> Firewall {
-        let attachments = Attachments {
-            cgroup: Cgroup::open(self.cgroup.path()).expect("the test's own cgroup"),
-            namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")]
-                .into(),
-            tripwire: false,
-            report_allowed: true,
-            count_flows: false,
-        };
-        Firewall::load(&compile(rules).expect("fits"), attachments).expect("T0 works here")
-    }
+fn load(bed: &Bed, rules: &RuleSet) -> Firewall {
+    let attachments = Attachments { report_allowed: true, ..bed.attachments() };
+    Firewall::load(&compile(rules).expect("fits"), attachments).expect("T0 works here")
 }
 
 fn world() -> World {
@@ -172,7 +152,7 @@ fn next_event(firewall: &mut Firewall, wanted: impl Fn(&Event) -> bool) -> Event
 
 #[test]
 fn what_goes_out_is_judged_as_decide_says() {
-    let bed = Bed::new();
+    let bed = bed();
     let mut runner = runner();
     let (middle, inner) = {
         let middle = bed.cgroup.child("middle");
@@ -182,7 +162,7 @@ fn what_goes_out_is_judged_as_decide_says() {
     let id = |cgroup: &TestCgroup| Cgroup::open(cgroup.path()).expect("own").id();
     let path = [&bed.cgroup, &middle, &inner].map(id);
     let [outermost, between, own] = path;
-    let netns = bed.netns();
+    let netns = bed.netns().cookie();
     let own = Subject {
         uid: 0,
         gid: 0,
@@ -201,7 +181,7 @@ fn what_goes_out_is_judged_as_decide_says() {
             firewall.as_mut().map(|firewall| firewall.swap(&compile(&rules).expect("fits")));
         match swapped {
             Some(Ok(_)) => {}
-            None | Some(Err(SwapError::Size { .. })) => firewall = Some(bed.firewall(&rules)),
+            None | Some(Err(SwapError::Size { .. })) => firewall = Some(load(&bed, &rules)),
             Some(Err(error)) => panic!("a swap: {error}"),
         }
         let firewall = firewall.as_mut().expect("just loaded");
@@ -235,10 +215,10 @@ fn what_goes_out_is_judged_as_decide_says() {
 
 #[test]
 fn what_comes_in_is_judged_as_decide_says() {
-    let bed = Bed::new();
+    let bed = bed();
     let mut runner = runner();
     let ports = world().ports;
-    let netns = bed.netns();
+    let netns = bed.netns().cookie();
     let (listeners, receivers) = bed.namespace.inside(|| {
         let any = |port: &u16| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), *port);
         let listeners: Vec<TcpListener> =
@@ -260,7 +240,7 @@ fn what_comes_in_is_judged_as_decide_says() {
             firewall.as_mut().map(|firewall| firewall.swap(&compile(&rules).expect("fits")));
         match swapped {
             Some(Ok(_)) => {}
-            None | Some(Err(SwapError::Size { .. })) => firewall = Some(bed.firewall(&rules)),
+            None | Some(Err(SwapError::Size { .. })) => firewall = Some(load(&bed, &rules)),
             Some(Err(error)) => panic!("a swap: {error}"),
         }
         let firewall = firewall.as_mut().expect("just loaded");
@@ -319,7 +299,7 @@ fn what_comes_in_is_judged_as_decide_says() {
 
 #[test]
 fn counters_are_exact_and_survive_a_swap() {
-    let bed = Bed::new();
+    let bed = bed();
     let denied = |port: u16| {
         let mut rules = RuleSet::default();
         rules.rules.push(image::Rule {
@@ -331,10 +311,9 @@ fn counters_are_exact_and_survive_a_swap() {
         }
         rules
     };
-    let mut firewall = bed.firewall(&denied(7));
+    let mut firewall = load(&bed, &denied(7));
     let knock = |port: u16, times: u32| {
-        let visit = bed.cgroup.enter_current_process();
-        bed.namespace.inside(|| {
+        bed.inside(|| {
             for _ in 0..times {
                 let refused = attempt(
                     Protocol::TCP,
@@ -344,7 +323,6 @@ fn counters_are_exact_and_survive_a_swap() {
                 assert!(refused.is_err(), "nobody listens there");
             }
         });
-        drop(visit);
     };
     knock(7, 300);
     knock(8, 200);

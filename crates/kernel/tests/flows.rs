@@ -1,60 +1,34 @@
 //! Flows are counted in the kernel by what they have in common, to the unit; what the table loses is known.
 
+#[path = "shared/bed.rs"]
+mod bed;
+
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use bed::Bed;
 use image::{AddressSet, Rule, RuleSet, Service, compile};
-use kernel::{Attachments, Cgroup, Counted, Firewall, Netns};
-use testbed::{Cgroup as TestCgroup, Namespace};
+use kernel::{Attachments, Counted, Firewall};
 use verdict::{Address, Direction, Protocol, Verdict, abi::FLOWS_MAX};
 
-/// A visit moves the whole process, so tests that share one must not overlap.
-static ALONE: Mutex<()> = Mutex::new(());
-
-struct Bed {
-    namespace: Namespace,
-    cgroup: TestCgroup,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { namespace: Namespace::new(), cgroup: TestCgroup::new(), _alone: alone }
+/// 127.0.0.9 is denied, everything else allowed.
+fn firewall(bed: &Bed) -> Firewall {
+    let mut rules = RuleSet::default();
+    rules.sets.push(AddressSet::from_prefixes([(Address::v4(0x7f00_0009), 128)]));
+    rules.rules.push(Rule {
+        id: "nine".to_owned(),
+        remote: Some(0),
+        services: vec![Service::ANY],
+        ..Rule::default(Direction::Out, Verdict::Deny, 0)
+    });
+    for direction in [Direction::Out, Direction::In] {
+        rules.rules.push(Rule::default(direction, Verdict::Allow, 1));
     }
-
-    /// 127.0.0.9 is denied, everything else allowed.
-    fn firewall(&self) -> Firewall {
-        let mut rules = RuleSet::default();
-        rules.sets.push(AddressSet::from_prefixes([(Address::v4(0x7f00_0009), 128)]));
-        rules.rules.push(Rule {
-            id: "nine".to_owned(),
-            remote: Some(0),
-            services: vec![Service::ANY],
-            ..Rule::default(Direction::Out, Verdict::Deny, 0)
-        });
-        for direction in [Direction::Out, Direction::In] {
-            rules.rules.push(Rule::default(direction, Verdict::Allow, 1));
-        }
-        let attachments = Attachments {
-            cgroup: Cgroup::open(self.cgroup.path()).expect("the test's own cgroup"),
-            namespaces: vec![Netns::open(self.namespace.name()).expect("the test's own namespace")]
-                .into(),
-            tripwire: false,
-            report_allowed: false,
-            count_flows: true,
-        };
-        Firewall::load(&compile(&rules).expect("fits"), attachments).expect("T0 works here")
-    }
-
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let _visit = self.cgroup.enter_current_process();
-        self.namespace.inside(work)
-    }
+    let attachments = Attachments { count_flows: true, ..bed.attachments() };
+    Firewall::load(&compile(&rules).expect("fits"), attachments).expect("T0 works here")
 }
 
 fn taken(firewall: &mut Firewall) -> Vec<Counted> {
@@ -66,7 +40,7 @@ fn taken(firewall: &mut Firewall) -> Vec<Counted> {
 #[test]
 fn flows_that_are_alike_are_one_entry_with_an_exact_count() {
     let bed = Bed::new();
-    let mut firewall = bed.firewall();
+    let mut firewall = firewall(&bed);
     let port = bed.inside(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -115,7 +89,7 @@ fn flows_that_are_alike_are_one_entry_with_an_exact_count() {
 #[test]
 fn datagrams_that_answer_each_other_are_one_flow() {
     let bed = Bed::new();
-    let mut firewall = bed.firewall();
+    let mut firewall = firewall(&bed);
     let port = bed.inside(|| {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -148,7 +122,7 @@ fn connect_to_each(addresses: u32) {
 #[test]
 fn what_does_not_fit_into_the_table_is_counted_to_the_unit() {
     let bed = Bed::new();
-    let mut firewall = bed.firewall();
+    let mut firewall = firewall(&bed);
     bed.inside(|| connect_to_each(1_000));
     let kinds: BTreeMap<Address, u64> = taken(&mut firewall)
         .iter()

@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
 
+#[path = "shared/bed.rs"]
+mod bed;
+
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -19,33 +19,23 @@ use aya::{
     Ebpf,
     programs::{CgroupAttachMode, CgroupSockAddr},
 };
+use bed::Bed;
 use image::{AddressSet, Image, Rule, RuleSet, Service, compile};
-use kernel::{
-    Adopted, Attachments, Cgroup, Firewall, LoadError, Netns, PinError, Scheduled, boottime, pinned,
-};
-use testbed::{Cgroup as TestCgroup, Directory, Namespace, wait_until};
+use kernel::{Adopted, Attachments, Firewall, LoadError, PinError, Scheduled, boottime, pinned};
+use testbed::{Directory, wait_until};
 use verdict::{Address, Direction, Verdict};
 
-/// A visit moves the whole process, so tests that share one must not overlap.
-static ALONE: Mutex<()> = Mutex::new(());
 const DEADLINE: Duration = Duration::from_secs(10);
 
-struct Bed {
-    namespace: Namespace,
-    cgroup: TestCgroup,
+/// A bed with a directory for pins.
+struct Scene {
+    bed: Bed,
     directory: Directory,
-    _alone: MutexGuard<'static, ()>,
 }
 
-impl Bed {
+impl Scene {
     fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Self {
-            namespace: Namespace::new(),
-            cgroup: TestCgroup::new(),
-            directory: Directory::new(),
-            _alone: alone,
-        }
+        Self { bed: Bed::new(), directory: Directory::new() }
     }
 
     fn pins(&self) -> PathBuf {
@@ -53,13 +43,7 @@ impl Bed {
     }
 
     fn attachments(&self) -> Attachments {
-        Attachments {
-            cgroup: Cgroup::open(self.cgroup.path()).unwrap(),
-            namespaces: vec![Netns::open(self.namespace.name()).unwrap()].into(),
-            tripwire: false,
-            report_allowed: false,
-            count_flows: false,
-        }
+        self.bed.attachments()
     }
 
     fn up(&self, schedule: &[Scheduled<'_>]) -> Firewall {
@@ -77,14 +61,9 @@ impl Bed {
         names.filter(|name| name.starts_with("set-")).collect()
     }
 
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let _visit = self.cgroup.enter_current_process();
-        self.namespace.inside(work)
-    }
-
     /// Whether connecting to 127.0.0.`last` is allowed.
     fn allows(&self, last: u8) -> bool {
-        self.inside(|| allows(last))
+        self.bed.inside(|| allows(last))
     }
 }
 
@@ -113,16 +92,16 @@ fn denying(lasts: impl IntoIterator<Item = u8>) -> Image {
 
 #[test]
 fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
-    let bed = Bed::new();
+    let scene = Scene::new();
     let image = denying([9]);
-    drop(bed.up(&[Scheduled::forever(&image)]));
-    assert!(!bed.allows(9) && bed.allows(8), "enforced after its loader is gone");
+    drop(scene.up(&[Scheduled::forever(&image)]));
+    assert!(!scene.allows(9) && scene.allows(8), "enforced after its loader is gone");
 
     let stop = AtomicBool::new(false);
-    let rounds = bed.inside(|| {
+    let rounds = scene.bed.inside(|| {
         thread::scope(|scope| {
             let hammer = scope.spawn(|| {
-                bed.namespace.inside(|| {
+                scene.bed.namespace.inside(|| {
                     let mut rounds = 0u64;
                     while !stop.load(Ordering::Relaxed) {
                         assert!(!allows(9), "denied, round {rounds}");
@@ -133,7 +112,7 @@ fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
                 })
             });
             for change in 0..60 {
-                let Adopted { mut firewall, notes } = bed.adopt();
+                let Adopted { mut firewall, notes } = scene.adopt();
                 assert_eq!(notes, [""; 0]);
                 assert_eq!(firewall.scheduled(), [(image.digest(), None)]);
                 if change % 10 == 0 {
@@ -142,9 +121,9 @@ fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
                 }
             }
             // Larger tables: a second set, and the first one goes.
-            let Adopted { mut firewall, .. } = bed.adopt();
+            let Adopted { mut firewall, .. } = scene.adopt();
             let beside = firewall
-                .up_beside(&[Scheduled::forever(&image)], &denying(0..=255), bed.attachments())
+                .up_beside(&[Scheduled::forever(&image)], &denying(0..=255), scene.attachments())
                 .unwrap();
             firewall.stand_down().unwrap();
             beside.supersede().unwrap();
@@ -155,25 +134,25 @@ fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
         })
     });
     assert!(rounds > 50, "{rounds} rounds");
-    assert_eq!(bed.sets(), ["set-2"], "the first set is gone");
-    let removed = bed.adopt().firewall.remove().unwrap();
+    assert_eq!(scene.sets(), ["set-2"], "the first set is gone");
+    let removed = scene.adopt().firewall.remove().unwrap();
     assert_eq!(removed.left, [""; 0]);
     assert!(removed.links.iter().any(|link| link == "connect4"), "{removed:?}");
-    assert!(bed.allows(9));
+    assert!(scene.allows(9));
 }
 
 #[test]
 fn images_end_by_themselves_in_order() {
-    let bed = Bed::new();
+    let scene = Scene::new();
     let (first, second, third) = (denying([1]), denying([2]), denying([3]));
     let now = boottime();
     let after = |milliseconds: u64| Some(now + milliseconds * 1_000_000);
-    drop(bed.up(&[
+    drop(scene.up(&[
         Scheduled { image: &first, until: after(1_500) },
         Scheduled { image: &second, until: after(3_000) },
         Scheduled { image: &third, until: None },
     ]));
-    let denied = || (1..=3).filter(|last| !bed.allows(*last)).collect::<Vec<u8>>();
+    let denied = || (1..=3).filter(|last| !scene.allows(*last)).collect::<Vec<u8>>();
     let mut seen = vec![denied()];
     assert_eq!(seen, [[1]], "the first image holds at the beginning");
     wait_until(DEADLINE, "the third image", || {
@@ -188,7 +167,7 @@ fn images_end_by_themselves_in_order() {
     assert!(boottime() >= now + 3_000_000_000);
 
     // Whoever takes over sees the third, counts what the others did, and goes on from there.
-    let Adopted { mut firewall, .. } = bed.adopt();
+    let Adopted { mut firewall, .. } = scene.adopt();
     assert_eq!(firewall.scheduled(), [(third.digest(), None)]);
     let retired = firewall.advance().unwrap();
     assert_eq!(retired.len(), 2, "{retired:?}");
@@ -198,31 +177,31 @@ fn images_end_by_themselves_in_order() {
 
 #[test]
 fn an_unconfirmed_image_goes_and_a_confirmed_one_stays() {
-    let bed = Bed::new();
+    let scene = Scene::new();
     let (old, new) = (denying([1]), denying([2]));
-    let mut firewall = bed.up(&[Scheduled::forever(&old)]);
+    let mut firewall = scene.up(&[Scheduled::forever(&old)]);
     for confirmed in [false, true] {
         let until = boottime() + 700_000_000;
         let schedule = [Scheduled { image: &new, until: Some(until) }, Scheduled::forever(&old)];
         firewall.schedule(&schedule).unwrap();
-        assert!(bed.allows(1) && !bed.allows(2));
+        assert!(scene.allows(1) && !scene.allows(2));
         assert_eq!(firewall.until(), Some(until));
         if confirmed {
             firewall.hold();
         }
         wait_until(DEADLINE, "the deadline", || boottime() > until);
-        assert_eq!((bed.allows(1), bed.allows(2)), (confirmed, !confirmed));
+        assert_eq!((scene.allows(1), scene.allows(2)), (confirmed, !confirmed));
     }
     firewall.remove().unwrap();
 }
 
 #[test]
 fn schedules_follow_each_other_without_end() {
-    let bed = Bed::new();
+    let scene = Scene::new();
     let images: Vec<Image> = (1..=4).map(|last| denying([last])).collect();
     let far = Some(boottime() + 3_600_000_000_000);
     let timed = |index: usize| Scheduled { image: &images[index], until: far };
-    let mut firewall = bed.up(&[timed(0), timed(1), timed(2), Scheduled::forever(&images[3])]);
+    let mut firewall = scene.up(&[timed(0), timed(1), timed(2), Scheduled::forever(&images[3])]);
     assert_eq!(firewall.scheduled().len(), 3, "one slot stays free");
     for round in 0..20usize {
         let start = round % 4;
@@ -236,56 +215,56 @@ fn schedules_follow_each_other_without_end() {
             firewall.scheduled().iter().map(|(digest, _)| *digest).collect();
         let wanted: Vec<[u8; 32]> = schedule.iter().map(|entry| entry.image.digest()).collect();
         assert_eq!(staged, wanted, "round {round}");
-        assert!(!bed.allows(u8::try_from(start).unwrap() + 1));
-        assert!(bed.allows(u8::try_from((start + 1) % 4).unwrap() + 1));
+        assert!(!scene.allows(u8::try_from(start).unwrap() + 1));
+        assert!(scene.allows(u8::try_from((start + 1) % 4).unwrap() + 1));
     }
     firewall.remove().unwrap();
 }
 
 #[test]
 fn lockdown_needs_no_agent_and_ends_where_it_began() {
-    let bed = Bed::new();
+    let scene = Scene::new();
     let empty = Directory::new();
-    let nothing = pinned::lock_down(empty.path(), bed.attachments()).unwrap_err();
+    let nothing = pinned::lock_down(empty.path(), scene.attachments()).unwrap_err();
     assert!(matches!(nothing, LoadError::Pin(PinError::Empty { .. })), "{nothing}");
 
-    let mut firewall = bed.up(&[Scheduled::forever(&denying([9]))]);
-    assert!(bed.allows(8));
+    let mut firewall = scene.up(&[Scheduled::forever(&denying([9]))]);
+    assert!(scene.allows(8));
     // Beside a living agent that does nothing.
-    pinned::lock_down(&bed.pins(), bed.attachments()).unwrap();
-    assert!(firewall.is_locked_down() && !bed.allows(8) && !bed.allows(9));
+    pinned::lock_down(&scene.pins(), scene.attachments()).unwrap();
+    assert!(firewall.is_locked_down() && !scene.allows(8) && !scene.allows(9));
     // Whatever the agent puts in force meanwhile.
     firewall.swap(&denying([7])).unwrap();
-    assert!(!bed.allows(8));
+    assert!(!scene.allows(8));
     assert!(!firewall.stage_lockdown(&denying([1])).unwrap(), "not while it is in force");
     drop(firewall);
     // And without one.
-    pinned::resume(&bed.pins()).unwrap();
-    assert!(bed.allows(8) && bed.allows(9) && !bed.allows(7));
-    pinned::lock_down(&bed.pins(), bed.attachments()).unwrap();
-    assert!(!bed.allows(8));
-    let removed = pinned::remove(&bed.pins()).unwrap();
+    pinned::resume(&scene.pins()).unwrap();
+    assert!(scene.allows(8) && scene.allows(9) && !scene.allows(7));
+    pinned::lock_down(&scene.pins(), scene.attachments()).unwrap();
+    assert!(!scene.allows(8));
+    let removed = pinned::remove(&scene.pins()).unwrap();
     assert_eq!(removed.left, [""; 0]);
-    assert!(bed.allows(7) && bed.allows(8));
+    assert!(scene.allows(7) && scene.allows(8));
 }
 
 #[test]
 fn what_a_dead_loader_has_left_is_removed_and_what_it_finished_is_kept() {
-    let bed = Bed::new();
+    let scene = Scene::new();
     let (old, new) = (denying([1]), denying([2]));
-    let first = bed.up(&[Scheduled::forever(&old)]);
-    let held = Firewall::adopt(&bed.pins(), bed.attachments()).unwrap_err();
+    let first = scene.up(&[Scheduled::forever(&old)]);
+    let held = Firewall::adopt(&scene.pins(), scene.attachments()).unwrap_err();
     assert!(held.to_string().ends_with("is kept by another agent"), "{held}");
     drop(first);
 
     // Killed after the new set was complete, before the old one went: both judge.
-    drop(bed.up(&[Scheduled::forever(&new)]));
-    assert!(!bed.allows(1) && !bed.allows(2));
+    drop(scene.up(&[Scheduled::forever(&new)]));
+    assert!(!scene.allows(1) && !scene.allows(2));
     // And another one was killed half-way.
     for directory in ["", "maps", "links"] {
-        fs::create_dir(bed.pins().join("set-7").join(directory)).unwrap();
+        fs::create_dir(scene.pins().join("set-7").join(directory)).unwrap();
     }
-    let Adopted { firewall, notes } = bed.adopt();
+    let Adopted { firewall, notes } = scene.adopt();
     assert_eq!(
         notes,
         [
@@ -293,10 +272,10 @@ fn what_a_dead_loader_has_left_is_removed_and_what_it_finished_is_kept() {
             "removed the half-made set 7 that was left beside set 2",
         ]
     );
-    assert!(bed.allows(1) && !bed.allows(2));
+    assert!(scene.allows(1) && !scene.allows(2));
     assert_eq!(firewall.scheduled(), [(new.digest(), None)]);
     firewall.remove().unwrap();
-    assert!(!bed.pins().join("set-2").exists());
+    assert!(!scene.pins().join("set-2").exists());
 }
 
 /// `r1 = 0; call bpf_set_retval; r0 = 1; exit`: undoes whatever the programs before it have decided.
@@ -307,57 +286,57 @@ const UNDO: [u8; 32] = [
 
 #[test]
 fn a_program_that_undoes_verdicts_loses_the_last_word() {
-    let bed = Bed::new();
-    let mut firewall = bed.up(&[Scheduled::forever(&denying([9]))]);
+    let scene = Scene::new();
+    let mut firewall = scene.up(&[Scheduled::forever(&denying([9]))]);
     // Another fwnet at the same place is no stranger.
-    let beside = Firewall::load(&denying([8]), bed.attachments()).unwrap();
+    let beside = Firewall::load(&denying([8]), scene.attachments()).unwrap();
     assert!(firewall.mend().is_empty());
 
     let object = testbed::bpf_object("cgroup/connect4", "undo", &UNDO);
     let mut stranger = Ebpf::load(&object).unwrap();
     let program: &mut CgroupSockAddr = stranger.program_mut("undo").unwrap().try_into().unwrap();
     program.load().unwrap();
-    let cgroup = fs::File::open(bed.cgroup.path()).unwrap();
+    let cgroup = fs::File::open(scene.bed.cgroup.path()).unwrap();
     // By a link, which goes beside what others attached; a mode is for the older way.
     program.attach(cgroup, CgroupAttachMode::Single).unwrap();
-    assert!(bed.allows(9), "undone by whoever comes last");
+    assert!(scene.allows(9), "undone by whoever comes last");
 
     let mended = firewall.mend();
     assert_eq!(mended.len(), 1, "{mended:?}");
     assert_eq!(mended[0].hook.name, "cgroup/connect4");
     assert_eq!(mended[0].found, "followed by a program that can undo it");
-    assert!(mended[0].result.is_ok() && !bed.allows(9));
+    assert!(mended[0].result.is_ok() && !scene.allows(9));
     assert!(firewall.mend().is_empty(), "once is enough");
     drop((beside, stranger));
-    assert!(!bed.allows(9) && bed.allows(8));
+    assert!(!scene.allows(9) && scene.allows(8));
     firewall.remove().unwrap();
 }
 
 #[test]
 fn links_that_somebody_detached_and_pins_that_went_are_put_back() {
-    let bed = Bed::new();
-    let mut firewall = bed.up(&[Scheduled::forever(&denying([9]))]);
+    let scene = Scene::new();
+    let mut firewall = scene.up(&[Scheduled::forever(&denying([9]))]);
     assert!(firewall.mend().is_empty(), "nothing to mend");
 
     let pin =
-        fs::read_dir(bed.pins()).unwrap().next().unwrap().unwrap().path().join("links/connect4");
+        fs::read_dir(scene.pins()).unwrap().next().unwrap().unwrap().path().join("links/connect4");
     let detached = Command::new("bpftool").args(["link", "detach", "pinned"]).arg(&pin).status();
     assert!(detached.unwrap().success());
-    assert!(bed.allows(9), "somebody with the power to do so has opened the door");
+    assert!(scene.allows(9), "somebody with the power to do so has opened the door");
     let mended = firewall.mend();
     assert_eq!(mended.len(), 1, "{mended:?}");
     assert_eq!((mended[0].hook.name, mended[0].found), ("cgroup/connect4", "detached"));
-    assert!(mended[0].result.is_ok() && !bed.allows(9));
+    assert!(mended[0].result.is_ok() && !scene.allows(9));
 
     // The whole file system is unmounted: what this process holds goes on, and is pinned anew.
-    let unmounted = Command::new("umount").arg("--lazy").arg(bed.pins()).status();
+    let unmounted = Command::new("umount").arg("--lazy").arg(scene.pins()).status();
     assert!(unmounted.unwrap().success());
-    assert!(!bed.allows(9));
+    assert!(!scene.allows(9));
     let mended = firewall.mend();
     assert!(mended.len() > 1 && mended.iter().all(|mended| mended.result.is_ok()), "{mended:?}");
     assert!(firewall.mend().is_empty());
     drop(firewall);
-    assert!(!bed.allows(9), "pinned again, it outlives its keeper");
-    bed.adopt().firewall.remove().unwrap();
-    assert!(bed.allows(9));
+    assert!(!scene.allows(9), "pinned again, it outlives its keeper");
+    scene.adopt().firewall.remove().unwrap();
+    assert!(scene.allows(9));
 }

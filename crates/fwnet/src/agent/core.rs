@@ -27,6 +27,10 @@ use super::{
 };
 use crate::{api::routes::stance::Final, seeing::Seeing, tripwire};
 
+/// How often at most it is looked whether somebody took programs away: events wake the core far more often.
+const MEND_EVERY: Duration = Duration::from_millis(400);
+/// When what is due by the clock and did not work is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often network namespaces that appeared are looked for.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// A clock on the wall that went on by so much more or less than the one that counts from the boot was set.
@@ -58,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) revoking: Revoking,
     /// The edition that is being applied, until it stands on disk.
     pub(super) proposed: Option<Edition>,
+    /// The trial that was ended, and that the disk may still show as running.
+    pub(super) ended: Option<u64>,
     /// Set once the agent was told to end, and how.
     pub(crate) ending: Option<Ending>,
     pub(super) boot: String,
@@ -67,6 +73,9 @@ pub(crate) struct Core {
     pub(super) behind: bool,
     /// The files that lists follow.
     pub(super) feeds: Feeds,
+    /// When something that is due by the clock did not work.
+    failed: Option<Instant>,
+    mended: Instant,
     followed: Instant,
     /// Whether a name in the rules means something else by now.
     renamed: bool,
@@ -111,11 +120,14 @@ impl Core {
             seeing,
             revoking,
             proposed: None,
+            ended: None,
             ending: None,
             boot,
             made: now,
             behind: false,
             feeds: Feeds::default(),
+            failed: None,
+            mended: Instant::now(),
             followed: Instant::now(),
             renamed: false,
         };
@@ -124,9 +136,13 @@ impl Core {
         Ok(core)
     }
 
-    /// What stands on disk.
+    /// What stands on disk, and what it could not be told.
     pub(crate) fn standing(&self) -> Standing {
-        Standing::of(self.kept.store.state(), self.kept.store.next_version())
+        let mut standing = Standing::of(self.kept.store.state(), self.kept.store.next_version());
+        if let Some(trial) = &mut standing.trial {
+            trial.ended = self.ended == Some(trial.version);
+        }
+        standing
     }
 
     /// The edition in force: where one is on trial, that one.
@@ -159,13 +175,8 @@ impl Core {
             let Some(mut event) = self.force.firewall.next_event() else { return };
             if event.door == Door::Tripwire {
                 let image = self.force.judging().image.lines();
-                let Some(tripped) = tripwire::follow(&event, image) else { continue };
-                event.local = tripped.socket.local;
-                event.remote = tripped.socket.remote;
-                event.decision = tripped.decision;
-                if let Some(Err(error)) = tripped.ended {
-                    eprintln!("fwnet: tripwire: {:#}", anyhow::Error::from(error));
-                }
+                let Some(resolved) = tripwire::resolved(event, image) else { continue };
+                event = resolved;
             }
             let listener =
                 if event.owner.is_none() { self.force.firewall.listener(&event) } else { None };
@@ -176,7 +187,10 @@ impl Core {
 
     /// What is due by the clock.
     pub(crate) fn look_around(&mut self) {
-        self.force.mend(&mut self.seeing);
+        if self.mended.elapsed() >= MEND_EVERY {
+            self.force.mend(&mut self.seeing);
+            self.mended = Instant::now();
+        }
         if self.followed.elapsed() >= FOLLOW_EVERY {
             self.force.join_new();
             self.renamed = self.force.ready.meant.has_changed();
@@ -186,7 +200,9 @@ impl Core {
         // A service that was started again has another cgroup, a replaced executable is another file.
         ended |= std::mem::take(&mut self.renamed);
         ended |= self.look_after_lists();
-        self.happen_by_itself(&Event::Tick);
+        if self.failed.is_none_or(|failed| failed.elapsed() >= RETRY_AFTER) {
+            self.happen_by_itself(&Event::Tick);
+        }
         if ended || self.behind || self.clock_was_set() {
             self.obey();
         }
@@ -217,8 +233,12 @@ impl Core {
     }
 
     fn happen_by_itself(&mut self, event: &Event) {
+        let told = self.failed.take().is_some();
         if let Err(error) = self.happen(event, &self.itself()) {
-            eprintln!("fwnet: {:#}", anyhow::Error::from(error));
+            self.failed = Some(Instant::now());
+            if !told {
+                eprintln!("fwnet: {:#}", anyhow::Error::from(error));
+            }
         }
     }
 

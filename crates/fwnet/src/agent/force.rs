@@ -211,15 +211,7 @@ impl Force {
 
     /// Network namespaces that appeared since the last look, where all are wanted.
     pub(crate) fn join_new(&mut self) {
-        if !self.place.follows() {
-            return;
-        }
-        for joined in self.firewall.follow() {
-            if let Err(error) = joined.result {
-                let error = anyhow::Error::from(error);
-                eprintln!("fwnet: inbound is not judged in {}: {error:#}", joined.name);
-            }
-        }
+        self.place.join_new(&mut self.firewall);
     }
 
     /// Puts back what somebody else has taken away, and says so.

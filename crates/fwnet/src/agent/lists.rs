@@ -190,21 +190,16 @@ impl Core {
     /// The kernel has let them end by itself; this is for the disk and for those who look. What is over is over whether
     /// or not the disk takes it.
     fn end_what_is_over(&mut self, now: &Moment) -> bool {
-        let mut entries = self.kept.store.state().entries.clone();
-        let ended = entries.end(now);
-        let over = |list: &&List| list.end.as_ref().is_some_and(|end| end.is_over(now));
-        let lists: Vec<ListName> = self
-            .kept
-            .store
-            .state()
-            .lists
-            .values()
-            .filter(over)
-            .map(|list| list.name.clone())
-            .collect();
-        if ended.is_empty() && lists.is_empty() {
+        let state = self.kept.store.state();
+        let is_over = |end: &Option<End>| end.as_ref().is_some_and(|end| end.is_over(now));
+        let lists = state.lists.values().filter(|list| is_over(&list.end));
+        let lists: Vec<ListName> = lists.map(|list| list.name.clone()).collect();
+        // Asked twice a second, and the answer is nearly always no.
+        if lists.is_empty() && !state.entries.iter().any(|entry| is_over(&entry.end)) {
             return false;
         }
+        let mut entries = state.entries.clone();
+        let ended = entries.end(now);
         let names = ended.iter().map(|entry| entry.target.to_string());
         let names: Vec<String> = names.chain(lists.iter().map(ToString::to_string)).collect();
         let written = if ended.is_empty() { Ok(()) } else { self.kept.store.set_entries(entries) };

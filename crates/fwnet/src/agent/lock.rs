@@ -2,7 +2,7 @@
 //! when the process ends, however it ends.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{ErrorKind, Read, Seek, Write},
     path::Path,
     thread,
@@ -14,6 +14,8 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
+
+use crate::process::Stat;
 
 /// The name of the file.
 const NAME: &str = "agent.lock";
@@ -70,11 +72,9 @@ impl Lock {
     }
 }
 
-/// Whether a process has ended, though the kernel may still be giving back what it held: its main thread is a zombie
-/// (proc(5), `/proc/PID/stat`), or it is not there any more.
+/// Whether a process has ended, though the kernel may still be giving back what it held: its main thread is a zombie, or
+/// it is not there any more.
 fn is_exiting(pid: &str) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
-        Err(_gone) => true,
-    }
+    let stat = pid.parse().ok().and_then(Stat::of);
+    stat.is_none_or(Stat::has_ended)
 }

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use ::agent::{
     edition::Edition,
-    lists::{Fronts, Moment, plan},
+    lists::{Front, Fronts, Moment, plan},
     lockdown::lockdown,
     machine::Law,
 };
 use anyhow::Context;
+use verdict::Address;
 
 use super::force::Stage;
 use crate::{
@@ -41,14 +42,17 @@ impl Making<'_> {
     pub(crate) fn stages(&self, law: Law, now: &Moment) -> anyhow::Result<(Vec<Stage>, Rc<Ready>)> {
         let deadline = law.then.map(|(until, _)| until);
         let most = if deadline.is_some() { TRIAL_STAGES } else { STAGES_MAX };
+        let addresses = self.place.addresses()?;
         let stages = plan(now, most, deadline, |moment| {
             let version = match law.then {
                 Some((until, then)) if moment.boottime_ns >= until => then,
                 Some(_) | None => law.now,
             };
-            let ready = self.ready(version, moment)?;
+            let front = self.fronts.at(moment);
+            let ends = front.next_end();
+            let ready = self.ready(version, &addresses, front, moment)?;
             let next = ready.next.map(|end| moment.boottime_of(end));
-            let next = next.into_iter().chain(self.fronts.at(moment).next_end()).min();
+            let next = next.into_iter().chain(ends).min();
             anyhow::Ok((Rc::new(ready), next))
         })?;
         // What is confirmed says who must never be locked out, not what is on trial.
@@ -57,14 +61,19 @@ impl Making<'_> {
         Ok((stages, Rc::new(lockdown)))
     }
 
-    /// One edition as it is at a moment.
-    fn ready(&self, version: u64, moment: &Moment) -> anyhow::Result<Ready> {
+    /// One edition as it is at a moment, behind what stands in front of it then.
+    fn ready(
+        &self,
+        version: u64,
+        addresses: &[Address],
+        front: Front,
+        moment: &Moment,
+    ) -> anyhow::Result<Ready> {
         let edition = (self.edition)(version)
             .with_context(|| format!("version {version} of the policy is gone"))?;
         let inbound = self.place.inbound.into();
-        let addresses = self.place.addresses()?;
-        rules::compile(&edition.rules, inbound, &addresses, version, moment.wall)?
-            .behind(self.fronts.at(moment), inbound)
+        rules::compile(&edition.rules, inbound, addresses, version, moment.wall)?
+            .behind(front, inbound)
     }
 }
 

@@ -104,7 +104,7 @@ impl Core {
                 ("lockdown", current, "only the failsafe set is allowed".into())
             }
             Step::Lockdown(false) => ("resumed", current, format!("version {current} is in force")),
-            Step::Enforce(_) | Step::Obey | Step::Stance(_) => return,
+            Step::Enforce(_) | Step::Obey | Step::End | Step::Stance(_) => return,
         };
         self.seeing.notice(action, format!("{what} (by user {uid})"), false, version);
     }
@@ -131,6 +131,10 @@ impl Core {
             Step::Settle => self.kept.store.confirm().context("keep the policy"),
             Step::Withdraw => {
                 self.kept.store.withdraw().context("forget the policy that was on trial")
+            }
+            Step::End => {
+                self.ended = self.standing().trial.map(|trial| trial.version);
+                Ok(())
             }
             Step::Stance(stance) => {
                 let taken = Taken { stance: *stance, by: by.clone() };

@@ -1,7 +1,6 @@
 //! `fwnet down`: everything is taken off, by the agent or without one, and what the kernel then has is the proof.
 
 use std::{
-    fs,
     process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
@@ -26,6 +25,7 @@ use crate::{
         routes::stance::{Down, Final, TakenOff},
     },
     cli::Output,
+    process::Stat,
     session,
 };
 
@@ -94,12 +94,9 @@ fn wait_for_end(pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the process runs: one that ended and that its parent does not care about (state Z, proc(5)) does not.
+/// One that ended and that its parent does not care about does not run.
 fn runs(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the name, which is in parentheses and may have any in it.
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    Stat::of(pid).is_some_and(|stat| !stat.has_ended())
 }
 
 /// systemd is to know that the end of the agent was wanted. Without it there is nothing to stop.

@@ -16,7 +16,7 @@ use crate::{
     hook::{Hook, Scope},
     netns::Netns,
     object::{Numbers, open},
-    sys,
+    sys::{self, LinkInfo},
 };
 
 /// How long one look for namespaces may go on attaching.
@@ -72,12 +72,17 @@ impl Attached {
         }
     }
 
-    /// Whether the kernel still runs it: `false` where its cgroup or namespace is gone, or somebody detached it.
+    /// What the kernel says of a link to a cgroup or namespace while it runs it: nothing once that is gone, or somebody
+    /// detached it.
+    pub(super) fn info(&self) -> Option<LinkInfo> {
+        let info = sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_)));
+        info.ok().filter(|info| info.target != 0)
+    }
+
+    /// Whether the kernel still runs it.
     pub(super) fn is_alive(&self) -> bool {
         // A tracepoint's link cannot be detached.
-        self.key == Key::Host
-            || sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_)))
-                .is_ok_and(|info| info.target != 0)
+        self.key == Key::Host || self.info().is_some()
     }
 }
 
@@ -246,6 +251,11 @@ impl Firewall {
         for attached in self.links.split_off(count) {
             attached.unpin();
         }
+        self.forget_unjudged();
+    }
+
+    /// Forgets namespaces that no link judges any more.
+    pub(super) fn forget_unjudged(&mut self) {
         let links = &self.links;
         self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
     }
@@ -300,8 +310,7 @@ impl Firewall {
         for attached in self.links.extract_if(.., |attached| gone(attached)) {
             attached.unpin();
         }
-        let links = &self.links;
-        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
+        self.forget_unjudged();
     }
 }
 

@@ -6,13 +6,13 @@ use super::{
     Firewall,
     links::{Attached, Key, Namespaces},
 };
-use crate::{attach::AttachError, netns::Netns, sys};
+use crate::{attach::AttachError, hook::Hook, netns::Netns, sys};
 
 /// A program that was found detached, without its pin, or made void.
 #[derive(Debug)]
 pub struct Mended {
     /// The hook.
-    pub hook: &'static crate::Hook,
+    pub hook: &'static Hook,
     /// Where it belongs.
     pub target: String,
     /// What was found.
@@ -28,25 +28,9 @@ impl Firewall {
     /// if there is one. What cannot be mended is returned at every call until it can.
     pub fn mend(&mut self) -> Vec<Mended> {
         let mut mended = self.mend_pins();
-        self.mend_each(&mut mended, "detached", |attached| !attached.is_alive());
-        self.mend_each(&mut mended, "followed by a program that can undo it", |attached| {
-            attached.key == Key::Cgroup
-        });
-        self.rest();
-        mended
-    }
-
-    fn mend_each(
-        &mut self,
-        mended: &mut Vec<Mended>,
-        found: &'static str,
-        suspect: impl Fn(&Attached) -> bool,
-    ) {
-        let detached = found == "detached";
+        // What is put right goes behind those that are still to be looked at.
         for index in (0..self.links.len()).rev() {
-            if !suspect(&self.links[index]) || !detached && self.has_last_word(&self.links[index]) {
-                continue;
-            }
+            let Some(found) = self.fault_of(&self.links[index]) else { continue };
             let attached = self.links.remove(index);
             match self.mend_link(&attached) {
                 // The pin is the new link's by now, where there is one.
@@ -64,8 +48,21 @@ impl Firewall {
                 }
             }
         }
-        let links = &self.links;
-        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
+        self.forget_unjudged();
+        self.rest();
+        mended
+    }
+
+    /// What is wrong with a link, if anything is. What cannot be asked of a living one is taken to be in order.
+    fn fault_of(&self, attached: &Attached) -> Option<&'static str> {
+        if attached.key == Key::Host {
+            // A tracepoint's link cannot be detached.
+            return None;
+        }
+        let Some(info) = attached.info() else { return Some("detached") };
+        let undone =
+            attached.key == Key::Cgroup && !self.has_last_word(attached.hook, info.program);
+        undone.then_some("followed by a program that can undo it")
     }
 
     /// Attaches anew what `attached` was; `false` where its namespace is gone, so that there is nothing to do.
@@ -102,19 +99,16 @@ impl Firewall {
         }
     }
 
-    /// Whether no foreign program comes after ours at its hook of the cgroup. Programs with our tag are another fwnet's,
-    /// which never undoes a verdict; what cannot be asked is taken to be in order.
-    fn has_last_word(&self, attached: &Attached) -> bool {
+    /// Whether no foreign program comes after `own` at this hook of the cgroup. Programs with our tag are another fwnet's,
+    /// which never undoes a verdict.
+    fn has_last_word(&self, hook: &Hook, own: u32) -> bool {
         let cgroup = self.attachments.cgroup.as_fd();
-        let Ok(info) = sys::link_info(attached.link.as_fd(), false) else { return true };
-        let Ok(programs) = sys::cgroup_programs(cgroup, attached.hook.attach_type) else {
-            return true;
-        };
-        let mut after = programs.iter().skip_while(|id| **id != info.program).skip(1).peekable();
+        let Ok(programs) = sys::cgroup_programs(cgroup, hook.attach_type) else { return true };
+        let mut after = programs.iter().skip_while(|id| **id != own).skip(1).peekable();
         if after.peek().is_none() {
             return true;
         }
-        let own = sys::program_tag(info.program).ok();
-        after.all(|id| sys::program_tag(*id).ok() == own)
+        let tag = sys::program_tag(own).ok();
+        after.all(|id| sys::program_tag(*id).ok() == tag)
     }
 }

@@ -2,12 +2,12 @@
 
 use ::agent::{
     lists::{Target, Transport},
-    prefix::{canonical, standard},
+    prefix::standard,
 };
 use image::AddressSet;
-use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, decide};
+use verdict::{Address, Direction, Flow, Protocol, Subject, Verdict, decide};
 
-use crate::{api::Problem, orders::Ready};
+use crate::{api::Problem, lockout::ends, orders::Ready};
 
 /// Refuses what would deny `session` (`SSH_CONNECTION`: client address and port, server address and port) a new
 /// connection, which `cuts` says of a flow; unless the failsafe set of what is in force allows it all the same.
@@ -50,19 +50,15 @@ pub(super) fn is_of(flow: &Flow, target: Target) -> bool {
 
 /// A session as it was when it came in.
 fn coming_in(session: &str) -> Option<Flow> {
-    let mut words = session.split_ascii_whitespace();
-    let mut end = || {
-        // sshd names the interface of link-local addresses behind a percent sign.
-        let address = words.next()?.split('%').next()?.parse().ok()?;
-        Some(Endpoint { address: canonical(address), port: words.next()?.parse().ok()? })
-    };
-    let (remote, local) = (end()?, end()?);
+    let (remote, local) = ends(session)?;
     let (direction, protocol, subject) = (Direction::In, Protocol::TCP, Subject::UNKNOWN);
     Some(Flow { direction, protocol, local, remote, subject })
 }
 
 #[cfg(test)]
 mod tests {
+    use ::agent::prefix::canonical;
+
     use super::*;
 
     #[test]
