@@ -16,11 +16,12 @@ use crate::dist::program::{Linking, Program};
 use crate::dist::{Date, trial};
 use crate::packages::{self, Need, Package};
 use crate::step::{announce, timed};
-use anyhow::{Context as _, Result, bail};
-use std::env;
+use anyhow::{Result, bail};
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use std::{env, fs};
 use supplies::Supplies;
 
 /// What makes the disk.
@@ -32,15 +33,18 @@ const NEEDS: &[Need] = &[Need {
 /// Try the package, the boot path and the default attachment in a virtual machine (as root)
 #[derive(clap::Args)]
 pub struct Vm {
-    /// Only the scenes whose name contains this
+    /// Only the scenes whose name contains this (`package`: only the package's life without a machine)
     scene: Option<String>,
+    /// Try this program instead of building the one that packages carry
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
 }
 
 impl Vm {
     /// Builds the package and plays the scenes. The last line is `N passed, N failed`.
     pub fn run(&self) -> ExitCode {
         let mut passed = 0;
-        let outcome = play(self.scene.as_deref(), &mut passed);
+        let outcome = play(self.scene.as_deref(), self.program.as_deref(), &mut passed);
         if let Err(error) = &outcome {
             eprintln!("\nerror: {error:#}");
         }
@@ -60,10 +64,10 @@ pub fn step(passed: &mut u64) -> Result<()> {
         announce("the virtual machine is left out: it is of an x86_64 machine");
         return Ok(());
     }
-    play(None, passed)
+    play(None, None, passed)
 }
 
-fn play(wanted: Option<&str>, passed: &mut u64) -> Result<()> {
+fn play(wanted: Option<&str>, program: Option<&Path>, passed: &mut u64) -> Result<()> {
     let scenes: Vec<_> = scenes::ALL
         .iter()
         .filter(|scene| wanted.is_none_or(|wanted| scene.name.contains(wanted)))
@@ -75,7 +79,10 @@ fn play(wanted: Option<&str>, passed: &mut u64) -> Result<()> {
         [debian::NEEDS, NEEDS].into_iter().try_for_each(packages::provide)
     })?;
     let date = Date::of_source()?;
-    let program = timed("program", || Program::build(Linking::Dynamic, &date))?;
+    let program = match program {
+        Some(path) => Program { path: fs::canonicalize(path)?, linking: Linking::Dynamic },
+        None => timed("program", || Program::build(Linking::Dynamic, &date))?,
+    };
     let pair = timed("Debian packages", || {
         trial::Pair::write(&program, &Contents::of(&program, &date)?, &date)
     })?;
@@ -92,7 +99,7 @@ fn play(wanted: Option<&str>, passed: &mut u64) -> Result<()> {
             let mut stage = scenes::Stage::new(&supplies, disk, Instant::now())?;
             let outcome = (scene.play)(&mut stage);
             stage.held().iter().for_each(|held| tell(held, passed));
-            outcome.with_context(|| stage.last_words())
+            outcome.map_err(|error| error.context(stage.last_words()))
         })?;
     }
     Ok(())

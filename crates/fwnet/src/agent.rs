@@ -19,9 +19,9 @@ pub(crate) mod revoking;
 mod stages;
 mod steps;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use ::agent::store::Stance;
+use ::agent::store::{Stance, inspect};
 use anyhow::Context;
 use kernel::require_privilege;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -39,7 +39,7 @@ pub(crate) use self::{
 use crate::{
     api::{self, Gate},
     enforce::Signals,
-    seeing::Seeing,
+    seeing::{Seeing, outputs::Outputs},
 };
 
 /// How often the core looks around when nothing happens: for programs that somebody detached, new network namespaces,
@@ -81,6 +81,49 @@ pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
         eprintln!("fwnet: {} stays: {error}", socket.display());
     }
     ended
+}
+
+/// Whether there is anything to enforce.
+pub(crate) enum Wanted {
+    /// There is.
+    Something,
+    /// There is not, for this reason.
+    Nothing(String),
+}
+
+/// What the state in `directory` says, which is read and not changed.
+///
+/// # Errors
+/// If it cannot be listed.
+pub(crate) fn wanted(directory: &Path) -> anyhow::Result<Wanted> {
+    let nothing = |why: &str| Ok(Wanted::Nothing(why.to_owned()));
+    if !directory.exists() {
+        return nothing("nothing was ever put up here");
+    }
+    let context = || directory.display().to_string();
+    let mut disk = disk::Directory::open(directory).with_context(context)?;
+    let (state, _health) = inspect::<kept::Settled>(&mut disk).with_context(context)?;
+    match &state.stance {
+        Some(taken) if taken.stance == Stance::Open => {
+            nothing(&format!("fwnet down was called at {}", taken.by.at))
+        }
+        _ if state.place.is_none() => nothing("nothing was ever put up here"),
+        _ => Ok(Wanted::Something),
+    }
+}
+
+/// Puts in force what the disk says, where nothing is yet, and leaves it there.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn load(paths: Paths) -> anyhow::Result<()> {
+    require_privilege("fwnet load")?;
+    let kept = Kept::open(&paths.state)?;
+    // Nobody is told anything yet: the agent will read what the kernel keeps.
+    let seeing = Seeing::begin(&paths.state, &Outputs::default())?;
+    let core = Core::begin(paths, kept, seeing)?;
+    core.announce();
+    Ok(())
 }
 
 /// The loop of the core.

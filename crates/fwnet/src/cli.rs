@@ -6,8 +6,8 @@ use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorK
 
 use crate::verbs::{
     agent, apply, check, completions, confirm, connections, convert, deny, diff, doctor, down,
-    events, explain, fmt, import, learn, lint, list, manual, matrix, panic, replay, rules, run,
-    status, test, top, up, watch, who_can_reach,
+    events, explain, fmt, import, learn, lint, list, load, manual, matrix, panic, replay, rules,
+    run, status, test, top, up, watch, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -45,6 +45,8 @@ pub(crate) enum Verb {
     List(list::Typed),
     /// Be the agent (what `fwnet up` and the service start)
     Agent(agent::Typed),
+    /// Put the last good policy in force without an agent, as at boot, and return
+    Load(load::Typed),
     /// List every socket with its process, unit and container, and say which a policy would deny
     Connections(connections::Typed),
     /// Show processes, peers and rules by their rates, and the last denials, on the whole terminal

@@ -18,6 +18,7 @@ pub(crate) mod import;
 pub(crate) mod learn;
 pub(crate) mod lint;
 pub(crate) mod list;
+pub(crate) mod load;
 pub(crate) mod manual;
 pub(crate) mod matrix;
 pub(crate) mod panic;
@@ -57,6 +58,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rules(typed) => rules::run(&typed),
         Verb::Learn(typed) => learn::run(&typed),
         Verb::Replay(typed) => Ok(replay::run(&typed)),
+        Verb::Load(typed) => load::run(typed),
         Verb::Doctor(typed) => doctor::run(&typed),
         Verb::Check(typed) => Ok(check::run(&typed)),
         Verb::Explain(typed) => Ok(explain::run(&typed)),

@@ -47,7 +47,9 @@ impl Contents {
     /// # Errors
     /// If the program does not answer or a file is missing.
     pub fn of(program: &Program, date: &Date) -> Result<Self> {
-        let mut items = vec![item(Kind::Program, &program.path)?];
+        let bytes =
+            fs::read(&program.path).with_context(|| format!("read {}", program.path.display()))?;
+        let mut items = vec![Item { kind: Kind::Program, name: "fwnet".to_owned(), bytes }];
         let pages = fresh(&workspace::scratch().join("dist/manual"))?;
         step::run(
             Command::new(&program.path)

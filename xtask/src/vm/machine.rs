@@ -3,16 +3,20 @@
 use super::disk::Disk;
 use super::guest::Line;
 use super::supplies::Supplies;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Memory, in MiB.
 const MEMORY: &str = "1024";
 /// No initramfs, no speculation to mend in an emulator, and nothing that waits for devices that are not there.
 const KERNEL_ARGUMENTS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 mitigations=off tsc=unstable \
      net.ifnames=0 systemd.show_status=false systemd.mask=serial-getty@ttyS0.service";
+/// How often its end is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that an error shows.
 const LAST_LINES: usize = 25;
 
@@ -46,6 +50,18 @@ impl Machine {
         let input = emulator.stdin.take().expect("stdin is piped");
         let output = emulator.stdout.take().expect("stdout is piped");
         Ok((Self { emulator, console }, Line::new(input, output)))
+    }
+
+    /// Waits until it has switched itself off.
+    pub(super) fn ended(&mut self, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        while self.emulator.try_wait().context("wait for QEMU")?.is_none() {
+            if start.elapsed() > limit {
+                bail!("the machine does not switch itself off within {} s", limit.as_secs());
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+        Ok(())
     }
 
     /// The end of what it printed on its console.

@@ -1,22 +1,9 @@
 //! `fwnet run` as people start it: at the root of the cgroup tree, and in every network namespace.
 
 use super::Stage;
+use super::shared::{ATTACHED, SETTING};
 use anyhow::{Result, ensure};
 
-/// The machine with a peer behind a link, and somebody who listens on the port that will be denied.
-const SETTING: &str = r"
-set -e
-ip link set lo up
-ip netns add peer
-ip link add up0 type veth peer name up1 netns peer
-ip addr add 192.0.2.1/24 dev up0
-ip link set up0 up
-ip -n peer addr add 192.0.2.2/24 dev up1
-ip -n peer link set up1 up
-ip -n peer link set lo up
-systemd-run --quiet --unit denied ncat --listen --keep-open 10000
-systemd-run --quiet --unit open ncat --listen --keep-open 10001
-";
 /// A namespace that comes when everything is in force, with a link and somebody who listens.
 const LATE: &str = r"
 set -e
@@ -32,10 +19,11 @@ systemd-run --quiet --unit late ip netns exec late ncat --listen --keep-open 100
 /// A port, and three addresses: one of nobody, the peer's, and the one that a later namespace sees of us.
 const RUN: &str = "systemd-run --quiet --unit run fwnet run --port 10000 \
                    --deny 198.51.100.0/24 --deny 192.0.2.2 --deny 203.0.113.1";
-/// What is attached anywhere.
-const ATTACHED: &str = "bpftool link list; bpftool cgroup tree";
 
-pub(super) fn play(stage: &mut Stage) -> Result<()> {
+pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
+    let doctor = stage.sh("fwnet doctor")?;
+    ensure!(!doctor.contains("MISSING"), "{doctor}");
+    stage.hold("every hook loads on Debian 12's own kernel");
     stage.sh(SETTING)?;
     stage.soon("attempt 127.0.0.1 10000 | grep -x connected")?;
     stage.soon("ip netns exec peer attempt 192.0.2.1 10001 | grep -x connected")?;

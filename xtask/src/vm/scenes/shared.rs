@@ -1,0 +1,34 @@
+//! What several scenes begin with, and hold to.
+
+use super::Stage;
+use anyhow::Result;
+
+/// A peer behind a link, somebody who listens on the port that will be denied, and somebody on one that will not.
+pub(super) const SETTING: &str = r"
+set -e
+ip link set lo up
+ip netns add peer
+ip link add up0 type veth peer name up1 netns peer
+ip addr add 192.0.2.1/24 dev up0
+ip link set up0 up
+ip -n peer addr add 192.0.2.2/24 dev up1
+ip -n peer link set up1 up
+ip -n peer link set lo up
+systemd-run --quiet --unit denied ncat --listen --keep-open 10000
+systemd-run --quiet --unit open ncat --listen --keep-open 10001
+";
+/// What is attached anywhere and pinned, but for what systemd attaches to its services' cgroups.
+pub(super) const ATTACHED: &str =
+    "bpftool link list; bpftool cgroup tree | grep -v -e ' sd_' -e '^/'; ls -R /sys/fs/bpf";
+
+/// Holds the denied port to being denied to everybody, and the other one to being open.
+pub(super) fn in_force(stage: &mut Stage<'_>) -> Result<()> {
+    stage.prints("attempt 127.0.0.1 10000", "EACCES")?;
+    stage.prints("attempt 127.0.0.1 10001", "connected")?;
+    stage.prints("ip netns exec peer attempt 192.0.2.1 10000", "EACCES")
+}
+
+/// Waits until the agent of the service answers.
+pub(super) fn agent_answers(stage: &mut Stage<'_>) -> Result<String> {
+    stage.soon("systemctl is-active --quiet fwnet-agent && fwnet status")
+}
