@@ -34,6 +34,10 @@ pub struct Process {
     /// Path of the cgroup below the mount of its hierarchy: `/system.slice/nginx.service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The network namespace by a name that a rule can use: `host`, its name, or a path; the namespace of the socket, where
+    /// it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
 }
 
 impl Process {

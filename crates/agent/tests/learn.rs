@@ -65,7 +65,13 @@ fn process() -> impl Strategy<Value = Process> {
             "/",
         ]),
     )
-        .prop_map(|(user, group, exe, cgroup)| Process { user, group, exe, cgroup })
+        .prop_map(|(user, group, exe, cgroup)| Process {
+            user,
+            group,
+            exe,
+            cgroup,
+            ..Process::default()
+        })
 }
 
 fn record() -> impl Strategy<Value = Record> {

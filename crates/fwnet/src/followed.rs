@@ -1,5 +1,5 @@
-//! What names meant when rules were compiled, and whether they mean the same now: a service that is started again has
-//! another cgroup, and an executable that was replaced is another file.
+//! What names meant when rules were compiled, and whether they mean the same now: a service or a container that is started
+//! again has another cgroup, an executable that was replaced is another file.
 //!
 //! Rules are compiled anew when a name means something else. Processes that still run an executable's file from before
 //! belong to its name until the last of them has ended: the numbers that this process has known of a path are remembered
@@ -34,6 +34,8 @@ enum Kind {
     Group,
     Exe,
     Unit,
+    Container,
+    Netns,
 }
 
 /// Names of this machine that remember what they were asked.
@@ -115,6 +117,8 @@ fn look_up(names: &Names, kind: Kind, name: &str) -> Option<u64> {
         Kind::Group => names.group(name).map(u64::from),
         Kind::Exe => names.exe(name),
         Kind::Unit => names.unit(name),
+        Kind::Container => names.container(name),
+        Kind::Netns => names.netns(name),
     }
 }
 
@@ -171,6 +175,18 @@ impl Identities for Followed {
     fn unit(&self, name: &str) -> Option<u64> {
         let number = self.names.unit(name);
         self.note(Kind::Unit, name, number);
+        number
+    }
+
+    fn container(&self, name: &str) -> Option<u64> {
+        let number = self.names.container(name);
+        self.note(Kind::Container, name, number);
+        number
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
+        let number = self.names.netns(name);
+        self.note(Kind::Netns, name, number);
         number
     }
 

@@ -1,7 +1,8 @@
 //! Names of process qualifiers as this machine knows them: users and groups from /etc/passwd and /etc/group,
-//! executables by their file, units and cgroup paths by the id of their cgroup.
+//! executables by their file, units, containers and cgroup paths by the id of their cgroup, network namespaces by their
+//! cookie.
 //!
-//! Files are read once, when the value is made; executables and cgroups are looked up when they are asked for.
+//! Files are read once, when the value is made; everything else is looked up when it is asked for.
 
 use std::{
     collections::BTreeMap,
@@ -9,15 +10,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kernel::{Cgroup, CgroupTree};
-use policy::Identities;
+use agent::connections::place::container_at;
+use kernel::{Cgroup, CgroupTree, Netns};
+use policy::{Identities, syntax::means_container};
 use rustix::fs::{Mode, OFlags, open};
 
 /// Directories that a unit search looks into at most; a machine with more cgroups finds units by their path only.
 const CGROUPS_MAX: usize = 16_384;
 
+/// What rules call the network namespace of process 1, or our own where that may not be looked at (ptrace(2), "Ptrace
+/// access mode checking").
+const HOST: &str = "host";
+const HOSTS: [&str; 2] = ["/proc/1/ns/net", "/proc/self/ns/net"];
+
 /// What this machine knows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     users: BTreeMap<String, u32>,
     groups: BTreeMap<String, u32>,
@@ -59,6 +66,21 @@ impl Identities for Names {
         Some(Cgroup::open(&path).ok()?.id())
     }
 
+    fn container(&self, name: &str) -> Option<u64> {
+        let mount = self.cgroups.as_deref()?;
+        let path = find(mount, |path| {
+            let below = path.strip_prefix(mount).ok().and_then(Path::to_str);
+            let container = below.and_then(container_at);
+            container.is_some_and(|container| means_container(name, &container.id))
+        })?;
+        Some(Cgroup::open(&path).ok()?.id())
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
+        let cookie = |name: &str| Some(Netns::open(name).ok()?.cookie());
+        if name == HOST { HOSTS.into_iter().find_map(cookie) } else { cookie(name) }
+    }
+
     fn above(&self, cgroup: u64) -> Vec<u64> {
         let Some(mount) = self.cgroups.as_deref() else { return Vec::new() };
         let found = CgroupTree::mounted().ok().and_then(|tree| tree.path_of(cgroup));
@@ -89,6 +111,16 @@ pub(crate) fn exe_of(path: &Path) -> Option<u64> {
     kernel::exe_number(&file).ok()
 }
 
+/// What a rule calls the network namespace with this cookie: `host`, its name, or the path that a container engine made for
+/// it. `None` where it has none.
+pub(crate) fn netns_name(cookie: u64) -> Option<String> {
+    let is = |name: &str| Netns::open(name).is_ok_and(|namespace| namespace.cookie() == cookie);
+    if Names::default().netns(HOST) == Some(cookie) {
+        return Some(HOST.to_owned());
+    }
+    Netns::named().into_iter().find(|name| is(name))
+}
+
 /// What another machine is taken to know: every name, each as a number of its own. For questions about hosts that are
 /// not this one, whose users and units nobody here can look up.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +140,16 @@ impl Identities for Assumed {
     }
 
     fn unit(&self, name: &str) -> Option<u64> {
+        Some(assumed_number(name))
+    }
+
+    fn container(&self, name: &str) -> Option<u64> {
+        // An id and its beginnings are one container, and none is a unit.
+        let id = name.get(..12).filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        Some(assumed_number(&format!("container {}", id.unwrap_or(name))))
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
         Some(assumed_number(name))
     }
 }
@@ -155,6 +197,11 @@ fn find_unit(mount: &Path, name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return None;
     }
+    find(mount, |path| path.file_name().is_some_and(|own| own == name))
+}
+
+/// The cgroup nearest to the root that is `wanted`, and of several there the first by path.
+fn find(mount: &Path, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let mut level = vec![mount.to_owned()];
     let mut seen = 0;
     while !level.is_empty() && seen < CGROUPS_MAX {
@@ -169,9 +216,7 @@ fn find_unit(mount: &Path, name: &str) -> Option<PathBuf> {
         }
         below.sort_unstable();
         seen += below.len();
-        if let Some(found) =
-            below.iter().find(|path| path.file_name().is_some_and(|own| own == name))
-        {
+        if let Some(found) = below.iter().find(|path| wanted(path)) {
             return Some(found.clone());
         }
         level = below;

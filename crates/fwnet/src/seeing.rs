@@ -310,6 +310,7 @@ impl Seeing {
                     group: known(subject.gid),
                     exe: self.whose.exe(subject.exe, pid).map(|path| path.to_string()),
                     cgroup: self.whose.cgroup(subject.cgroup).map(|path| path.to_string()),
+                    netns: self.whose.netns(netns).map(|name| name.to_string()),
                 },
                 verdict: answer(decision.enforced.verdict),
                 rule: id(decision.enforced.rule).unwrap_or_default(),

@@ -92,7 +92,8 @@ pub struct SubjectTest {
 }
 
 impl SubjectTest {
-    fn matches(&self, subject: &Subject) -> bool {
+    /// Whether the process passes.
+    pub fn matches(&self, subject: &Subject) -> bool {
         fn one<T: PartialEq>(list: &[T], value: &T) -> bool {
             list.is_empty() || list.contains(value)
         }

@@ -124,6 +124,20 @@ impl Netns {
         (namespaces.into_values().collect(), seen)
     }
 
+    /// What [`Netns::open`] can open of what has a name: names as `ip netns` knows them, and the paths of what container
+    /// engines name.
+    pub fn named() -> Vec<String> {
+        let mut found = Vec::new();
+        for directory in NAMED {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let name =
+                    if directory == NAMED[0] { entry.file_name().into() } else { entry.path() };
+                found.extend(name.to_str().map(str::to_owned));
+            }
+        }
+        found
+    }
+
     /// Another handle of the same namespace.
     ///
     /// # Errors

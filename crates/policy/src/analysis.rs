@@ -16,6 +16,7 @@ mod bits;
 mod clause;
 mod diff;
 mod entries;
+mod families;
 mod flows;
 mod groups;
 pub mod limits;

@@ -6,7 +6,7 @@ use verdict::Address;
 use crate::inventory::{HostIndex, Inventory};
 
 /// Turns the names of process qualifiers into the numbers that the kernel knows on this host. The shell does the
-/// looking up (passwd, group, executables, cgroups); `None` is "no such thing here".
+/// looking up (passwd, group, executables, cgroups, namespaces); `None` is "no such thing here".
 pub trait Identities {
     /// The uid of a user.
     fn user(&self, name: &str) -> Option<u32>;
@@ -16,6 +16,11 @@ pub trait Identities {
     fn exe(&self, path: &str) -> Option<u64>;
     /// The cgroup id of a unit or of an absolute cgroup path; 0 stands for unknown cgroups and is taken as `None`.
     fn unit(&self, name: &str) -> Option<u64>;
+    /// The cgroup id of a container, by its name or the beginning of its id (see
+    /// [`means_container`](crate::syntax::means_container)); 0 is taken as `None`.
+    fn container(&self, name: &str) -> Option<u64>;
+    /// The cookie of a network namespace, by its name, its path or `host`; 0 is taken as `None`.
+    fn netns(&self, name: &str) -> Option<u64>;
     /// The ids of the cgroups above a cgroup: a rule about one of them holds for it, too. None by default.
     fn above(&self, _cgroup: u64) -> Vec<u64> {
         Vec::new()
@@ -27,7 +32,7 @@ pub trait Identities {
     }
 }
 
-/// Knows no user, group, executable or unit by name: rules that name one match no process.
+/// Knows nobody by name: rules that name one match no process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoIdentities;
 
@@ -47,6 +52,14 @@ impl Identities for NoIdentities {
     fn unit(&self, _: &str) -> Option<u64> {
         None
     }
+
+    fn container(&self, _: &str) -> Option<u64> {
+        None
+    }
+
+    fn netns(&self, _: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// What policies are compiled against. The same policies and facts always give the same image.
@@ -59,7 +72,7 @@ pub struct Facts<'a> {
     /// Addresses of that host besides those of the inventory, its interfaces' say. Those that the inventory gives to
     /// another host stay that host's. Loopback is always its own and need not be named.
     pub addresses: &'a [Address],
-    /// Users, groups, executables and units of that host.
+    /// Users, groups, executables, units, containers and network namespaces of that host.
     pub identities: &'a dyn Identities,
     /// Rules that ended before it are left out.
     pub now: Timestamp,

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use crate::syntax::{
     Answer, Document, Effect, End, Existing, Expression, Failsafe, Flows, Inbound, LabelTest, Line,
-    Meaning, Mode, Options, Process, Rule, RuleMode, Selector, Service, Statement, Tier, Way, Word,
-    is_bare,
+    Meaning, Mode, Options, Qualifier, Rule, RuleMode, Selector, Service, Statement, Tier, Way,
+    Word, is_bare,
 };
 
 /// Columns that a line takes before its lists are wrapped.
@@ -164,10 +164,11 @@ fn services(out: &mut String, services: &[Service]) {
 
 fn end(out: &mut String, end: &End) {
     write_selector(out, &end.selector, Binding::Except);
-    let Some(Process { user, group, exe, unit, span: _ }) = &end.process else { return };
+    let Some(process) = &end.process else { return };
     let mut gap = "[";
-    for (key, list) in [("user", user), ("group", group), ("exe", exe), ("unit", unit)] {
-        if let [one] = list.as_slice() {
+    for of in Qualifier::ALL {
+        let (key, list) = (of.word(), process.values(of));
+        if let [one] = list {
             push(out, format_args!("{gap}{key}="));
             word(out, one);
             gap = " ";

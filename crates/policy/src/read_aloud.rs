@@ -146,10 +146,7 @@ fn speaks(
 }
 
 fn names_a_process(end: &End) -> bool {
-    end.process.as_ref().is_some_and(|process| {
-        let Process { user, group, exe, unit, span: _ } = process;
-        !(user.is_empty() && group.is_empty() && exe.is_empty() && unit.is_empty())
-    })
+    end.process.as_ref().is_some_and(|process| !process.is_any())
 }
 
 /// Whether the flow's process is meant.
@@ -168,6 +165,10 @@ fn runs(reader: &Reader<'_>, process: &Process) -> bool {
                 || identities.former_exes(&exe.text).contains(&subject.exe))
     }) && one(&process.unit, &|unit| {
         subject.cgroups().any(|cgroup| identities.unit(&unit.text) == Some(cgroup))
+    }) && one(&process.container, &|container| {
+        subject.cgroups().any(|cgroup| identities.container(&container.text) == Some(cgroup))
+    }) && one(&process.netns, &|netns| {
+        subject.netns != 0 && identities.netns(&netns.text) == Some(subject.netns)
     })
 }
 

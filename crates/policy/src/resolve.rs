@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) use far::{AddressOrder, Far, Part, loopback};
 pub(crate) use near::{Eye, Near, NearNames};
-pub(crate) use process::{Who, is_any_process, who};
+pub(crate) use process::{Who, is_any_process, placed, who};
 pub(crate) use services::ServiceNames;
 
 /// Whether a host passes a label test.

@@ -5,6 +5,7 @@
 //! options make sense is what `check` answers.
 
 mod address;
+mod process;
 mod selector;
 mod service;
 mod until;
@@ -14,6 +15,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{AddressError, Addresses};
+pub(crate) use process::{
+    CONTAINER_DIGITS_MAX, CONTAINER_DIGITS_MIN, QUALIFIERS, Qualifier, container_symbols,
+    is_container_id, paths_above,
+};
+pub use process::{Process, means_container};
 pub use selector::{Expression, LabelTest, Selector};
 pub use service::{PortRange, Service, ServiceError, ServiceKind};
 pub(crate) use service::{is_name, is_protocol};
@@ -284,29 +290,6 @@ pub struct End {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// Where it stands.
-    #[serde(skip)]
-    pub span: Span,
-}
-
-/// `[user=www-data exe=/usr/sbin/nginx]`: each list that is not empty must match, by any of its elements.
-#[derive(
-    Clone, Debug, std::default::Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(deny_unknown_fields, default)]
-pub struct Process {
-    /// User names or numbers, as the enforcing host knows them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub user: Vec<Word>,
-    /// Group names or numbers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub group: Vec<Word>,
-    /// Absolute paths of executables.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exe: Vec<Word>,
-    /// systemd units (`nginx.service`) or absolute paths of cgroups (`/system.slice/nginx.service`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unit: Vec<Word>,
-    /// Where it stands, brackets included.
     #[serde(skip)]
     pub span: Span,
 }

@@ -120,6 +120,45 @@ fn a_matrix_and_a_port_say_who() {
     assert_eq!(between, [("app-1".to_owned(), rule(), rule())]);
 }
 
+/// Who may go from the web hosts to the database, by the qualifiers that say so.
+fn processes(text: &str) -> policy::analysis::Processes {
+    let inventory = inventory();
+    let checked = checked(text, &inventory);
+    let told =
+        matrix(&checked.policies, &question(&inventory), &[image::Service::tcp(5432..=5432)])
+            .expect("fits");
+    let mut found = told.allowed.iter().filter(|flow| told.groups[flow.to].name == "db-1");
+    found.next().expect("a flow").from_processes.clone()
+}
+
+#[test]
+fn a_unit_is_all_that_is_below_it() {
+    use policy::analysis::Processes;
+
+    let only = |said: &str| Processes::Only(vec![said.to_owned()]);
+    assert_eq!(
+        processes("deny any[unit=/a] -> role=db\nallow any[unit=/a/b] -> role=db"),
+        only("[unit not in (/a)]")
+    );
+    assert_eq!(
+        processes(
+            "default deny out\nallow any[unit=/a] -> role=db\ndeny any[unit=/a/b] -> role=db"
+        ),
+        only("[unit=/a except /a/b]")
+    );
+    assert_eq!(
+        processes(
+            "default deny out\ntier team\nallow any[unit in (/a, /x.service)] -> role=db\n\
+             deny any[unit in (/a/b, /a/c)] -> role=db"
+        ),
+        only("[unit in (/a except (/a/b, /a/c), /x.service)]")
+    );
+    assert_eq!(
+        processes("default deny out\nallow any[netns=blue container=web] -> role=db"),
+        only("[container=web netns=blue]")
+    );
+}
+
 #[test]
 fn one_host_needs_no_inventory() {
     let nobody = Inventory::default();

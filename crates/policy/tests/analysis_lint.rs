@@ -290,7 +290,7 @@ type Row<'a> = (&'a str, &'a [(Fault, &'a str, &'a str)]);
 
 #[test]
 fn every_fault_has_its_example() {
-    let rows: [Row<'_>; 6] = [
+    let rows: [Row<'_>; 8] = [
         ("default deny in\nallow role=web -> role=db : tcp/5432", &[]),
         (
             "default deny in\nallow role=web -> role=api : tcp/80",
@@ -311,6 +311,21 @@ fn every_fault_has_its_example() {
                 "allow web-1 -> role=db : tcp/5432",
                 "allow role=web -> role=db : tcp/5432",
             )],
+        ),
+        // What is below a unit is the unit's.
+        (
+            "default deny in\ndefault deny out\nallow any[unit=/shop] -> role=db : tcp/5432\n\
+             allow any[unit=/shop/web] -> role=db : tcp/5432",
+            &[(
+                Fault::Redundant,
+                "allow any[unit=/shop/web] -> role=db : tcp/5432",
+                "allow any[unit=/shop] -> role=db : tcp/5432",
+            )],
+        ),
+        (
+            "default deny in\ndefault deny out\nallow any[unit=/shop] -> role=db : tcp/5432\n\
+             allow any[unit=/shopping] -> role=db : tcp/5432",
+            &[],
         ),
         (
             "default deny in\nallow any -> role=db : tcp/any",

@@ -84,6 +84,33 @@ fn a_path_is_below_the_paths_it_begins_with() {
 }
 
 #[test]
+fn a_container_and_a_namespace_are_known_by_what_they_are_called() {
+    let id = world::CONTAINER;
+    let text = format!(
+        "deny any[container={}] -> any : tcp/1\ndeny any[netns=blue] -> any : tcp/2\n\
+         test deny web-1[unit=/a container={id}] -> db-1 : tcp/1\n\
+         test deny web-1[netns=blue] -> db-1 : tcp/2\n\
+         test allow web-1[netns=host container=web] -> db-1 : tcp/1-2\n",
+        &id[..12]
+    );
+    let inventory = Inventory::read(INVENTORY.as_bytes()).expect("the inventory is in order");
+    let source = Source { name: "containers.fwnet", bytes: text.as_bytes() };
+    let checked = check(&[source], Some(&inventory), world::now());
+    for test in policy::run_tests(&checked, &inventory, world::now()).expect("tests") {
+        assert!(test.passed, "{test:?}");
+    }
+    let decided = |process: &str, port: u16| {
+        let question = format!("web-1[{process}] -> db-1 : tcp/{port}");
+        let answer = explain(&checked, &inventory, world::now(), &question).expect("a flow");
+        answer.ends[0].verdict
+    };
+    let container = format!("container={id}");
+    assert_eq!((decided(&container, 1), decided(&container, 2)), ("deny", "allow"));
+    assert_eq!((decided("netns=blue", 2), decided("netns=host", 2)), ("deny", "allow"));
+    assert_eq!(decided("container=4c01db0b339d", 1), "allow");
+}
+
+#[test]
 fn what_would_change_it_is_said() {
     let denied = said("web-1 -> db-1 : tcp/5433").expect("a flow");
     assert_eq!(denied.verdict, "deny");
@@ -140,7 +167,7 @@ proptest! {
         for _ in 0..20 {
             let party = |choices: &mut world::Choices| {
                 let place = choices.of(&["web-1", "web-2", "db-1", "edge", "lone", "198.51.100.7", "10.0.1.2", "127.0.0.1"]);
-                let process = choices.of(&["", "", "[user=alice]", "[exe=/bin/a]", "[user=bob unit=a.service]", "[group=staff]"]);
+                let process = choices.of(&["", "", "[user=alice]", "[exe=/bin/a]", "[user=bob unit=a.service]", "[group=staff]", "[unit=/b/c container=4c01db0b339c]", "[netns=blue]"]);
                 format!("{place}{process}")
             };
             let (from, to) = (party(&mut choices), party(&mut choices));

@@ -160,6 +160,8 @@ fn end() -> impl Strategy<Value = String> {
         "[user=www-data]",
         "[exe in (/bin/a, \"/b c\") unit=x.service]",
         "[group=1 user in (0, root)]",
+        "[container in (4c01db0b339c, web) netns=/run/netns/blue]",
+        "[netns=host]",
     ]);
     (selector(), process).prop_map(|(selector, process)| format!("{selector}{process}"))
 }

@@ -62,11 +62,19 @@ pub fn unit(path: &str) -> Option<String> {
 
 /// The container that the cgroup is in, the innermost where they are nested.
 pub fn container(path: &str) -> Option<Container> {
+    above(path).find_map(container_at)
+}
+
+/// The container whose own cgroup this is: all that is below it is the container's, too.
+pub fn container_at(path: &str) -> Option<Container> {
     let parts: Vec<&str> = path.split('/').collect();
-    (0..parts.len()).rev().find_map(|at| {
-        let (above, part) = (parts.get(..at)?, parts.get(at)?);
-        scope(part).or_else(|| directory(above, part))
-    })
+    let (part, above) = parts.split_last()?;
+    scope(part).or_else(|| directory(above, part))
+}
+
+/// The path and those above it, the deepest first.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
 }
 
 /// Scopes of systemd that engines make: `docker-ID.scope`.
@@ -213,6 +221,15 @@ mod tests {
         ] {
             assert_eq!(container(&path), Some(Container { runtime, id: id.to_owned() }), "{path}");
         }
+    }
+
+    #[test]
+    fn a_container_has_one_cgroup_of_its_own() {
+        let own = format!("/machine.slice/libpod-{ID}.scope");
+        assert_eq!(container_at(&own), container(&own));
+        assert!(container_at(&own).is_some());
+        assert_eq!(container_at(&format!("{own}/container")), None);
+        assert_eq!(container_at("/machine.slice"), None);
     }
 
     #[test]

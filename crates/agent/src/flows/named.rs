@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use policy::Identities;
+use policy::{Identities, syntax::means_container};
 use verdict::Subject;
 
 use super::{Process, Record};
+use crate::connections::place;
 
 /// Knows the executables and cgroups of records by numbers of its own, and users and groups as somebody else does.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct Named<'a> {
     /// Paths of cgroups that the records name, and of all above them, by the name of their last component: the one
     /// nearest to the root, and of several there the first.
     units: BTreeMap<String, String>,
+    /// Likewise those that are a container's own, by the container's id.
+    containers: BTreeMap<String, String>,
 }
 
 impl<'a> Named<'a> {
@@ -23,25 +26,22 @@ impl<'a> Named<'a> {
         records: impl IntoIterator<Item = &'r Record>,
         people: &'a dyn Identities,
     ) -> Self {
-        let mut units: BTreeMap<String, String> = BTreeMap::new();
+        let (mut units, mut containers) = (BTreeMap::new(), BTreeMap::new());
         for path in records.into_iter().filter_map(|record| record.kind.process.cgroup.as_deref()) {
             for path in lineage(path) {
                 let name = path.rsplit('/').next().unwrap_or_default();
-                let depth = |path: &str| path.matches('/').count();
-                let nearer = units
-                    .get(name)
-                    .is_none_or(|known| (depth(path), path) < (depth(known), known.as_str()));
-                if nearer {
-                    units.insert(name.to_owned(), path.to_owned());
+                nearest(&mut units, name, path);
+                if let Some(container) = place::container_at(path) {
+                    nearest(&mut containers, &container.id, path);
                 }
             }
         }
-        Self { people, units }
+        Self { people, units, containers }
     }
 
     /// The process of a record, as rules compiled with these identities see it.
     pub fn subject(process: &Process) -> Subject {
-        let Process { user, group, exe, cgroup } = process;
+        let Process { user, group, exe, cgroup, netns } = process;
         let unknown = Subject::UNKNOWN;
         let mut above = unknown.above;
         // The kernel tells the levels nearest to the root, of which there may be more than it has room for.
@@ -56,7 +56,7 @@ impl<'a> Named<'a> {
             exe: exe.as_deref().map_or(unknown.exe, number),
             cgroup: cgroup.as_deref().map_or(unknown.cgroup, number),
             above,
-            netns: unknown.netns,
+            netns: netns.as_deref().map_or(unknown.netns, number),
         }
     }
 }
@@ -80,6 +80,29 @@ impl Identities for Named<'_> {
         }
         self.units.get(name).map(|path| number(path))
     }
+
+    fn container(&self, name: &str) -> Option<u64> {
+        let known = self.containers.iter().filter(|(id, _)| means_container(name, id));
+        known.map(|(_, path)| path).min_by_key(|path| rank(path)).map(|path| number(path))
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
+        Some(number(name.strip_prefix(NAMED).unwrap_or(name)))
+    }
+}
+
+/// Where network namespaces have names: a path there is the name.
+const NAMED: &str = "/run/netns/";
+
+/// Enters a path under a name, unless one nearer to the root, or before it there, is known.
+fn nearest(known: &mut BTreeMap<String, String>, name: &str, path: &str) {
+    if known.get(name).is_none_or(|known| rank(path) < rank(known)) {
+        known.insert(name.to_owned(), path.to_owned());
+    }
+}
+
+fn rank(path: &str) -> (usize, &str) {
+    (path.matches('/').count(), path)
 }
 
 /// The path and those above it, the deepest first, without the root: `/a/b`, `/a`.

@@ -1,4 +1,4 @@
-//! Names for what the kernel numbers: the path of a cgroup and of an executable.
+//! Names for what the kernel numbers: the path of a cgroup and of an executable, the name of a network namespace.
 //!
 //! A process may be gone when its event is told. Executables of the directories that programs are installed in are then
 //! known by their number all the same.
@@ -13,7 +13,7 @@ use std::{
 use kernel::CgroupTree;
 use policy::Identities;
 
-use crate::names::Names;
+use crate::names::{Names, netns_name};
 
 /// Names remembered before starting over: cgroups and executables come and go on a busy machine.
 const NAMES_MAX: usize = 4_096;
@@ -30,6 +30,7 @@ pub(crate) struct Whose {
     names: Names,
     cgroups: BTreeMap<u64, Option<Arc<str>>>,
     exes: BTreeMap<u64, Arc<str>>,
+    namespaces: BTreeMap<u64, Option<Arc<str>>>,
     installed: Vec<(u64, Box<str>)>,
     read: Option<Instant>,
 }
@@ -42,6 +43,7 @@ impl Whose {
             names: Names::here(),
             cgroups: BTreeMap::new(),
             exes: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             installed: Vec::new(),
             read: None,
         }
@@ -57,6 +59,18 @@ impl Whose {
         }
         let tree = self.tree.as_ref()?;
         self.cgroups.entry(id).or_insert_with(|| tree.path_of(id).map(Arc::from)).clone()
+    }
+
+    /// What a rule calls the network namespace with this cookie; `None` where it has no name, and for 0. Whoever gets a name
+    /// later is not known by it until much else was asked.
+    pub(crate) fn netns(&mut self, cookie: u64) -> Option<Arc<str>> {
+        if cookie == 0 {
+            return None;
+        }
+        if self.namespaces.len() >= NAMES_MAX {
+            self.namespaces.clear();
+        }
+        self.namespaces.entry(cookie).or_insert_with(|| netns_name(cookie).map(Arc::from)).clone()
     }
 
     /// The path of the executable with this number, which process `pid` ran.

@@ -304,3 +304,101 @@ fn a_listener_that_nobody_saw_is_unknown_and_no_qualifier_holds_for_it() {
     assert_eq!((errno(20_001), errno(20_002)), (None, Some(ECONNREFUSED)));
     enforcing.stop();
 }
+
+#[test]
+fn a_rule_about_a_namespace_is_about_the_sockets_in_it() {
+    let network = Network::star(2);
+    let [host, other] = network.hosts() else { panic!("a star of two") };
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let _elsewhere = Echo::tcp(&other.namespace, "[::]:20000");
+    let path = host.namespace.path().display();
+    let document = Document::new(&format!(
+        "deny any[netns={}] -> any : tcp/20000\ndeny any -> any[netns={path}] : tcp/20001\n\
+         deny any[netns=host] -> any : tcp/20002\n",
+        host.namespace.name()
+    ));
+    let enforcing = document.enforce(host, &[]);
+    let errno = |at: &Host, target: &str| {
+        let _visit = host.cgroup.enter_current_process();
+        at.namespace.inside(|| connect_errno(target))
+    };
+    // The same process, the same cgroup, another namespace.
+    assert_eq!(errno(host, TARGET), Some(EACCES));
+    assert_eq!(errno(other, TARGET), None);
+    // What nobody could reach is not even claimed, and elsewhere it is.
+    let claim = on(host, || TcpListener::bind("[::]:20001")).unwrap_err();
+    assert_eq!(claim.raw_os_error(), Some(EACCES));
+    let visit = host.cgroup.enter_current_process();
+    other.namespace.inside(|| TcpListener::bind("[::]:20001")).unwrap();
+    // `host` is where this process is.
+    assert_eq!(connect_errno("127.0.0.2:20002"), Some(EACCES));
+    assert_eq!(host.namespace.inside(|| connect_errno("127.0.0.2:20002")), Some(ECONNREFUSED));
+    drop(visit);
+    enforcing.stop();
+}
+
+const CONTAINER: &str = "4c01db0b339c6ee2d20d4d1b1ea6d8f2e7b0a8f0b8e4c0e1a9f3b2c1d0e9f8a7";
+
+#[test]
+fn a_rule_about_a_container_is_about_its_cgroup_whoever_made_it() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let name = std::process::id();
+    let id = |digit: char| format!("{name:07x}{}", digit.to_string().repeat(57));
+    let short = &id('a')[..12];
+    let document = Document::new(&format!(
+        "deny any[container in ({short}, {}, {}, {})] -> any : tcp/20000\n",
+        id('b'),
+        id('c'),
+        id('d'),
+    ));
+    let enforcing = document.enforce(&host, &[]);
+    let errno = |cgroup: &Cgroup| {
+        let _visit = cgroup.enter_current_process();
+        host.namespace.inside(|| connect_errno(TARGET))
+    };
+    let scope = host.cgroup.child(&format!("docker-{}.scope", id('a')));
+    let (docker, pods) = (host.cgroup.child("docker"), host.cgroup.child("kubepods"));
+    let plain = docker.child(&id('b'));
+    let burstable = pods.child("burstable");
+    let pod = burstable.child("pod1");
+    let of_pod = pod.child(&id('c'));
+    let podman = host.cgroup.child(&format!("libpod-{}.scope", id('d')));
+    let inner = podman.child("container");
+    let meant = [&scope, &plain, &of_pod, &podman, &inner];
+    wait_until(Duration::from_secs(20), "the containers to be known", || {
+        meant.iter().all(|cgroup| errno(cgroup) == Some(EACCES))
+    });
+    for other in [&docker, &pods, &pod, &host.cgroup] {
+        assert_eq!(errno(other), None, "{other:?}");
+    }
+    assert_eq!(errno(&host.cgroup.child(&format!("docker-{}.scope", id('e')))), None);
+    // Started again, with the same id: another cgroup.
+    drop(scope);
+    let scope = host.cgroup.child(&format!("docker-{}.scope", id('a')));
+    wait_until(Duration::from_secs(20), "the container to be known again", || {
+        errno(&scope) == Some(EACCES)
+    });
+    enforcing.stop();
+}
+
+#[test]
+fn an_inbound_rule_is_about_the_container_that_listens() {
+    let network = Network::star(2);
+    let [host, client] = network.hosts() else { panic!("a star of two") };
+    let scope = host.cgroup.child(&format!("cri-containerd-{CONTAINER}.scope"));
+    let document = Document::new(&format!(
+        "default deny in\nallow any -> me[container={}] : tcp/any\n",
+        &CONTAINER[..12]
+    ));
+    let enforcing = document.enforce(host, &[]);
+    let listen = |cgroup: &Cgroup, address: &str| {
+        let _visit = cgroup.enter_current_process();
+        host.namespace.inside(|| TcpListener::bind(address)).unwrap()
+    };
+    let _inside = listen(&scope, "[::]:20001");
+    let _outside = listen(&host.cgroup, "[::]:20002");
+    let errno = |port: u16| client.namespace.inside(|| connect_errno(&format!("10.7.0.1:{port}")));
+    assert_eq!((errno(20_001), errno(20_002)), (None, Some(ECONNREFUSED)));
+    enforcing.stop();
+}

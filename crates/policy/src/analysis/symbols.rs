@@ -1,11 +1,12 @@
-//! Users, groups, executables and units by name alone, where no host can be asked: each name is somebody of its own.
+//! Whom process qualifiers name, by name alone, where no host can be asked: each name is somebody of its own, but for
+//! paths of cgroups, which are below one another as they say, and for the beginnings of a container's id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     facts::Identities,
     policy::Policy,
-    syntax::{End, Failsafe, Process, Statement, Word},
+    syntax::{End, Failsafe, Process, Qualifier, Statement, container_symbols, paths_above},
 };
 
 /// Numbers for every name that policies mention. Different names get different numbers, `root` is user and group 0, and
@@ -18,6 +19,8 @@ pub struct Symbols {
     groups: BTreeMap<String, u32>,
     exes: BTreeMap<String, u64>,
     units: BTreeMap<String, u64>,
+    containers: BTreeMap<String, u64>,
+    namespaces: BTreeMap<String, u64>,
 }
 
 /// Where the numbers of user and group names begin: above those that systems give out.
@@ -26,23 +29,22 @@ const FIRST: u32 = 0x4000_0000;
 impl Symbols {
     /// Numbers the names of all `policies`.
     pub fn new<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
-        let mut words: [BTreeSet<&str>; 4] = Default::default();
-        let ends = policies.into_iter().flat_map(|policy| policy.document.statements());
-        for process in ends.flat_map(|(_, said)| processes(said)) {
-            let Process { user, group, exe, unit, span: _ } = process;
-            for (into, of) in words.iter_mut().zip([user, group, exe, unit]) {
-                into.extend(of.iter().map(|word: &Word| word.text.as_str()));
-            }
-        }
-        let [users, groups, exes, units] = words;
+        let statements = policies.into_iter().flat_map(|policy| policy.document.statements());
+        let described: Vec<&Process> = statements.flat_map(|(_, said)| processes(said)).collect();
+        let named = |of: Qualifier| -> BTreeSet<&str> {
+            let words = described.iter().flat_map(|process| process.values(of));
+            words.map(|word| word.text.as_str()).collect()
+        };
         let long = |names: BTreeSet<&str>| {
             names.into_iter().map(str::to_owned).zip(1u64..).collect::<BTreeMap<String, u64>>()
         };
         Self {
-            users: numbered(&users),
-            groups: numbered(&groups),
-            exes: long(exes),
-            units: long(units),
+            users: numbered(&named(Qualifier::User)),
+            groups: numbered(&named(Qualifier::Group)),
+            exes: long(named(Qualifier::Exe)),
+            units: long(named(Qualifier::Unit)),
+            containers: container_symbols(&named(Qualifier::Container)),
+            namespaces: long(named(Qualifier::Netns)),
         }
     }
 }
@@ -91,11 +93,25 @@ impl Identities for Symbols {
     fn unit(&self, name: &str) -> Option<u64> {
         self.units.get(name).copied()
     }
+
+    fn container(&self, name: &str) -> Option<u64> {
+        self.containers.get(name).copied()
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
+        self.namespaces.get(name).copied()
+    }
+
+    fn above(&self, cgroup: u64) -> Vec<u64> {
+        let named = self.units.iter().find(|(_, number)| **number == cgroup);
+        let path = named.map(|(name, _)| name.as_str()).unwrap_or_default();
+        paths_above(path).filter_map(|path| self.units.get(path).copied()).collect()
+    }
 }
 
 impl Symbols {
     /// The names of a number of each kind, as a qualifier writes them; a user or group without a name by its number.
-    pub(super) fn names(&self, facet: Facet, number: u64) -> String {
+    pub(super) fn names(&self, facet: Qualifier, number: u64) -> String {
         let short = |map: &BTreeMap<String, u32>| {
             map.iter().find(|(_, at)| u64::from(**at) == number).map(|(name, _)| name.clone())
         };
@@ -103,34 +119,13 @@ impl Symbols {
             map.iter().find(|(_, at)| **at == number).map(|(name, _)| name.clone())
         };
         let name = match facet {
-            Facet::User => short(&self.users),
-            Facet::Group => short(&self.groups),
-            Facet::Exe => long(&self.exes),
-            Facet::Unit => long(&self.units),
+            Qualifier::User => short(&self.users),
+            Qualifier::Group => short(&self.groups),
+            Qualifier::Exe => long(&self.exes),
+            Qualifier::Unit => long(&self.units),
+            Qualifier::Container => long(&self.containers),
+            Qualifier::Netns => long(&self.namespaces),
         };
         name.unwrap_or_else(|| number.to_string())
-    }
-}
-
-/// What a process can be asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Facet {
-    User,
-    Group,
-    Exe,
-    Unit,
-}
-
-impl Facet {
-    pub(super) const ALL: [Self; 4] = [Self::User, Self::Group, Self::Exe, Self::Unit];
-
-    /// The word of a qualifier.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Group => "group",
-            Self::Exe => "exe",
-            Self::Unit => "unit",
-        }
     }
 }

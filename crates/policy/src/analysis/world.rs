@@ -154,8 +154,8 @@ impl<'a> World<'a> {
         }
         let asked = lists.number(asked.services);
         let services = ServiceClasses::new(lists.values());
-        let from = ProcessClasses::new(from_tests.values())?;
-        let to = ProcessClasses::new(to_tests.values())?;
+        let from = ProcessClasses::new(from_tests.values(), &symbols)?;
+        let to = ProcessClasses::new(to_tests.values(), &symbols)?;
         let sides = sets.into_iter().zip(&numbers);
         let sides =
             sides.map(|(set, numbers)| Side::new(set, numbers, &services, [&from, &to])).collect();

@@ -9,7 +9,7 @@ use crate::{
     policy::Policy,
     span::Span,
     syntax::{
-        Answer, Document, Expression, Failsafe, Inbound, LabelTest, Mode, Process, RuleMode,
+        Answer, Document, Expression, Failsafe, Inbound, LabelTest, Mode, Qualifier, RuleMode,
         Selector, Statement, Test, Tier, Way, Word,
     },
 };
@@ -216,11 +216,9 @@ pub(super) fn elements(
                 .map(|service| (service.kind.to_string(), service.span)),
         );
         if let Some((from, to)) = walk::ends(statement) {
-            for Process { user, group, exe, unit, span: _ } in
-                [&from.process, &to.process].into_iter().flatten()
-            {
-                for values in [user, group, exe, unit] {
-                    list(&mut values.iter().map(plain));
+            for process in [&from.process, &to.process].into_iter().flatten() {
+                for of in Qualifier::ALL {
+                    list(&mut process.values(of).iter().map(plain));
                 }
             }
         }

@@ -6,7 +6,10 @@ use super::walk;
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex},
     policy::effective,
-    syntax::{Document, Effect, Existing, Mode, Process, Rule, RuleMode, Statement, Word, is_bare},
+    syntax::{
+        CONTAINER_DIGITS_MAX, CONTAINER_DIGITS_MIN, Document, Effect, Existing, Mode, Process,
+        Rule, RuleMode, Statement, Word, is_bare, is_container_id,
+    },
 };
 
 /// Bytes of a rule's id: it becomes a label of metrics and a field of events.
@@ -96,7 +99,7 @@ fn judge_rule(
 }
 
 fn judge_process(source: SourceIndex, process: &Process, report: &mut Diagnostics) {
-    let Process { user, group, exe, unit, span: _ } = process;
+    let Process { user, group, exe, unit, container, netns, span: _ } = process;
     let mut say = |word: &Word, message: String, help: String| {
         report.push(Diagnostic::new(Code::Syntax, source, word.span, message).help(help));
     };
@@ -123,11 +126,55 @@ fn judge_process(source: SourceIndex, process: &Process, report: &mut Diagnostic
         }
     }
     for word in unit {
-        if !word.text.starts_with('/') && !word.text.contains('.') {
+        let text = &word.text;
+        if text == "/" {
             say(
                 word,
-                format!("`{}` is not the full name of a unit", word.text),
-                format!("did you mean `{}.service`?", word.text),
+                "every process is in the root of the cgroups".to_owned(),
+                "leave `unit` out for any process".to_owned(),
+            );
+        } else if let Some(below) = text.strip_prefix('/') {
+            if below.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                say(
+                    word,
+                    format!("`{text}` is not the path of a cgroup"),
+                    "one has no empty part, no `.`, no `..` and no `/` at its end".to_owned(),
+                );
+            }
+        } else if text.contains('/') {
+            say(
+                word,
+                format!("`{text}` is neither the name of a unit nor an absolute path"),
+                format!("did you mean `/{text}`?"),
+            );
+        } else if !text.contains('.') {
+            say(
+                word,
+                format!("`{text}` is not the full name of a unit"),
+                format!("did you mean `{text}.service`?"),
+            );
+        }
+    }
+    for word in container {
+        let text = &word.text;
+        let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hexadecimal && !is_container_id(text) || text.contains('/') {
+            say(
+                word,
+                format!("`{text}` is not the id of a container"),
+                format!(
+                    "the first {CONTAINER_DIGITS_MIN} to all {CONTAINER_DIGITS_MAX} of its digits, 0 to 9 and a to f"
+                ),
+            );
+        }
+    }
+    for word in netns {
+        let text = &word.text;
+        if text.contains('/') && !text.starts_with('/') || matches!(text.as_str(), "." | "..") {
+            say(
+                word,
+                format!("`{text}` is neither the name of a network namespace nor an absolute path"),
+                "a name is one as `ip netns` knows it, and `host` is that of process 1".to_owned(),
             );
         }
     }

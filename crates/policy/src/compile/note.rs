@@ -39,7 +39,7 @@ pub enum Note {
     UnknownProcess {
         /// The rule's id.
         rule: String,
-        /// "user", "group", "exe" or "unit".
+        /// The word of the qualifier: "user", "unit", ...
         kind: &'static str,
         /// As written.
         name: String,

@@ -1,14 +1,17 @@
-//! Users, groups, executables and units as symbols: equal if they are written alike. What is asked about a fleet is
+//! Whom process qualifiers name, as symbols: equal if they are written alike. What is asked about a fleet is
 //! answered without a look at any host's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use verdict::{Subject, limits::ANCESTORS_MAX};
+use verdict::Subject;
 
 use crate::{
     facts::Identities,
     policy::Policy,
-    syntax::{Failsafe, Process, Statement, Word, is_bare},
+    resolve::placed,
+    syntax::{
+        Failsafe, Process, Qualifier, Statement, Word, container_symbols, is_bare, paths_above,
+    },
 };
 
 /// Where the numbers of named users and groups begin; below, numbers are what they say. The largest one is no user's.
@@ -21,6 +24,8 @@ pub(crate) struct Symbols {
     groups: BTreeMap<String, u32>,
     exes: BTreeMap<String, u64>,
     units: BTreeMap<String, u64>,
+    containers: BTreeMap<String, u64>,
+    namespaces: BTreeMap<String, u64>,
 }
 
 impl Symbols {
@@ -28,29 +33,27 @@ impl Symbols {
         policies: &'a [Policy],
         asked: impl IntoIterator<Item = &'a Option<Process>>,
     ) -> Self {
-        let mut symbols = Self::default();
-        // Every system has them, by these numbers.
-        symbols.users.insert("root".to_owned(), 0);
-        symbols.groups.insert("root".to_owned(), 0);
-        for process in policies.iter().flat_map(processes).chain(asked.into_iter().flatten()) {
-            symbols.learn(process);
-        }
-        symbols
-    }
-
-    fn learn(&mut self, process: &Process) {
-        let Process { user, group, exe, unit, span: _ } = process;
-        for (names, known) in [(user, &mut self.users), (group, &mut self.groups)] {
-            for name in names.iter().filter(|name| name.text.parse::<u32>().is_err()) {
-                let next = NAMED_FROM + u32::try_from(known.len()).unwrap_or(0);
-                known.entry(name.text.clone()).or_insert(next);
-            }
-        }
-        for (names, known) in [(exe, &mut self.exes), (unit, &mut self.units)] {
-            for name in names {
-                let next = known.len() as u64 + 1;
-                known.entry(name.text.clone()).or_insert(next);
-            }
+        let described: Vec<&Process> =
+            policies.iter().flat_map(processes).chain(asked.into_iter().flatten()).collect();
+        let named = |of: Qualifier| -> BTreeSet<&str> {
+            let words = described.iter().flat_map(|process| process.values(of));
+            words.map(|word| word.text.as_str()).collect()
+        };
+        let short = |of: Qualifier| {
+            let names = named(of).into_iter();
+            let names = names.filter(|name| *name != "root" && name.parse::<u32>().is_err());
+            // Every system has the first, by this number.
+            let root = std::iter::once(("root".to_owned(), 0));
+            root.chain(names.map(str::to_owned).zip(NAMED_FROM..)).collect()
+        };
+        let long = |of: Qualifier| named(of).into_iter().map(str::to_owned).zip(1..).collect();
+        Self {
+            users: short(Qualifier::User),
+            groups: short(Qualifier::Group),
+            exes: long(Qualifier::Exe),
+            units: long(Qualifier::Unit),
+            containers: container_symbols(&named(Qualifier::Container)),
+            namespaces: long(Qualifier::Netns),
         }
     }
 
@@ -58,7 +61,9 @@ impl Symbols {
     /// names.
     pub(crate) fn subject(&self, process: Option<&Process>) -> Subject {
         let mut subject = Self::STRANGER;
-        let Some(Process { user, group, exe, unit, span: _ }) = process else { return subject };
+        let Some(Process { user, group, exe, unit, container, netns, span: _ }) = process else {
+            return subject;
+        };
         let number = |word: &Word, named: Option<u32>| word.text.parse::<u32>().ok().or(named);
         if let Some(uid) = user.first().and_then(|user| number(user, self.user(&user.text))) {
             subject.uid = uid;
@@ -67,19 +72,16 @@ impl Symbols {
             subject.gid = gid;
         }
         subject.exe = exe.first().and_then(|exe| self.exe(&exe.text)).unwrap_or(0);
-        subject.cgroup = unit.first().and_then(|unit| self.unit(&unit.text)).unwrap_or(0);
-        subject.above = self.path(subject.cgroup);
-        subject
+        let unit = unit.first().and_then(|unit| self.unit(&unit.text));
+        let container = container.first().and_then(|container| self.container(&container.text));
+        subject.netns = netns.first().and_then(|netns| self.netns(&netns.text)).unwrap_or(0);
+        self.within(unit.unwrap_or(0), container.unwrap_or(0), subject)
     }
 
-    /// What a subject in this cgroup has above it: of the paths that are known those that its own begins with. A unit by
-    /// name is nowhere in particular.
-    pub(crate) fn path(&self, cgroup: u64) -> [u64; ANCESTORS_MAX] {
-        let mut above = [0; ANCESTORS_MAX];
-        for (to, from) in above.iter_mut().zip(self.above(cgroup)) {
-            *to = from;
-        }
-        above
+    /// The subject in a unit and in a container; 0 is none. Of the paths that are known those that the unit's begins with
+    /// are above it; a unit by name is nowhere in particular.
+    pub(crate) fn within(&self, unit: u64, container: u64, subject: Subject) -> Subject {
+        placed(unit, &self.above(unit), container, subject)
     }
 
     /// The cgroups that are known below one of these, and these.
@@ -102,7 +104,9 @@ impl Symbols {
             ("user", number(subject.uid, &self.users)),
             ("group", number(subject.gid, &self.groups)),
             ("exe", name(&self.exes, &subject.exe)),
-            ("unit", name(&self.units, &subject.cgroup)),
+            ("unit", subject.cgroups().find_map(|cgroup| name(&self.units, &cgroup))),
+            ("container", subject.cgroups().find_map(|cgroup| name(&self.containers, &cgroup))),
+            ("netns", name(&self.namespaces, &subject.netns)),
         ]
         .into_iter()
         .filter_map(|(key, value)| value.map(|value| format!("{key}={value}")))
@@ -154,12 +158,17 @@ impl Identities for Symbols {
         self.units.get(name).copied()
     }
 
+    fn container(&self, name: &str) -> Option<u64> {
+        self.containers.get(name).copied()
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
+        self.namespaces.get(name).copied()
+    }
+
     fn above(&self, cgroup: u64) -> Vec<u64> {
         let named = self.units.iter().find(|(_, number)| **number == cgroup);
-        let path = named.map(|(name, _)| name.as_str()).filter(|name| name.starts_with('/'));
-        std::iter::successors(path, |path| path.rsplit_once('/').map(|(above, _)| above))
-            .skip(1)
-            .filter_map(|path| self.units.get(path).copied())
-            .collect()
+        let path = named.map(|(name, _)| name.as_str()).unwrap_or_default();
+        paths_above(path).filter_map(|path| self.units.get(path).copied()).collect()
     }
 }

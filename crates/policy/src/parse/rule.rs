@@ -6,14 +6,16 @@ use crate::{
     lex::TokenKind,
     nearest::nearest,
     span::Span,
-    syntax::{Effect, End, Existing, Flows, Options, Process, Rule, RuleMode, Service, Test, Word},
+    syntax::{
+        Effect, End, Existing, Flows, Options, Process, Qualifier, Rule, RuleMode, Service, Test,
+        Word,
+    },
 };
 
 const EFFECTS: [(&str, Effect); 3] =
     [("allow", Effect::Allow), ("deny", Effect::Deny), ("refuse", Effect::Refuse)];
 const EXISTINGS: [(&str, Existing); 2] = [("keep", Existing::Keep), ("revoke", Existing::Revoke)];
 const OPTIONS: [&str; 6] = ["id", "reason", "owner", "until", "existing", "log"];
-const QUALIFIERS: [&str; 4] = ["user", "group", "exe", "unit"];
 
 impl Parser<'_, '_> {
     pub(super) fn rule(&mut self) -> Result<Rule, Reported> {
@@ -67,20 +69,16 @@ impl Parser<'_, '_> {
         while !self.take(TokenKind::CloseBracket) {
             let token = self.peek();
             let word = self.word();
-            let list = match word {
-                Some("user") => &mut process.user,
-                Some("group") => &mut process.group,
-                Some("exe") => &mut process.exe,
-                Some("unit") => &mut process.unit,
-                _ => {
-                    let near = word.and_then(|word| nearest(word, QUALIFIERS));
-                    return Err(self.expected_near(
-                        "a process qualifier or `]`",
-                        "user, group, exe or unit",
-                        near,
-                    ));
-                }
+            let of = Qualifier::ALL.into_iter().find(|of| word == Some(of.word()));
+            let Some(of) = of else {
+                let near = word.and_then(|word| nearest(word, Qualifier::ALL.map(Qualifier::word)));
+                return Err(self.expected_near(
+                    "a process qualifier or `]`",
+                    "user, group, exe, unit, container or netns",
+                    near,
+                ));
             };
+            let list = process.values_mut(of);
             self.bump();
             if !list.is_empty() {
                 let message = format!("`{}` is given twice", self.text_of(token));
@@ -98,11 +96,7 @@ impl Parser<'_, '_> {
             };
         }
         process.span = self.since(open);
-        if process.user.is_empty()
-            && process.group.is_empty()
-            && process.exe.is_empty()
-            && process.unit.is_empty()
-        {
+        if process.is_any() {
             let message = "empty brackets say nothing about the process";
             self.fault(
                 Diagnostic::new(Code::EmptySet, self.source, process.span, message)

@@ -1,6 +1,7 @@
 //! Process qualifiers with their names looked up on this host.
 
 use image::SubjectTest;
+use verdict::{Subject, limits::ANCESTORS_MAX};
 
 use crate::{
     facts::Identities,
@@ -18,12 +19,11 @@ pub(crate) enum Who {
 
 /// Whether a qualifier leaves out no process.
 pub(crate) fn is_any_process(process: Option<&Process>) -> bool {
-    process.is_none_or(|Process { user, group, exe, unit, span: _ }| {
-        [user, group, exe, unit].into_iter().all(Vec::is_empty)
-    })
+    process.is_none_or(Process::is_any)
 }
 
-/// Looks up a qualifier. What is not known here goes to `unknown` as "user", "group", "exe" or "unit" and its name.
+/// Looks up a qualifier. What is not known here goes to `unknown` as [`Qualifier::word`](crate::syntax::Qualifier::word)
+/// and its name.
 ///
 /// A list of which nothing is known matches no process: it must not become the empty list, which would match all.
 pub(crate) fn who(
@@ -31,7 +31,7 @@ pub(crate) fn who(
     identities: &dyn Identities,
     unknown: &mut Vec<(&'static str, String)>,
 ) -> Who {
-    let Some(Process { user, group, exe, unit, span: _ }) = process else {
+    let Some(Process { user, group, exe, unit, container, netns, span: _ }) = process else {
         return Who::These(SubjectTest::default());
     };
     let number = |text: &str| {
@@ -58,12 +58,34 @@ pub(crate) fn who(
         None => (!former.is_empty()).then_some(former),
     };
     let units = known("unit", unit, unknown, |name| identities.unit(name).filter(|&id| id != 0));
-    match (users, groups, exes, units) {
-        (Some(users), Some(groups), Some(exes), Some(units)) => {
-            Who::These(SubjectTest { users, groups, exes, units, ..SubjectTest::default() })
-        }
-        _ => Who::Nobody,
+    let long = |number: Option<u64>| number.filter(|&number| number != 0);
+    let containers =
+        known("container", container, unknown, |name| long(identities.container(name)));
+    let namespaces = known("netns", netns, unknown, |name| long(identities.netns(name)));
+    let found = || {
+        Some(SubjectTest {
+            users: users?,
+            groups: groups?,
+            exes: exes?,
+            units: units?,
+            containers: containers?,
+            namespaces: namespaces?,
+        })
+    };
+    found().map_or(Who::Nobody, Who::These)
+}
+
+/// The subject in a unit and in a container, by symbols that are never both; 0 is none. `above` are those above the unit,
+/// the deepest first. Which of the two is in the other is not known, and does not matter.
+pub(crate) fn placed(unit: u64, above: &[u64], container: u64, subject: Subject) -> Subject {
+    let line = [container, unit].into_iter().chain(above.iter().copied());
+    let mut line = line.filter(|&cgroup| cgroup != 0);
+    let cgroup = line.next().unwrap_or(0);
+    let mut known = [0; ANCESTORS_MAX];
+    for (to, from) in known.iter_mut().zip(line) {
+        *to = from;
     }
+    Subject { cgroup, above: known, ..subject }
 }
 
 /// The numbers of `names`, sorted; `None` if there are names and none is known.

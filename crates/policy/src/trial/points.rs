@@ -11,7 +11,7 @@ use crate::{
     facts::Identities as _,
     policy::Policy,
     resolve::ServiceNames,
-    syntax::{self, Failsafe, PortRange, Process, ServiceKind, Statement, Word},
+    syntax::{self, Failsafe, PortRange, Process, Qualifier, ServiceKind, Statement, Word},
 };
 
 /// A port of a protocol.
@@ -100,63 +100,80 @@ pub(super) fn subjects(
 ) -> Option<Vec<Subject>> {
     let tests =
         || rules.rules.iter().filter(|rule| rule.direction == direction).map(|rule| &rule.subject);
-    let described =
-        process.map(|Process { user, group, exe, unit, span: _ }| (user, group, exe, unit));
+    let described = |of: Qualifier| process.map(|process| process.values(of));
     let number = |word: &Word| word.text.parse::<u32>().ok();
     let users = kinds(
-        described.map(|(user, ..)| user),
+        described(Qualifier::User),
         |word| number(word).or_else(|| symbols.user(&word.text)),
         tests().flat_map(|test| test.users.iter().copied()),
         Symbols::STRANGER.uid,
     );
     let groups = kinds(
-        described.map(|(_, group, ..)| group),
+        described(Qualifier::Group),
         |word| number(word).or_else(|| symbols.group(&word.text)),
         tests().flat_map(|test| test.groups.iter().copied()),
         Symbols::STRANGER.gid,
     );
     let exes = kinds(
-        described.map(|(_, _, exe, _)| exe),
+        described(Qualifier::Exe),
         |word| symbols.exe(&word.text),
         tests().flat_map(|test| test.exes.iter().copied()),
         Symbols::STRANGER.exe,
     );
     let units = kinds(
-        described.map(|(.., unit)| unit),
+        described(Qualifier::Unit),
         |word| symbols.unit(&word.text),
         tests().flat_map(|test| test.units.iter().copied()),
         Symbols::STRANGER.cgroup,
     );
     // Whoever is in a described unit may be in a cgroup below it that rules name.
-    let described = described.is_some_and(|(.., unit)| !unit.is_empty());
-    let units = if described { symbols.below(&units) } else { units };
-    let count = [groups.len(), exes.len(), units.len()]
+    let in_a_unit = process.is_some_and(|process| !process.unit.is_empty());
+    let units = if in_a_unit { symbols.below(&units) } else { units };
+    let containers = kinds(
+        described(Qualifier::Container),
+        |word| symbols.container(&word.text),
+        tests().flat_map(|test| test.containers.iter().copied()),
+        Symbols::STRANGER.cgroup,
+    );
+    let namespaces = kinds(
+        described(Qualifier::Netns),
+        |word| symbols.netns(&word.text),
+        tests().flat_map(|test| test.namespaces.iter().copied()),
+        Symbols::STRANGER.netns,
+    );
+    let count = [groups.len(), exes.len(), units.len(), containers.len(), namespaces.len()]
         .into_iter()
         .try_fold(users.len(), |count, more| count.checked_mul(more))?;
     if count > PROCESSES_MAX {
         return None;
     }
-    let mut subjects = Vec::with_capacity(count);
-    for &uid in &users {
-        for &gid in &groups {
-            for &exe in &exes {
-                subjects.extend(units.iter().map(|&cgroup| Subject {
-                    uid,
-                    gid,
-                    exe,
-                    cgroup,
-                    above: symbols.path(cgroup),
-                    ..Subject::UNKNOWN
-                }));
-            }
-        }
-    }
+    let mut subjects = vec![Subject::UNKNOWN];
+    each(&mut subjects, &users, |subject, &uid| Subject { uid, ..subject });
+    each(&mut subjects, &groups, |subject, &gid| Subject { gid, ..subject });
+    each(&mut subjects, &exes, |subject, &exe| Subject { exe, ..subject });
+    let homes: Vec<(u64, u64)> = units
+        .iter()
+        .flat_map(|&unit| containers.iter().map(move |&container| (unit, container)))
+        .collect();
+    each(&mut subjects, &homes, |subject, &(unit, container)| {
+        symbols.within(unit, container, subject)
+    });
+    each(&mut subjects, &namespaces, |subject, &netns| Subject { netns, ..subject });
     Some(subjects)
+}
+
+/// One of each subject for each of `values`.
+fn each<T>(subjects: &mut Vec<Subject>, values: &[T], with: impl Fn(Subject, &T) -> Subject) {
+    let with = &with;
+    *subjects = subjects
+        .iter()
+        .flat_map(|&subject| values.iter().map(move |value| with(subject, value)))
+        .collect();
 }
 
 /// The values of one facet: those that are described, or else those that rules name and one that none names.
 fn kinds<T: Ord>(
-    described: Option<&Vec<Word>>,
+    described: Option<&[Word]>,
     look_up: impl Fn(&Word) -> Option<T>,
     named: impl Iterator<Item = T>,
     stranger: T,

@@ -80,13 +80,18 @@ pub(crate) fn subject(choices: &mut Choices, symbols: &Symbols) -> Subject {
     let user = choices.of(&["root", "alice", "bob", "ghost", "2", "nobody"]);
     let group = choices.of(&["root", "staff", "ghost", "nobody"]);
     let exe = choices.of(&["/bin/none", "/bin/a", "/bin/b", "/bin/ghost", "other"]);
-    let unit = choices.of(&["none.service", "a.service", "/b", "other"]);
+    let unit = symbols.unit(choices.of(&["none.service", "a.service", "/b", "/b/c", "other"]));
+    let container = ["web", world::CONTAINER, &world::CONTAINER[..12], "db", "other"];
+    let container = symbols.container(choices.of(&container));
+    let netns = choices.of(&["host", "blue", "ghost", "other"]);
+    let mut line: Vec<u64> = container.into_iter().chain(unit).collect();
+    line.extend(unit.into_iter().flat_map(|unit| symbols.above(unit)));
     Subject {
         uid: user.parse().ok().or_else(|| symbols.user(user)).unwrap_or(77_777),
         gid: if group == "root" { 0 } else { symbols.group(group).unwrap_or(77_777) },
         exe: symbols.exe(exe).unwrap_or(0),
-        cgroup: symbols.unit(unit).unwrap_or(0),
-        ..Subject::UNKNOWN
+        netns: symbols.netns(netns).unwrap_or(0),
+        ..world::within(&line)
     }
 }
 
@@ -242,7 +247,7 @@ pub(crate) fn runs(processes: &Processes, subject: &Subject, symbols: &Symbols) 
     }
 }
 
-/// `[user=alice exe not in (/bin/a, /bin/b)]`
+/// `[user=alice exe not in (/bin/a, /bin/b) unit=/b except /b/c]`
 pub(crate) fn qualifies(text: &str, subject: &Subject, symbols: &Symbols) -> bool {
     let mut left =
         text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).expect("brackets");
@@ -250,25 +255,59 @@ pub(crate) fn qualifies(text: &str, subject: &Subject, symbols: &Symbols) -> boo
         let split = left.find([' ', '=']).expect("a facet and its values");
         let (facet, rest) = left.split_at(split);
         let (inside, values, rest) = if let Some(rest) = rest.strip_prefix('=') {
-            let end = rest.find(' ').unwrap_or(rest.len());
-            (true, vec![&rest[..end]], &rest[end..])
+            let (value, rest) = value(rest);
+            (true, vec![value], rest)
         } else {
             let inside = !rest.starts_with(" not in (");
-            let open = rest.find('(').expect("a list");
-            let close = rest.find(')').expect("a list");
-            (inside, rest[open + 1..close].split(", ").collect(), &rest[close + 1..])
+            let mut rest = &rest[rest.find('(').expect("a list") + 1..];
+            let mut values = Vec::new();
+            loop {
+                let (one, after) = value(rest);
+                values.push(one);
+                match after.strip_prefix(", ") {
+                    Some(next) => rest = next,
+                    None => break (inside, values, after.strip_prefix(')').expect("a list")),
+                }
+            }
         };
-        let known = |value: &&str| match facet {
+        let known = |value: &str| match facet {
             "user" => value.parse().ok().or_else(|| symbols.user(value)) == Some(subject.uid),
             "group" => value.parse().ok().or_else(|| symbols.group(value)) == Some(subject.gid),
             "exe" => symbols.exe(value) == Some(subject.exe),
-            "unit" => symbols.unit(value) == Some(subject.cgroup),
+            "unit" => subject.cgroups().any(|cgroup| symbols.unit(value) == Some(cgroup)),
+            "container" => subject.cgroups().any(|cgroup| symbols.container(value) == Some(cgroup)),
+            "netns" => symbols.netns(value) == Some(subject.netns),
             other => panic!("{other} in {text}"),
         };
-        if values.iter().any(known) != inside {
+        let means = |(value, without): &(&str, Vec<&str>)| {
+            known(value) && !without.iter().any(|value| known(value))
+        };
+        if values.iter().any(means) != inside {
             return false;
         }
         left = rest.trim_start();
     }
     true
+}
+
+/// A value with what is left out of it, and what follows.
+fn value(text: &str) -> ((&str, Vec<&str>), &str) {
+    let word = |text| -> (&str, &str) {
+        let text: &str = text;
+        text.split_at(text.find([' ', ',', ')']).unwrap_or(text.len()))
+    };
+    let (value, rest) = word(text);
+    match rest.strip_prefix(" except ") {
+        None => ((value, Vec::new()), rest),
+        Some(rest) => match rest.strip_prefix('(') {
+            Some(list) => {
+                let (list, rest) = list.split_once(')').expect("a list");
+                ((value, list.split(", ").collect()), rest)
+            }
+            None => {
+                let (without, rest) = word(rest);
+                ((value, vec![without]), rest)
+            }
+        },
+    }
 }

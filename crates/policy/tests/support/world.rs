@@ -3,7 +3,7 @@
 //! Everything is drawn from [`Choices`], a list of numbers that the test framework makes up and shortens when a test
 //! fails; where the list ends, the first of everything is chosen.
 
-use policy::{Checked, Facts, Host, Identities, Inventory, Source, check};
+use policy::{Checked, Facts, Host, Identities, Inventory, Source, check, syntax::means_container};
 use proptest::prelude::*;
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject};
 
@@ -48,7 +48,7 @@ pub(crate) fn now() -> jiff::Timestamp {
     "2027-01-31T12:00:00Z".parse().expect("a moment")
 }
 
-/// Users, executables and units of every host of this world.
+/// Whom process qualifiers name on every host of this world.
 #[derive(Debug)]
 pub(crate) struct Names;
 
@@ -70,12 +70,35 @@ impl Identities for Names {
     }
 
     fn unit(&self, name: &str) -> Option<u64> {
-        ["none.service", "a.service", "/b"]
+        ["none.service", "a.service", "/b", "/b/c"]
             .iter()
             .position(|known| *known == name)
             .map(|unit| unit as u64)
     }
+
+    fn container(&self, name: &str) -> Option<u64> {
+        (10..)
+            .zip(["web", CONTAINER])
+            .find(|(_, known)| means_container(name, known))
+            .map(|(id, _)| id)
+    }
+
+    fn netns(&self, name: &str) -> Option<u64> {
+        ["none", "host", "blue"].iter().position(|known| *known == name).map(|netns| netns as u64)
+    }
+
+    fn above(&self, cgroup: u64) -> Vec<u64> {
+        if cgroup == 3 { vec![2] } else { Vec::new() }
+    }
 }
+
+/// The id of a container.
+pub(crate) const CONTAINER: &str =
+    "4c01db0b339c6ee2d20d4d1b1ea6d8f2e7b0a8f0b8e4c0e1a9f3b2c1d0e9f8a7";
+
+/// The cgroups that a process can be in, the deepest first: units of the world, and its containers in them or not.
+const LINES: [&[u64]; 9] =
+    [&[], &[1], &[2], &[3, 2], &[10], &[11], &[11, 1], &[11, 3, 2], &[3, 2, 10]];
 
 const HOSTS: [(&str, &[&str]); 6] = [
     ("web-1", &["10.0.0.1", "2001:db8::1"]),
@@ -199,11 +222,16 @@ fn process(choices: &mut Choices) -> String {
     if !choices.once_in(4) {
         return String::new();
     }
-    let mut said = vec![match choices.below(4) {
+    let mut said = vec![match choices.below(6) {
         0 => format!("user={}", choices.of(&["alice", "bob", "ghost", "2"])),
         1 => format!("exe in ({}, /bin/b)", choices.of(&["/bin/a", "/bin/ghost", "/bin/none"])),
         2 => format!("group={}", choices.of(&["staff", "0", "ghost"])),
-        _ => format!("unit={}", choices.of(&["a.service", "/b", "none.service"])),
+        3 => format!("unit={}", choices.of(&["a.service", "/b", "/b/c", "none.service"])),
+        4 => format!(
+            "container={}",
+            choices.of(&["web", &CONTAINER[..12], CONTAINER, "4c01db0b339d", "db"])
+        ),
+        _ => format!("netns={}", choices.of(&["host", "blue", "none", "ghost"])),
     }];
     if choices.once_in(4) && !said[0].starts_with("user") {
         said.push("user in (root, alice)".to_owned());
@@ -369,8 +397,18 @@ pub(crate) fn flow(choices: &mut Choices) -> Flow {
             uid: [0, 1, 2, 3][choices.below(4)],
             gid: [0, 1, 2][choices.below(3)],
             exe: choices.below(3) as u64,
-            cgroup: choices.below(3) as u64,
-            ..Subject::UNKNOWN
+            netns: choices.below(4) as u64,
+            ..within(LINES[choices.below(LINES.len())])
         },
     }
+}
+
+/// A process in these cgroups, the deepest first.
+pub(crate) fn within(line: &[u64]) -> Subject {
+    let mut subject = Subject::UNKNOWN;
+    subject.cgroup = line.first().copied().unwrap_or(0);
+    for (to, from) in subject.above.iter_mut().zip(line.iter().skip(1)) {
+        *to = *from;
+    }
+    subject
 }
