@@ -21,6 +21,7 @@ mod firewall;
 mod flows;
 mod hook;
 mod listeners;
+mod memory;
 mod netns;
 mod object;
 mod peer;
@@ -45,6 +46,7 @@ pub use firewall::{
 };
 pub use flows::Counted;
 pub use hook::{Hook, Scope};
+pub use memory::give_back;
 pub use netns::{Netns, NetnsError};
 pub use object::ObjectError;
 pub use peer::peer_groups;

@@ -7,17 +7,15 @@
 mod figures;
 mod host;
 
-use anyhow::{Context as _, Result};
-use std::fs;
-use std::io::{self, Write as _};
+use anyhow::Result;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::publish;
 use crate::packages::{self, Need, Package};
 use crate::programs::Programs;
-use crate::step::{announce, timed};
+use crate::step::timed;
 use crate::supervise::supervised;
-use crate::workspace;
 use figures::{Figures, Round};
 use host::Bench;
 
@@ -54,13 +52,7 @@ impl Agent {
             timed("packages", || packages::provide(NEEDS))?;
             let programs = timed("programs", || Programs::release(&["fwnet", "doors"]))?;
             let figures = self.measure(&programs)?;
-            let path = workspace::scratch().join("bench/agent.json");
-            fs::create_dir_all(path.parent().context("a directory for the figures")?)?;
-            let json = serde_json::to_string_pretty(&figures)?;
-            fs::write(&path, json + "\n").with_context(|| format!("write {}", path.display()))?;
-            io::stdout().write_all(figures.table().as_bytes()).context("print the table")?;
-            announce(&format!("the figures as JSON: {}", workspace::relative(&path)));
-            Ok(())
+            publish("agent", &figures, &figures.table())
         })
     }
 

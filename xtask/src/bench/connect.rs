@@ -16,16 +16,15 @@ mod empty;
 mod figures;
 mod own_time;
 
+use super::publish;
+use super::sample::{Sample, middle};
 use crate::packages::{self, Need, Package};
 use crate::programs::Programs;
 use crate::step::{announce, timed};
 use crate::supervise::supervised;
-use crate::workspace;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use contender::{Bench, Contender};
-use figures::{Figures, Round, Sample, middle};
-use std::fs;
-use std::io::{self, Write as _};
+use figures::{Figures, Round};
 use std::process::ExitCode;
 
 /// What is run besides our own programs.
@@ -72,13 +71,7 @@ impl Connect {
             timed("packages", || packages::provide(NEEDS))?;
             let programs = timed("programs", || Programs::release(&["fwnet", "doors"]))?;
             let figures = self.measure(&programs)?;
-            let path = workspace::scratch().join("bench/connect.json");
-            fs::create_dir_all(path.parent().context("a directory for the figures")?)?;
-            let json = serde_json::to_string_pretty(&figures)?;
-            fs::write(&path, json + "\n").with_context(|| format!("write {}", path.display()))?;
-            io::stdout().write_all(figures.table().as_bytes()).context("print the table")?;
-            announce(&format!("the figures as JSON: {}", workspace::relative(&path)));
-            Ok(())
+            publish("connect", &figures, &figures.table())
         })
     }
 

@@ -5,12 +5,10 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use std::fs;
-use std::io::Write as _;
 use std::process::{Command, ExitCode};
 
-use crate::step::{announce, output, run, timed};
-use crate::workspace;
+use super::publish;
+use crate::step::{output, run, timed};
 
 /// Measure parse, check and compile of a large policy for one host, a one-rule edit and a one-host relabel
 #[derive(clap::Args)]
@@ -65,13 +63,7 @@ impl Policy {
         measure.arg("run").args(package).arg("--").args(arguments);
         let report = timed("measure", || output(&mut measure))?;
         let report: Value = serde_json::from_str(&report).context("read what was measured")?;
-        let path = workspace::scratch().join("bench/policy.json");
-        fs::create_dir_all(path.parent().context("a directory for the figures")?)?;
-        let json = serde_json::to_string_pretty(&report)?;
-        fs::write(&path, json + "\n").with_context(|| format!("write {}", path.display()))?;
-        std::io::stdout().write_all(table(&report).as_bytes()).context("print the table")?;
-        announce(&format!("the figures as JSON: {}", workspace::relative(&path)));
-        Ok(())
+        publish("policy", &report, &table(&report))
     }
 }
 

@@ -155,6 +155,8 @@ impl Core {
         self.drain();
         self.force.enforce(&stages, &lockdown, &mut self.seeing)?;
         (self.made, self.behind) = (now, false);
+        // A compilation takes many times what the agent needs until the next one.
+        kernel::give_back();
         Ok(())
     }
 

@@ -96,6 +96,8 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
         let addresses = typed.place.addresses()?;
         let inbound = typed.place.inbound.into();
         rules::compile(&rules, inbound, &addresses, version, by.at)?;
+        // What is not there is said before anything is kept.
+        typed.place.attachments(false)?;
         store.set_place(Settled {
             place: Place { count_flows: !typed.outputs.no_flows, ..typed.place.clone() },
             socket_group: typed.socket_group.clone(),
@@ -153,7 +155,9 @@ fn answer(client: &Client, mut agent: Option<&mut Child>, state: &Path) -> anyho
     loop {
         match client.get::<Status>("/v1/status") {
             Ok(status) => return Ok(status),
-            Err(CallError::NoAgent(_)) if start.elapsed() < ANSWER_DEADLINE => {}
+            // One that cannot begin hangs up.
+            Err(CallError::NoAgent(_) | CallError::Http(_) | CallError::Socket { .. })
+                if start.elapsed() < ANSWER_DEADLINE => {}
             Err(error) => return Err(error.into()),
         }
         if let Some(agent) = &mut agent

@@ -1,14 +1,8 @@
 //! From rounds to medians, a table and JSON.
 
-use serde::{Deserialize, Serialize};
+use crate::bench::sample::{Sample, Spread};
+use serde::Serialize;
 use std::fmt::Write as _;
-
-/// Medians of one measurement, in nanoseconds, as tcpcost prints them.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Sample {
-    pub connect_ns: f64,
-    pub cycle_ns: f64,
-}
 
 /// Memory of the agent: all that is resident, and the part that is its own (neither program text nor the images, which
 /// it shares with the kernel).
@@ -55,14 +49,6 @@ pub(super) struct Round {
     pub revoked: Vec<Revoked>,
 }
 
-/// A median over the rounds and what it lies between.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
 #[derive(Debug, Serialize)]
 struct Row {
     what: String,
@@ -84,7 +70,7 @@ impl Figures {
         let row = |what: &str, unit, value: &dyn Fn(&Round) -> f64| Row {
             what: what.to_owned(),
             unit,
-            spread: spread(rounds.iter().map(value).collect()),
+            spread: rounds.iter().map(value).collect(),
         };
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let megabytes = |kilobytes: u64| kilobytes as f64 / 1024.0;
@@ -125,24 +111,5 @@ impl Figures {
                 writeln!(table, "{what:36} {median:>10.2} {min:>10.2} {max:>10.2} {unit}");
         }
         table
-    }
-}
-
-fn spread(mut values: Vec<f64>) -> Spread {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or_default();
-    let (low, high) = (at((values.len().max(1) - 1) / 2), at(values.len() / 2));
-    Spread { median: f64::midpoint(low, high), min: at(0), max: at(values.len().max(1) - 1) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_middle_is_the_middle() {
-        assert_eq!(spread(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
-        assert_eq!(spread(vec![1.0, 2.0]).median, 1.5);
-        assert_eq!(spread(Vec::new()), Spread::default());
     }
 }

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use testbed::{Cgroup, Directory, Host, Running};
 
-use super::figures::{Applied, Load, Memory, Revoked, Sample};
+use super::figures::{Applied, Load, Memory, Revoked};
+use crate::bench::sample::Sample;
 use crate::programs::Programs;
 
 /// Nothing that works takes nearly as long.

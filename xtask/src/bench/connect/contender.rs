@@ -1,8 +1,8 @@
 //! What is attached around the measured process, one at a time, and the process itself.
 
 use super::empty;
-use super::figures::Sample;
 use super::own_time::{self, OwnTime};
+use crate::bench::sample::Sample;
 use crate::programs::Programs;
 use crate::{step, workspace};
 use anyhow::{Context as _, Result, bail};

@@ -2,16 +2,10 @@
 
 use super::contender::Contender;
 use super::own_time::OwnTime;
-use serde::{Deserialize, Serialize};
+use crate::bench::sample::{Sample, Spread};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-
-/// Medians of one measurement, in nanoseconds, as tcpcost prints them.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub(super) struct Sample {
-    pub connect_ns: f64,
-    pub cycle_ns: f64,
-}
 
 /// One round: nothing attached, then a contender and nothing attached again, and so on.
 #[derive(Clone, Debug, Default)]
@@ -22,14 +16,6 @@ pub(super) struct Round {
     pub contenders: Vec<Sample>,
     /// Programs' own times: the empty program's, and those of the whole firewall's.
     pub own: Vec<(String, OwnTime)>,
-}
-
-/// A median over the rounds and what it lies between.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
 }
 
 /// One line of the table. Ratios are to nothing attached, measured just before and just after.
@@ -70,7 +56,7 @@ pub(super) struct Figures {
 impl Figures {
     pub(super) fn of(rounds: &[Round], rounds_thrown_away: u32, cycles: u64) -> Self {
         let nothing = |step: fn(&Sample) -> f64| {
-            spread(rounds.iter().flat_map(|round| round.nothing.iter().map(step)))
+            rounds.iter().flat_map(|round| round.nothing.iter().map(step)).collect::<Spread>()
         };
         let (counting_ns, own_time) = own_times(rounds, cycles);
         Self {
@@ -140,7 +126,8 @@ impl Row {
                 Some((*round.contenders.get(at)?, mean(*before, *after)))
             })
             .collect();
-        let over = |figure: fn(&(Sample, Sample)) -> f64| spread(pairs.iter().map(figure));
+        let over =
+            |figure: fn(&(Sample, Sample)) -> f64| pairs.iter().map(figure).collect::<Spread>();
         Self {
             name: contender.name(),
             connect_ns: over(|(it, _)| it.connect_ns),
@@ -168,36 +155,24 @@ fn own_times(rounds: &[Round], cycles: u64) -> (Spread, Vec<Own>) {
             times.entry(name).or_default().push(*own);
         }
     }
-    let each = |own: &[OwnTime]| spread(own.iter().map(|it| it.time_ns as f64 / it.runs as f64));
+    let each = |own: &[OwnTime]| {
+        own.iter().map(|it| it.time_ns as f64 / it.runs as f64).collect::<Spread>()
+    };
     let counting = times.remove("empty").map_or_else(Spread::default, |own| each(&own));
     let programs = times.into_iter().map(|(program, own)| {
         let counted_ns = each(&own);
         Own {
             program: program.to_owned(),
-            runs_per_cycle: spread(own.iter().map(|it| it.runs as f64 / cycles as f64)).median,
+            runs_per_cycle: own
+                .iter()
+                .map(|it| it.runs as f64 / cycles as f64)
+                .collect::<Spread>()
+                .median,
             counted_ns,
             net_ns: counted_ns.median - counting.median,
         }
     });
     (counting, programs.collect())
-}
-
-fn spread(values: impl Iterator<Item = f64>) -> Spread {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match (values.first(), middle(&values), values.last()) {
-        (Some(&min), Some(median), Some(&max)) => Spread { median, min, max },
-        _ => Spread::default(),
-    }
-}
-
-/// The median; of an even number of values, the mean of the two in the middle.
-pub(super) fn middle(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = *sorted.get(sorted.len() / 2)?;
-    let lower = *sorted.get((sorted.len() - 1) / 2)?;
-    Some(f64::midpoint(lower, upper))
 }
 
 fn whole(spread: Spread) -> String {
@@ -241,11 +216,5 @@ mod tests {
         assert_eq!(counting.median, 40.0);
         assert_eq!(programs.len(), 1);
         assert_eq!((programs[0].net_ns, programs[0].runs_per_cycle), (50.0, 1.0));
-    }
-
-    #[test]
-    fn the_middle_of_an_even_number_is_between_two() {
-        assert_eq!(middle(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(middle(&[]), None);
     }
 }
