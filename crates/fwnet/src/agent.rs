@@ -168,6 +168,7 @@ fn wait(core: &Core, signals: &Signals, asked: &Asked, moment: Duration) -> anyh
 
 fn reload(core: &mut Core) -> anyhow::Result<()> {
     tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?]);
+    core.seeing.reopen();
     match core.read_again() {
         Ok(said) => eprintln!("fwnet: {said}"),
         Err(error) => eprintln!("fwnet: nothing is changed: {error:#}"),

@@ -8,6 +8,7 @@
 //!
 //! Everything is bounded, and whatever is lost is counted where it is lost. Nothing here takes part in a verdict.
 
+mod deeds;
 pub(crate) mod filter;
 pub(crate) mod hits;
 pub(crate) mod line;
@@ -15,6 +16,7 @@ mod listening;
 pub(crate) mod metrics;
 pub(crate) mod outputs;
 mod recorder;
+mod remembered;
 pub(crate) mod store;
 
 use std::{
@@ -36,7 +38,9 @@ use kernel::{Event, Firewall, Hits};
 use tokio::sync::{mpsc, oneshot};
 use verdict::{Direction, Protocol, RuleNumber, Subject, Verdict, abi::Owner};
 
+pub(crate) use self::deeds::{Back, Became};
 use self::{
+    deeds::Deeds,
     filter::Sieve,
     hits::{Counted, Totals},
     listening::Listening,
@@ -49,7 +53,7 @@ use crate::{
     report::{Notice, Seen, comm, host_name, wall_time, whose::Whose},
 };
 
-/// Events that are remembered for whoever asks later: some 2 MB.
+/// Events that are held in memory for whoever asks later, whatever becomes of the store: some 2 MB.
 const RECENT: usize = 4_096;
 /// Events that wait for one follower.
 const WAITING: usize = 1_024;
@@ -77,13 +81,26 @@ pub(crate) struct Following {
     pub(crate) missed: Arc<AtomicU64>,
 }
 
+/// What was told before a moment: in memory, and further back in the store.
+pub(crate) struct Before {
+    /// The store, and who is told once everything of before that moment is in it.
+    pub(crate) store: Option<(Arc<Store>, oneshot::Receiver<()>)>,
+    /// The last ones, by their numbers.
+    pub(crate) recent: Vec<(u64, Told)>,
+    /// The number of what is told next.
+    pub(crate) end: u64,
+}
+
 /// Everything that was seen.
 pub(crate) struct Seeing {
     host: Arc<str>,
     whose: Whose,
     recorder: Recorder,
     store: Option<Arc<Store>>,
-    recent: VecDeque<Told>,
+    /// By their numbers.
+    recent: VecDeque<(u64, Told)>,
+    /// Number of the next one.
+    next: u64,
     followers: Vec<Follower>,
     reasons: BTreeMap<([u8; 32], u16), Arc<Reason>>,
     totals: Totals,
@@ -93,6 +110,10 @@ pub(crate) struct Seeing {
     /// Flows to ports where nobody listened.
     unanswered: u64,
     tampered: u64,
+    /// Events that followers were too slow for.
+    missed: u64,
+    /// What the agent did.
+    pub(crate) deeds: Deeds,
 }
 
 impl Seeing {
@@ -102,7 +123,7 @@ impl Seeing {
     /// Where an output cannot be one.
     pub(crate) fn begin(state: &Path, outputs: &Outputs) -> anyhow::Result<Self> {
         let host = host_name();
-        let store = match Store::open(&state.join(STORE)) {
+        let store = match Store::open(&state.join(STORE), outputs.events_kept) {
             Ok((store, told)) => {
                 if let Some(told) = told {
                     eprintln!("fwnet: {told}");
@@ -115,6 +136,7 @@ impl Seeing {
                 None
             }
         };
+        let last = store.as_ref().and_then(|store| store.last_told().ok()).unwrap_or_default();
         let remembered = store.as_ref().and_then(|store| store.rules().ok()).unwrap_or_default();
         Ok(Self {
             recorder: Recorder::start(outputs, store.clone(), &host)?,
@@ -122,6 +144,7 @@ impl Seeing {
             whose: Whose::here(),
             store,
             recent: VecDeque::new(),
+            next: last + 1,
             followers: Vec::new(),
             reasons: BTreeMap::new(),
             totals: Totals::of(remembered),
@@ -129,6 +152,8 @@ impl Seeing {
             kinds: 0,
             unanswered: 0,
             tampered: 0,
+            missed: 0,
+            deeds: Deeds::default(),
         })
     }
 
@@ -155,18 +180,26 @@ impl Seeing {
 
     /// Tells followers and, if it is for all, whoever asks later and the outputs.
     fn tell(&mut self, told: &Told, for_all: bool) {
+        let mut missed = 0;
         self.followers.retain(|follower| {
-            if follower.sieve.passes(told) && follower.events.try_send(told.clone()).is_err() {
+            let gone = follower.events.is_closed();
+            if !gone
+                && follower.sieve.passes(told)
+                && follower.events.try_send(told.clone()).is_err()
+            {
                 follower.missed.fetch_add(1, Ordering::Relaxed);
+                missed += 1;
             }
-            !follower.events.is_closed()
+            !gone
         });
+        self.missed += missed;
         if for_all {
-            self.recorder.tell(told.clone());
+            self.recorder.tell(self.next, told.clone());
             if self.recent.len() >= RECENT {
                 self.recent.pop_front();
             }
-            self.recent.push_back(told.clone());
+            self.recent.push_back((self.next, told.clone()));
+            self.next += 1;
         }
     }
 
@@ -189,7 +222,8 @@ impl Seeing {
         version: u64,
     ) {
         self.tampered = self.tampered.saturating_add(u64::from(tamper));
-        let notice = Notice { time: Timestamp::now(), action, text, tamper, version };
+        let notice =
+            Notice { time: Timestamp::now(), action: action.into(), text, tamper, version };
         self.tell(&Told::Notice(Arc::new(notice)), true);
     }
 
@@ -200,10 +234,10 @@ impl Seeing {
             .any(|follower| follower.sieve.wants_allowed() && !follower.events.is_closed())
     }
 
-    /// Events from `since` on that pass, the oldest first, as far back as is remembered.
-    pub(crate) fn recent(&self, since: Timestamp, sieve: &Sieve) -> Vec<Told> {
-        let wanted = |told: &&Told| told.time() >= since && sieve.passes(told);
-        self.recent.iter().filter(wanted).cloned().collect()
+    /// What was told, as far as it is remembered by now.
+    pub(crate) fn before(&self) -> Before {
+        let store = self.store.clone().map(|store| (store, self.recorder.written()));
+        Before { store, recent: self.recent.iter().cloned().collect(), end: self.next }
     }
 
     /// Events as they come; `None` where there are too many followers already.
@@ -223,9 +257,19 @@ impl Seeing {
         Arc::clone(&self.host)
     }
 
+    /// Events that followers were too slow for, all of them together.
+    fn lost_to_followers(&self) -> u64 {
+        self.missed
+    }
+
     /// The store of flows, if there is one.
     pub(crate) fn store(&self) -> Option<Arc<Store>> {
         self.store.clone()
+    }
+
+    /// Has the event file opened again.
+    pub(crate) fn reopen(&self) {
+        self.recorder.reopen();
     }
 
     /// Whether it is time to read flows and counters.

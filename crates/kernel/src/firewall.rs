@@ -4,6 +4,7 @@ mod counters;
 mod links;
 mod mend;
 pub mod pinned;
+mod runs;
 mod schedule;
 
 use std::{
@@ -38,6 +39,7 @@ use links::{Attached, Judged};
 pub use links::{Joined, Namespaces};
 pub use mend::Mended;
 pub use pinned::{Adopted, Removed};
+pub use runs::Runs;
 pub use schedule::{Retired, Scheduled, SwapError, boottime};
 
 /// Lines of a slot at least: 1 MiB, so that small policies can change without a new load.

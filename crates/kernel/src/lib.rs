@@ -42,7 +42,7 @@ pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
     Adopted, Attachments, Firewall, Hits, Joined, LoadError, Lost, Mended, Namespaces, Removed,
-    Retired, Scheduled, SwapError, boottime, pinned,
+    Retired, Runs, Scheduled, SwapError, boottime, pinned,
 };
 pub use flows::Counted;
 pub use hook::{Hook, Scope};

@@ -9,10 +9,12 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    time::Duration,
 };
 
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_3, bpf_cmd, bpf_link_info, bpf_map_type,
+    bpf_prog_info,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -133,6 +135,21 @@ pub(crate) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
     tag[..4].copy_from_slice(&words[2].to_ne_bytes());
     tag[4..].copy_from_slice(&words[3].to_ne_bytes());
     Ok(tag)
+}
+
+/// How long and how often a program ran, as far as the kernel counted that.
+pub(crate) fn program_runs(id: u32) -> io::Result<(Duration, u64)> {
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attributes)?)?;
+    // SAFETY: plain data without invalid bit patterns; pointers in it that are zero are not written through.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    let mut attributes = self::attributes();
+    attributes.info.bpf_fd = raw(program.as_fd());
+    attributes.info.info_len = size_of::<bpf_prog_info>().try_into().map_err(io::Error::other)?;
+    attributes.info.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok((Duration::from_nanos(info.run_time_ns), info.run_cnt))
 }
 
 /// The number of a map, program or link: what each of their infos has in its second word.

@@ -1,6 +1,6 @@
 //! What is in force: the firewall with its images, and the rules that these were made of, so that events can be told.
 
-use std::{collections::BTreeMap, path::PathBuf, rc::Rc};
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::Instant};
 
 use ::agent::lists::Planned;
 use image::RuleSet;
@@ -97,7 +97,11 @@ impl Force {
                 ([(only, None)], Some((current, Some(_)))) if only == current => {
                     self.firewall.hold();
                 }
-                _ => self.put(stages, lockdown, seeing)?,
+                _ => {
+                    let began = Instant::now();
+                    self.put(stages, lockdown, seeing)?;
+                    seeing.deeds.swapped(began.elapsed());
+                }
             }
         }
         if self.firewall.stage_lockdown(&lockdown.image)? {

@@ -1,18 +1,20 @@
 //! Reading again what lies outside of the state: the files that the policy was read from, users and groups, units,
 //! executables, and addresses.
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use ::agent::{
     edition::{Edition, Text, Written},
     machine::Event,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{
     core::Core,
     draft::{Unsound, sound},
+    steps::Undone,
 };
+use crate::seeing::Became;
 
 impl Core {
     /// Reads the files of the policy in force again, where they are. If they say something else, that is applied for
@@ -28,16 +30,38 @@ impl Core {
             self.follow_disk()?;
             return Ok("the policy is as it was, and compiled anew".to_owned());
         }
+        let began = Instant::now();
+        let version = self.apply_read(rules);
+        let became = match &version {
+            Ok(_) => Became::Applied,
+            Err(Unread::Unsound(_) | Unread::Undone(Undone::Refused(_))) => Became::Refused,
+            Err(Unread::Undone(Undone::Failed(_))) => Became::Failed,
+        };
+        self.seeing.deeds.applied(became, began.elapsed());
+        Ok(format!("now enforcing version {}", version?))
+    }
+
+    fn apply_read(&mut self, rules: Written) -> Result<u64, Unread> {
         let by = self.itself();
-        match sound(&rules) {
-            Ok(_passed) => {}
-            Err(Unsound::File(error)) => return Err(error),
-            Err(Unsound::Errors { shown }) => bail!("the policy has errors:\n{shown}"),
-            Err(Unsound::Tests { failed, shown }) => bail!("{failed} tests fail:\n{shown}"),
-        }
+        let _passed = sound(&rules)?;
         let edition = Edition { version: 0, rules, applied: by };
-        let version = self.apply(edition, &Event::Apply { confirm: None })?;
-        Ok(format!("now enforcing version {version}"))
+        Ok(self.apply(edition, &Event::Apply { confirm: None })?)
+    }
+}
+
+/// Why rules that were read again are not in force.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{}", spelled(.0))]
+    Unsound(#[from] Unsound),
+    #[error(transparent)]
+    Undone(#[from] Undone),
+}
+
+fn spelled(unsound: &Unsound) -> String {
+    match unsound {
+        Unsound::File(_) => unsound.to_string(),
+        Unsound::Errors { shown } | Unsound::Tests { shown, .. } => format!("{unsound}:\n{shown}"),
     }
 }
 

@@ -97,6 +97,7 @@ impl Core {
             eprintln!("fwnet: revoke: {failure}");
             self.seeing.notice("revoke-failed", failure, false, new.rules.version);
         }
+        self.seeing.deeds.revoked(revoked);
         self.revoking.last = revoked;
         let total = &mut self.revoking.total;
         total.connections += revoked.connections;

@@ -13,6 +13,7 @@ use super::{
     revoking::{Revoked, Wish},
     stages::Making,
 };
+use crate::seeing::Back;
 
 /// Why something did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,7 @@ impl Core {
             self.revoking.wish = Wish::default();
             return Err(Undone::Failed(error));
         }
+        self.count(event, &plan.steps);
         self.hold_existing();
         Ok(())
     }
@@ -78,6 +80,20 @@ impl Core {
                 self.apply(again, &Event::Rollback).map(|_version| ())
             }
             _ => self.happen(&Event::Rollback, &by),
+        }
+    }
+
+    /// Counts what an event did to a trial.
+    fn count(&self, event: &Event, steps: &[Step]) {
+        let deeds = &self.seeing.deeds;
+        match event {
+            Event::Confirm { .. } => deeds.confirmed(),
+            Event::Rollback => deeds.rolled_back(Back::Asked),
+            // A trial that is over is cleared away.
+            Event::Started | Event::Tick if steps.contains(&Step::Withdraw) => {
+                deeds.rolled_back(Back::Unconfirmed);
+            }
+            Event::Started | Event::Tick | Event::Apply { .. } | Event::Panic | Event::Resume => {}
         }
     }
 

@@ -43,6 +43,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, error)
     }
 
+    /// Whether the agent could not do what it was rightly asked.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     /// Adds lines for people.
     #[must_use]
     pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {

@@ -3,7 +3,7 @@
 //! Labels are words of a fixed list, hooks, and ids of rules up to a limit: never addresses, ports or processes. What is
 //! beyond the limit is a figure of its own.
 
-use std::sync::atomic::AtomicU64;
+use std::{path::Path, sync::atomic::AtomicU64};
 
 use jiff::Timestamp;
 use prometheus_client::{
@@ -27,9 +27,14 @@ use crate::{
 const RULES_MAX: usize = 500;
 
 type Labels = Vec<(&'static str, String)>;
-type Counters = Family<Labels, Counter>;
+pub(super) type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 type Seconds = Gauge<f64, AtomicU64>;
+
+/// One label.
+pub(super) fn label(name: &'static str, value: &str) -> Labels {
+    vec![(name, value.to_owned())]
+}
 
 /// All of them, as they are now.
 pub(crate) fn text(core: &mut Core) -> String {
@@ -43,6 +48,9 @@ pub(crate) fn text(core: &mut Core) -> String {
     rules(&mut registry, core.force.judging(), &counted);
     losses(&mut registry, core);
     programs(&mut registry, core);
+    stores(&mut registry, core);
+    let runs = core.force.firewall.runs();
+    core.seeing.deeds.register(&mut registry, runs.as_deref());
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String cannot fail");
     text
@@ -126,6 +134,7 @@ fn losses(registry: &mut Registry, core: &Core) {
         ("flows", lost.flows),
         ("queue", seeing.recorder.lost_in_queue()),
         ("export", seeing.recorder.lost_in_export()),
+        ("follower", seeing.lost_to_followers()),
     ] {
         stages.get_or_create(&vec![("stage", stage.to_owned())]).inc_by(count);
     }
@@ -160,6 +169,40 @@ fn programs(registry: &mut Registry, core: &Core) {
         resident.set(bytes);
         registry.register_with_unit("resident_memory", "Of the agent", Unit::Bytes, resident);
     }
+}
+
+/// What is kept on disk.
+fn stores(registry: &mut Registry, core: &Core) {
+    let bytes = Gauges::default();
+    for (store, size) in sizes(&core.paths.state, core.settled.outputs.events_file.as_deref()) {
+        bytes.get_or_create(&label("store", store)).set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+    let help = "Files of the state, of recorded flows, and of events";
+    registry.register_with_unit("store", help, Unit::Bytes, bytes);
+    if let Some(flows) = core.seeing.store.as_ref().and_then(|store| store.len().ok()) {
+        let records: Gauge = Gauge::default();
+        records.set(i64::try_from(flows).unwrap_or(i64::MAX));
+        registry.register("store_flows", "Recorded flows, by kind and hour", records);
+    }
+}
+
+/// Bytes of the state directory without the store of flows, of that, and of the event file that is written now.
+fn sizes(state: &Path, events: Option<&Path>) -> Vec<(&'static str, u64)> {
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    let (mut state, mut flows) = (0, 0);
+    for entry in entries {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if entry.file_name() == super::STORE {
+            flows += metadata.len()
+        } else {
+            state += metadata.len()
+        }
+    }
+    let events = events.and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
+    [("state", Some(state)), ("flows", Some(flows)), ("events", events)]
+        .into_iter()
+        .filter_map(|(store, size)| Some((store, size?)))
+        .collect()
 }
 
 /// Second field of `/proc/self/statm` (proc(5)), in pages.

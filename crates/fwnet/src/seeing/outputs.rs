@@ -5,7 +5,7 @@ pub(crate) mod file;
 pub(crate) mod journal;
 pub(crate) mod otlp;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use ::agent::flows::Record;
 use clap::Args;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::store::TOLD_MAX;
 use crate::report::{Format, Notice, Seen, ecs, ocsf};
 
 /// What is told.
@@ -72,9 +73,15 @@ pub(crate) struct Outputs {
     /// Write events to the journal (the socket can be another one than systemd's)
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = journal::SOCKET)]
     pub(crate) journal: Option<PathBuf>,
-    /// Send events as OTLP logs to this collector: http://HOST:PORT/v1/logs, without TLS
+    /// Send events as OTLP logs to this collector: https://HOST/v1/logs, or http:// for one on this host
     #[arg(long, value_name = "URL")]
     pub(crate) otlp: Option<String>,
+    /// Authorities that may vouch for the collector, as PEM, instead of those that this system trusts
+    #[arg(long, value_name = "FILE", requires = "otlp")]
+    pub(crate) otlp_ca: Option<PathBuf>,
+    /// Keep this many events in the state directory for `fwnet events`; the last 4096 are in memory besides
+    #[arg(long, value_name = "NUMBER", default_value_t = TOLD_MAX)]
+    pub(crate) events_kept: u64,
     /// Do not count which flows there are (then learn, replay and top have nothing to say)
     #[arg(long)]
     pub(crate) no_flows: bool,
@@ -89,7 +96,27 @@ impl Default for Outputs {
             events_format: Format::Ecs,
             journal: None,
             otlp: None,
+            otlp_ca: None,
+            events_kept: TOLD_MAX,
             no_flows: false,
         }
+    }
+}
+
+impl Outputs {
+    /// The same for a process in any directory, once it is known that events can go there.
+    ///
+    /// # Errors
+    /// Where the collector is none, or what it is trusted by cannot be read.
+    pub(crate) fn settled(&self) -> anyhow::Result<Self> {
+        if let Some(url) = &self.otlp {
+            otlp::Target::new(url, self.otlp_ca.as_deref())?.trusts()?;
+        }
+        let absolute = |path: &Option<PathBuf>| -> io::Result<Option<PathBuf>> {
+            path.as_deref().map(std::path::absolute).transpose()
+        };
+        let [events_file, journal, otlp_ca] =
+            [absolute(&self.events_file)?, absolute(&self.journal)?, absolute(&self.otlp_ca)?];
+        Ok(Self { events_file, journal, otlp_ca, ..self.clone() })
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::{
     hits::Remembered,
     outputs::{Outputs, Told, file::EventFile, journal::Journal, otlp::Collector},
+    remembered,
     store::{Pace, Store},
 };
 use crate::report::Format;
@@ -29,11 +30,14 @@ const WRITTEN_AT_ONCE: usize = 256;
 
 /// What the thread is given.
 enum Work {
-    Tell(Told),
+    /// One that is kept under its number.
+    Tell(u64, Told),
     /// Flows for the store and the outputs, with the version of the policy.
     Flows(Vec<Record>, u64),
     /// Counts of rules, and keys of those to be forgotten.
     Rules(Vec<(String, Remembered)>, Vec<String>),
+    /// Nothing but a look whether the event file is to be opened again.
+    Look,
     /// Answers once everything before it is written.
     Written(oneshot::Sender<()>),
     /// The same, on the disk.
@@ -53,6 +57,7 @@ pub(crate) struct Recorder {
     work: SyncSender<Work>,
     losses: Arc<Losses>,
     collector: Arc<Option<Collector>>,
+    reopen: Arc<AtomicBool>,
     outputs: bool,
 }
 
@@ -66,9 +71,12 @@ impl Recorder {
         store: Option<Arc<Store>>,
         host: &Arc<str>,
     ) -> anyhow::Result<Self> {
-        let collector = outputs.otlp.as_deref().map(|url| Collector::new(url, host)).transpose()?;
+        let ca = outputs.otlp_ca.as_deref();
+        let collector = outputs.otlp.as_deref().map(|url| Collector::new(url, ca, host));
+        let collector = collector.transpose()?;
         let collector = Arc::new(collector);
         let losses = Arc::new(Losses::default());
+        let reopen = Arc::new(AtomicBool::new(false));
         let (work, waiting) = sync_channel(QUEUE);
         let events_file =
             |path: &Path| EventFile::new(path, outputs.events_file_bytes, outputs.events_files);
@@ -76,27 +84,39 @@ impl Recorder {
             waiting,
             store,
             pace: Pace::default(),
+            kept: Vec::new(),
             file: outputs.events_file.as_deref().map(events_file),
             journal: outputs.journal.as_deref().map(Journal::new),
             collector: Arc::clone(&collector),
             format: outputs.events_format,
             host: Arc::clone(host),
             losses: Arc::clone(&losses),
+            reopen: Arc::clone(&reopen),
             told: [false; 3],
         };
-        let any = writer.file.is_some() || writer.journal.is_some() || collector.is_some();
+        let any = writer.file.is_some()
+            || writer.journal.is_some()
+            || collector.is_some()
+            || writer.store.is_some();
         thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || writer.run())
             .context("start the thread that records")?;
-        Ok(Self { work, losses, collector, outputs: any })
+        Ok(Self { work, losses, collector, reopen, outputs: any })
     }
 
-    /// Tells the outputs, if there are any.
-    pub(crate) fn tell(&self, told: Told) {
+    /// Tells the outputs and the store, if there are any.
+    pub(crate) fn tell(&self, number: u64, told: Told) {
         if self.outputs {
-            self.give(Work::Tell(told), 1);
+            self.give(Work::Tell(number, told), 1);
         }
+    }
+
+    /// Has the event file opened again, after somebody moved it away: what is written from now on is in the new one.
+    pub(crate) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+        // Where the queue is full the thread is awake, and looks.
+        let _awake = self.work.try_send(Work::Look);
     }
 
     /// Records flows.
@@ -151,12 +171,16 @@ struct Writer {
     waiting: Receiver<Work>,
     store: Option<Arc<Store>>,
     pace: Pace,
+    /// What was told and waits for the store.
+    kept: Vec<(u64, Vec<u8>)>,
     file: Option<EventFile>,
     journal: Option<Journal>,
     collector: Arc<Option<Collector>>,
     format: Format,
     host: Arc<str>,
     losses: Arc<Losses>,
+    /// The event file is to be opened again.
+    reopen: Arc<AtomicBool>,
     /// Whether it was said that file, journal and store do not take what they are given.
     told: [bool; 3],
 }
@@ -184,8 +208,13 @@ impl Writer {
     /// Does the work; lines for the file are collected. Returns how many those are.
     fn take(&mut self, work: Work, lines: &mut Vec<u8>) -> u64 {
         match work {
-            Work::Tell(told) => {
-                self.tell(&told, lines);
+            Work::Tell(number, told) => {
+                if self.store.is_some() {
+                    self.kept.extend(remembered::bytes(&told).map(|bytes| (number, bytes)));
+                }
+                if self.has_outputs() {
+                    self.tell(&told, lines);
+                }
                 1
             }
             Work::Flows(records, version) => {
@@ -194,7 +223,7 @@ impl Writer {
                     self.note(2, added.map_err(anyhow::Error::from), records.len() as u64);
                 }
                 let count = records.len() as u64;
-                if self.file.is_some() || self.journal.is_some() || self.collector.is_some() {
+                if self.has_outputs() {
                     for record in records {
                         self.tell(&Told::Flows(Arc::new(record), version), lines);
                     }
@@ -208,6 +237,7 @@ impl Writer {
                 }
                 0
             }
+            Work::Look => 0,
             Work::Written(answer) => {
                 self.write(lines, 0);
                 let _heard = answer.send(());
@@ -222,6 +252,10 @@ impl Writer {
                 0
             }
         }
+    }
+
+    fn has_outputs(&self) -> bool {
+        self.file.is_some() || self.journal.is_some() || self.collector.is_some()
     }
 
     fn tell(&mut self, told: &Told, lines: &mut Vec<u8>) {
@@ -244,6 +278,17 @@ impl Writer {
     }
 
     fn write(&mut self, lines: &mut Vec<u8>, count: u64) {
+        let kept = std::mem::take(&mut self.kept);
+        if let (Some(store), false) = (self.store.clone(), kept.is_empty()) {
+            let done = store.keep(&kept, &mut self.pace);
+            self.note(2, done.map_err(anyhow::Error::from), kept.len() as u64);
+        }
+        if let Some(file) = &mut self.file
+            && self.reopen.swap(false, Ordering::AcqRel)
+        {
+            let opened = file.reopen();
+            self.note(0, opened.map_err(anyhow::Error::from), 0);
+        }
         if let (Some(file), false) = (&mut self.file, lines.is_empty()) {
             let written = file.write(lines);
             self.note(0, written.map_err(anyhow::Error::from), count);
@@ -253,7 +298,7 @@ impl Writer {
 
     /// Counts what was not taken, and says so when it begins.
     fn note(&mut self, which: usize, done: anyhow::Result<()>, count: u64) {
-        const NAMES: [&str; 3] = ["the event file", "the journal", "the store of flows"];
+        const NAMES: [&str; 3] = ["the event file", "the journal", "the store of flows and events"];
         let (Some(told), Some(name)) = (self.told.get_mut(which), NAMES.get(which)) else { return };
         if let Err(error) = &done {
             self.losses.export.fetch_add(count, Ordering::Relaxed);

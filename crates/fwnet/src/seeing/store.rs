@@ -4,6 +4,8 @@
 //! are too many entries the oldest go first. A store that cannot be read is put aside and begun anew: enforcement never
 //! depends on it.
 
+mod told;
+
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
@@ -32,10 +34,14 @@ const RULES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rules");
 
 /// Entries of flows at most: some 50 MB of disk.
 const RECORDS_MAX: u64 = 100_000;
+/// Events and notices that are kept, unless somebody says otherwise: some 60 MB of disk.
+pub(crate) const TOLD_MAX: u64 = 100_000;
 /// Memory for pages of the file.
 const CACHE_BYTES: usize = 1 << 20;
 /// How often what was written has to be on the disk, and not on its way only.
 const DURABLE: Duration = Duration::from_secs(60);
+/// The same by bytes: room that was given up is used again only then.
+const DURABLE_BYTES: u64 = 8 << 20;
 
 /// Why something is not remembered.
 #[derive(Debug, thiserror::Error)]
@@ -70,24 +76,31 @@ from_redb! { DatabaseError TransactionError TableError StorageError CommitError 
 pub(crate) struct Store {
     database: Database,
     records_max: u64,
+    told_max: u64,
 }
 
 /// What a writer knows of its last write.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     durable: Option<Instant>,
+    /// Written since then, nearly.
+    bytes: u64,
 }
 
 impl Store {
-    /// Opens or begins the store at `path`. The second value says what became of one that could not be read.
+    /// Opens or begins the store at `path`, which keeps `told_max` events. The second value says what became of one that could not be read.
     ///
     /// # Errors
     /// Where there is no room, or the directory cannot be written.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Option<String>), StoreError> {
-        Self::bounded(path, RECORDS_MAX)
+    pub(crate) fn open(path: &Path, told_max: u64) -> Result<(Self, Option<String>), StoreError> {
+        Self::bounded(path, RECORDS_MAX, told_max)
     }
 
-    fn bounded(path: &Path, records_max: u64) -> Result<(Self, Option<String>), StoreError> {
+    fn bounded(
+        path: &Path,
+        records_max: u64,
+        told_max: u64,
+    ) -> Result<(Self, Option<String>), StoreError> {
         let open = || Builder::new().set_cache_size(CACHE_BYTES).create(path);
         let (database, told) = match open() {
             Ok(database) => (database, None),
@@ -106,11 +119,12 @@ impl Store {
         // Who reads it learns who talks to whom.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))
             .map_err(|source| StoreError::File(path.to_owned(), source))?;
-        let store = Self { database, records_max };
-        // Readers find both tables from the beginning.
+        let store = Self { database, records_max, told_max };
+        // Readers find all tables from the beginning.
         let write = store.database.begin_write()?;
         write.open_table(FLOWS)?;
         write.open_table(RULES)?;
+        write.open_table(told::TOLD)?;
         write.commit()?;
         Ok((store, told))
     }
@@ -171,6 +185,14 @@ impl Store {
         Ok(found)
     }
 
+    /// Entries of flows.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub(crate) fn len(&self) -> Result<u64, StoreError> {
+        Ok(self.database.begin_read()?.open_table(FLOWS)?.len()?)
+    }
+
     /// What is remembered of rules, by key.
     ///
     /// # Errors
@@ -210,13 +232,14 @@ impl Store {
         Ok(())
     }
 
-    /// A transaction that waits for the disk once a minute.
+    /// A transaction that waits for the disk once a minute, or once much was written.
     fn write(&self, pace: &mut Pace) -> Result<redb::WriteTransaction, StoreError> {
         let mut write = self.database.begin_write()?;
-        if pace.durable.is_some_and(|last| last.elapsed() < DURABLE) {
+        let lately = pace.durable.is_some_and(|last| last.elapsed() < DURABLE);
+        if lately && pace.bytes < DURABLE_BYTES {
             write.set_durability(Durability::None)?;
         } else {
-            pace.durable = Some(Instant::now());
+            *pace = Pace { durable: Some(Instant::now()), bytes: 0 };
         }
         Ok(write)
     }
@@ -274,10 +297,10 @@ mod tests {
         }
     }
 
-    struct Directory(PathBuf);
+    pub(super) struct Directory(pub(super) PathBuf);
 
     impl Directory {
-        fn new(name: &str) -> Self {
+        pub(super) fn new(name: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("fwnet-store-{name}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
@@ -309,7 +332,7 @@ mod tests {
         let directory = Directory::new("hours");
         let path = directory.0.join("flows.redb");
         let mut pace = Pace::default();
-        let (store, told) = Store::open(&path).unwrap();
+        let (store, told) = Store::open(&path, TOLD_MAX).unwrap();
         assert_eq!(told, None);
         store.add(&[record(1, NOW, 3), record(2, NOW, 1)], &mut pace).unwrap();
         store.add(&[record(1, NOW + 1, 4), record(1, NOW + 7200, 5)], &mut pace).unwrap();
@@ -318,7 +341,7 @@ mod tests {
         assert_eq!(all(&store, NOW + 7201), []);
         store.settle().unwrap();
         drop(store);
-        let (store, _) = Store::open(&path).unwrap();
+        let (store, _) = Store::open(&path, TOLD_MAX).unwrap();
         assert_eq!(all(&store, NOW), [(1, 5), (1, 7), (2, 1)]);
     }
 
@@ -326,7 +349,7 @@ mod tests {
     fn the_oldest_go_where_there_are_too_many() {
         let directory = Directory::new("bounded");
         let path = directory.0.join("flows.redb");
-        let (store, _) = Store::bounded(&path, 10).unwrap();
+        let (store, _) = Store::bounded(&path, 10, TOLD_MAX).unwrap();
         for hour in 0..25 {
             let port = u16::try_from(hour).unwrap();
             store.add(&[record(port, NOW + 3600 * hour, 1)], &mut Pace::default()).unwrap();
@@ -340,7 +363,7 @@ mod tests {
         let directory = Directory::new("aside");
         let path = directory.0.join("flows.redb");
         fs::write(&path, b"not a store of any kind, and long enough to be looked at").unwrap();
-        let (store, told) = Store::open(&path).unwrap();
+        let (store, told) = Store::open(&path, TOLD_MAX).unwrap();
         assert!(told.unwrap().contains("flows.damaged"));
         store.add(&[record(1, NOW, 1)], &mut Pace::default()).unwrap();
         assert_eq!(all(&store, 0), [(1, 1)]);

@@ -102,7 +102,7 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
             place: Place { count_flows: !typed.outputs.no_flows, ..typed.place.clone() },
             socket_group: typed.socket_group.clone(),
             read_group: typed.read_group.clone(),
-            outputs: typed.outputs.clone(),
+            outputs: typed.outputs.settled()?,
         })?;
         store.commit(Edition { version, rules, applied: by.clone() })?;
     }

@@ -8,6 +8,7 @@
 mod api;
 mod apply;
 mod everywhere;
+mod figures;
 mod fixture;
 mod life;
 mod lists;

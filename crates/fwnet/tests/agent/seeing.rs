@@ -236,6 +236,112 @@ fn events_go_to_a_file_and_to_the_journal() {
     assert_eq!(at(&written[0], "/dst_endpoint/ip"), "127.0.0.2");
 }
 
+/// Denied ports of `127.0.0.2`, one event each, in their order.
+fn ports(events: &[Value]) -> Vec<u64> {
+    let denied = events.iter().filter(|event| at(event, "/fwnet/verdict/enforced") == "denied");
+    denied.map(|event| at(event, "/destination/port").as_u64().unwrap()).collect()
+}
+
+fn deny_ports(ports: std::ops::Range<u16>) {
+    for port in ports {
+        assert_eq!(connect_errno(&format!("127.0.0.2:{port}")), Some(EACCES));
+    }
+}
+
+#[test]
+fn an_event_file_that_is_moved_away_loses_no_line() {
+    let host = host();
+    let bed = Bed::new(&host);
+    let file = bed.path("events.json");
+    bed.up(&["--deny", "127.0.0.2", "--events-file", file.to_str().unwrap()]);
+    const EACH: u16 = 400;
+    const TURNS: u16 = 6;
+    let moved = |turn: u16| bed.path(&format!("events.json-{turn}"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| on(&host, || deny_ports(20_000..20_000 + EACH * TURNS)));
+        for turn in 0..TURNS {
+            // As logrotate(8) does it: the file is moved, and then the agent is told.
+            wait_until(DEADLINE, "a line", || fs::metadata(&file).is_ok_and(|it| it.len() > 0));
+            fs::rename(&file, moved(turn)).unwrap();
+            rustix::process::kill_process(bed.pid(), rustix::process::Signal::HUP).unwrap();
+            wait_until(DEADLINE, "the new file", || file.exists());
+            // The next turn has something to move.
+            on(&host, || deny_ports(40_000 + turn..40_001 + turn));
+        }
+    });
+    let wanted: Vec<u64> = (20_000..20_000 + u64::from(EACH * TURNS))
+        .chain((40_000..40_000 + u64::from(TURNS)).collect::<Vec<_>>())
+        .collect();
+    let mut found = Vec::new();
+    wait_until(DEADLINE, "every line", || {
+        let files = (0..TURNS).map(moved).chain([file.clone()]);
+        let texts: Vec<String> = files.map(|file| fs::read_to_string(file).unwrap()).collect();
+        // A line that is being written has no end yet.
+        if texts.iter().any(|text| !text.is_empty() && !text.ends_with('\n')) {
+            return false;
+        }
+        found = texts.iter().flat_map(|text| ports(&json_lines(text))).collect();
+        found.sort_unstable();
+        found.len() >= wanted.len()
+    });
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn events_are_paged_through_beyond_what_is_in_memory_and_past_a_restart() {
+    const COUNT: u16 = 6_000;
+    let host = host();
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.2"]);
+    // Slower than the limit of the kernel programs: that one is not meant here.
+    for first in (10_000..10_000 + COUNT).step_by(500) {
+        on(&host, || deny_ports(first..first + 500));
+        let wanted = usize::from(first + 500 - 10_000);
+        wait_until(DEADLINE, "the events", || {
+            let last = format!("/v1/events?after={}", wanted - 1);
+            bed.get(&last).contains("{\"@timestamp\"")
+        });
+    }
+    let all: Vec<u64> = (10_000..10_000 + u64::from(COUNT)).collect();
+    let told = |verb: &[&str]| ports(&json_lines(&bed.done(verb)));
+    assert_eq!(told(&["events", "--since", "1h", "-o", "json"]), all);
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let page = bed.get(&format!("/v1/events?limit=700&after={after}"));
+        // The answer comes in chunks, whose lengths stand between the lines.
+        let lines: Vec<&str> = page.lines().filter(|line| line.starts_with('{')).collect();
+        let page = json_lines(&lines.join("\n"));
+        let (last, page) = page.split_last().unwrap();
+        found.extend(ports(page));
+        after = last["next"].as_u64().unwrap();
+        if last["more"] == false {
+            break;
+        }
+        assert_eq!(page.len(), 700);
+    }
+    assert_eq!(found, all);
+    // One page for people, which says where the next one begins.
+    let page = bed.call(&["events", "--since", "1h", "-n", "10", "--after", "100", "-o", "json"]);
+    assert_eq!(ports(&json_lines(&crate::shared::text(&page))), all[100..110]);
+    let said = crate::shared::complaint(&page);
+    assert_eq!(said.trim(), "fwnet: there may be more: --after 110");
+    let one =
+        told(&["events", "--since", "1h", "--rule", "deny 127.0.0.2", "-n", "3", "-o", "json"]);
+    assert!(one.len() <= 3, "{one:?}");
+    assert_eq!(told(&["events", "--since", "0s", "-o", "json"]), Vec::<u64>::new());
+    // The next agent knows what this one saw, and goes on counting.
+    bed.signal(rustix::process::Signal::TERM);
+    bed.start_again();
+    assert_eq!(told(&["events", "--since", "1h", "-o", "json"]), all);
+    on(&host, || deny_ports(9_000..9_001));
+    let mut last = Vec::new();
+    wait_until(DEADLINE, "one more", || {
+        last = told(&["events", "--since", "1h", "--after", "5998", "-o", "json"]);
+        last.len() >= 3
+    });
+    assert_eq!(last, [15_998, 15_999, 9_000]);
+}
+
 #[test]
 fn what_happens_to_the_policy_is_an_event_too() {
     let host = host();

@@ -79,6 +79,12 @@ impl Attached {
         info.ok().filter(|info| info.target != 0)
     }
 
+    /// The number of the program that the link runs.
+    pub(super) fn program(&self) -> Option<u32> {
+        let info = sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_)));
+        info.ok().map(|info| info.program)
+    }
+
     /// Whether the kernel still runs it.
     pub(super) fn is_alive(&self) -> bool {
         // A tracepoint's link cannot be detached.

@@ -1,6 +1,6 @@
 //! `POST /v1/apply`: another policy, on trial or for good.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::{
     edition::{Applied, Edition, Text, Written},
@@ -23,6 +23,7 @@ use crate::{
         sound, wall_of,
     },
     api::{Api, Body, Peer, Problem, Problems},
+    seeing::Became,
 };
 
 /// A policy that is to be applied.
@@ -129,6 +130,21 @@ pub(crate) async fn apply(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Body(apply): Body<Apply>,
 ) -> Result<Json<Outcome>, Problem> {
+    let (began, dry_run) = (Instant::now(), apply.dry_run);
+    let done = applied(&api, &peer, apply).await;
+    if !dry_run {
+        let became = match &done {
+            Ok(_) => Became::Applied,
+            Err(problem) if problem.is_ours() => Became::Failed,
+            Err(_) => Became::Refused,
+        };
+        let took = began.elapsed();
+        api.core(move |core| core.seeing.deeds.applied(became, took)).await?;
+    }
+    done.map(Json)
+}
+
+async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Problem> {
     fits(&apply)?;
     let edition = edition(&apply, peer.uid);
     // Checking reads nothing of the agent's, and may take a while.
@@ -139,7 +155,7 @@ pub(crate) async fn apply(
         Ok::<_, Unsound>((edition, tests, read))
     });
     let (edition, tests, read) = checking.await.map_err(anyhow::Error::from)??;
-    api.core(move |core| outcome(core, &apply, edition, tests, read)).await?.map(Json)
+    api.core(move |core| outcome(core, &apply, edition, tests, read)).await?
 }
 
 fn fits(apply: &Apply) -> Result<(), Problem> {

@@ -36,10 +36,7 @@ impl EventFile {
             self.rotate()?;
         }
         if self.open.is_none() {
-            // Who reads events learns who talks to whom: not for everybody.
-            let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path)?;
-            let bytes = file.metadata()?.len();
-            self.open = Some((file, bytes));
+            self.reopen()?;
         }
         let Some((file, bytes)) = &mut self.open else { return Ok(()) };
         let written = file.write_all(lines);
@@ -51,6 +48,20 @@ impl EventFile {
             }
         }
         written
+    }
+
+    /// Opens what stands at the path now, or makes it: whoever keeps old files (logrotate(8)) may have moved the one that
+    /// was written. Every line before is in that one already.
+    ///
+    /// # Errors
+    /// Where the path cannot be opened; the next write tries again.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        self.open = None;
+        // Who reads events learns who talks to whom: not for everybody.
+        let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path)?;
+        let bytes = file.metadata()?.len();
+        self.open = Some((file, bytes));
+        Ok(())
     }
 
     fn rotate(&self) -> io::Result<()> {

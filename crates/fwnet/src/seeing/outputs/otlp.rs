@@ -1,8 +1,11 @@
-//! Events as log records of OpenTelemetry: OTLP/HTTP with JSON bodies (<https://opentelemetry.io/docs/specs/otlp/>) over
-//! plain HTTP, meant for a collector on this host. A thread of its own with a bounded queue: a collector that is slow or
+//! Events as log records of OpenTelemetry: OTLP/HTTP with JSON bodies (<https://opentelemetry.io/docs/specs/otlp/>), over
+//! TLS or, meant for a collector on this host, without. A thread of its own with a bounded queue: a collector that is slow or
 //! gone costs events, which are counted, and holds nothing up.
 
+mod target;
+
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,13 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
+pub(crate) use self::target::Target;
 use super::super::line;
 
 /// Events that wait to be sent.
@@ -38,20 +38,12 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Starts to send to `url`.
+    /// Starts to send to `url`; `ca` is a file of the authorities that are trusted instead of the system's.
     ///
     /// # Errors
     /// Where the URL is none that can be sent to, or no thread can be started.
-    pub(crate) fn new(url: &str, host: &str) -> anyhow::Result<Self> {
-        let to: Uri = url.parse().with_context(|| format!("--otlp {url}"))?;
-        match to.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                bail!("--otlp {url}: no TLS here; name a collector on this host by http://")
-            }
-            Some(_) | None => bail!("--otlp {url}: http://HOST:PORT/v1/logs is wanted"),
-        }
-        ensure!(to.host().is_some(), "--otlp {url}: there is no host");
+    pub(crate) fn new(url: &str, ca: Option<&Path>, host: &str) -> anyhow::Result<Self> {
+        let to = Target::new(url, ca)?;
         let (queue, waiting) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let sender = Sender { to, host: host.to_owned(), waiting, lost: Arc::clone(&lost) };
@@ -77,7 +69,7 @@ impl Collector {
 }
 
 struct Sender {
-    to: Uri,
+    to: Target,
     host: String,
     waiting: Receiver<Value>,
     lost: Arc<AtomicU64>,
@@ -85,13 +77,13 @@ struct Sender {
 
 impl Sender {
     /// Until the other end of the queue is gone.
-    fn run(&self, runtime: &tokio::runtime::Runtime) {
+    fn run(mut self, runtime: &tokio::runtime::Runtime) {
         let mut reached = true;
         while let Some(batch) = self.batch() {
             let records: Vec<Value> = batch.iter().map(record).collect();
             let body = request(&records, &self.host).to_string();
             let sent = runtime.block_on(async {
-                match tokio::time::timeout(ANSWER, post(&self.to, body)).await {
+                match tokio::time::timeout(ANSWER, self.to.post(body)).await {
                     Ok(sent) => sent,
                     Err(_elapsed) => bail!("no answer within {} s", ANSWER.as_secs()),
                 }
@@ -99,7 +91,7 @@ impl Sender {
             if let Err(error) = &sent {
                 self.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 if reached {
-                    eprintln!("fwnet: events are lost to --otlp {}: {error:#}", self.to);
+                    eprintln!("fwnet: events are lost to --otlp {}: {error:#}", self.to.url());
                 }
             }
             reached = sent.is_ok();
@@ -117,25 +109,6 @@ impl Sender {
         }
         Some(batch)
     }
-}
-
-async fn post(to: &Uri, body: String) -> anyhow::Result<()> {
-    let (host, port) = (to.host().unwrap_or_default(), to.port_u16().unwrap_or(80));
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare, port)).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let driven = tokio::spawn(connection);
-    let path = to.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::post(path)
-        .header(header::HOST, format!("{host}:{port}"))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let _answer = response.into_body().collect().await?;
-    driven.abort();
-    ensure!(status.is_success(), "the collector answers {status}");
-    Ok(())
 }
 
 /// An `ExportLogsServiceRequest`.
@@ -212,51 +185,4 @@ fn attribute(name: &str, value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        io::{Read, Write},
-        net::TcpListener,
-    };
-
-    use super::*;
-
-    #[test]
-    fn a_collector_gets_log_records() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/v1/logs", listener.local_addr().unwrap());
-        let collector = Collector::new(&url, "web-1").unwrap();
-        collector.send(json!({
-            "@timestamp": "2030-03-17T17:46:40Z",
-            "event": { "kind": "event", "action": "connect" },
-            "destination": { "ip": "192.0.2.1", "port": 443 },
-            "fwnet": { "verdict": { "enforced": "denied" } },
-        }));
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut told = Vec::new();
-        let mut buffer = [0; 4096];
-        while !told.ends_with(b"]}]}]}") {
-            let length = stream.read(&mut buffer).unwrap();
-            assert!(length > 0, "{}", String::from_utf8_lossy(&told));
-            told.extend_from_slice(buffer.get(..length).unwrap());
-        }
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
-        let told = String::from_utf8(told).unwrap();
-        let (head, body) = told.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("POST /v1/logs HTTP/1.1"), "{head}");
-        let body: Value = serde_json::from_str(body).unwrap();
-        let record = body.pointer("/resourceLogs/0/scopeLogs/0/logRecords/0").unwrap();
-        assert_eq!(record["timeUnixNano"], "1900000000000000000");
-        assert_eq!(record["severityNumber"], 13);
-        let attributes = record["attributes"].as_array().unwrap();
-        let port = json!({ "key": "destination.port", "value": { "intValue": "443" } });
-        assert!(attributes.contains(&port), "{record:#}");
-        assert_eq!(collector.lost(), 0);
-    }
-
-    #[test]
-    fn what_is_no_collector_is_refused() {
-        for url in ["https://localhost/v1/logs", "localhost:4318", "ftp://x/"] {
-            assert!(Collector::new(url, "h").is_err(), "{url}");
-        }
-    }
-}
+mod tests;
