@@ -25,6 +25,34 @@ pub(crate) struct Files {
     inventory: Option<PathBuf>,
 }
 
+/// The same, where policies may be named without a flag, too.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Given {
+    /// A policy (the same as --policy)
+    #[arg(value_name = "FILE")]
+    more: Vec<PathBuf>,
+    #[command(flatten)]
+    files: Files,
+}
+
+impl Given {
+    /// As [`Files::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn check(&self) -> anyhow::Result<Documents> {
+        self.files.check(&self.more)
+    }
+
+    /// As [`Files::sound`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn sound(&self) -> anyhow::Result<Documents> {
+        self.files.sound(&self.more)
+    }
+}
+
 /// Policies that were read and checked together.
 #[derive(Debug)]
 pub(crate) struct Documents {

@@ -2,9 +2,11 @@
 
 use policy::{
     Checked,
-    analysis::{Basis, Connection, Decider, Group, GroupFlows, Processes, Relation},
+    analysis::{Basis, Connection, Decider, Group, GroupFlows, Processes, Question, Relation},
 };
 use serde_json::{Value, json};
+
+use crate::documents::Documents;
 
 /// Which verdict a question is about, as it is asked on command lines.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -17,6 +19,12 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn basis(self) -> Basis {
         if self.would { Basis::Would } else { Basis::Enforced }
+    }
+
+    /// The question about what `documents` say.
+    pub(crate) fn question(self, documents: &Documents) -> Question<'_> {
+        let Documents { inventory, checked: _, now } = documents;
+        Question { inventory, now: *now, basis: self.basis() }
     }
 }
 

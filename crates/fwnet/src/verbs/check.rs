@@ -1,7 +1,7 @@
 //! `fwnet check`: everything that can be wrong with policies before they are enforced. Syntax, meaning, tests, lock-out,
 //! and whether they fit into an image on each host.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 use policy::{Compiled, Diagnostic, Facts, Note, Severity, TestResult, compile};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     answer::{ERROR, exit, finding_if, print, print_json},
     cli::Output,
-    documents::{Documents, Files},
+    documents::{Documents, Given},
     lockout::Lockout,
     names::known_at,
     size::Size,
@@ -20,11 +20,8 @@ use crate::{
 /// Command line of `fwnet check`.
 #[derive(Debug, Args)]
 pub(crate) struct Typed {
-    /// A policy (the same as --policy)
-    #[arg(value_name = "FILE")]
-    more: Vec<PathBuf>,
     #[command(flatten)]
-    files: Files,
+    given: Given,
     /// Compile for this host only (repeatable); without it for every host of the inventory
     #[arg(long, value_name = "ID")]
     host: Vec<String>,
@@ -57,7 +54,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 }
 
 fn check(typed: &Typed) -> anyhow::Result<u8> {
-    let documents = typed.files.check(&typed.more)?;
+    let documents = typed.given.check()?;
     if documents.checked.diagnostics.has_errors() {
         match typed.output {
             Output::Text => print(&shown(typed.format, &documents))?,

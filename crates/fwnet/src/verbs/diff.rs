@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use policy::analysis::{self, Diff, GroupFlows, Question};
+use policy::analysis::{self, Diff, GroupFlows};
 use serde_json::json;
 
 use crate::{
@@ -39,8 +39,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 fn diff(typed: &Typed) -> anyhow::Result<u8> {
     let before = typed.files.sound(std::slice::from_ref(&typed.before))?;
     let after = typed.files.sound(std::slice::from_ref(&typed.after))?;
-    let question =
-        Question { inventory: &after.inventory, now: after.now, basis: typed.asked.basis() };
+    let question = typed.asked.question(&after);
     let diff = analysis::diff(&before.checked.policies, &after.checked.policies, &question)?;
     match typed.output {
         Output::Text => print(&text(&diff))?,

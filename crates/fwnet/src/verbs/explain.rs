@@ -1,6 +1,6 @@
 //! `fwnet explain`: what happens to one connection, at each end, by which rule, and what would change it.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 use clap::Args;
 use policy::{EndAccount, Explanation, Matched, WhatIf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     answer::{exit, finding_if, print, print_json},
     cli::Output,
-    documents::Files,
+    documents::Given,
 };
 
 /// Command line of `fwnet explain`.
@@ -18,11 +18,8 @@ pub(crate) struct Typed {
     /// The connection: 'web-1[user=www-data] -> db-1 : tcp/5432'. Each end is a host of the inventory or one address
     #[arg(value_name = "FLOW")]
     flow: String,
-    /// A policy (the same as --policy)
-    #[arg(value_name = "FILE")]
-    more: Vec<PathBuf>,
     #[command(flatten)]
-    files: Files,
+    given: Given,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -34,7 +31,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 }
 
 fn explain(typed: &Typed) -> anyhow::Result<u8> {
-    let documents = typed.files.sound(&typed.more)?;
+    let documents = typed.given.sound()?;
     let explained =
         policy::explain(&documents.checked, &documents.inventory, documents.now, &typed.flow)?;
     match typed.output {

@@ -1,29 +1,26 @@
 //! `fwnet lint`: rules that do nothing, or too much, each with the flow that proves it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 use policy::{
     Checked,
-    analysis::{self, Fault, Finding, Lint, Question, Witness},
+    analysis::{self, Fault, Finding, Lint, Witness},
 };
 use serde_json::{Value, json};
 
 use crate::{
     answer::{exit, finding_if, print, print_json},
     cli::Output,
-    documents::Files,
+    documents::Given,
     groups::{self, Asked},
 };
 
 /// Command line of `fwnet lint`.
 #[derive(Debug, Args)]
 pub(crate) struct Typed {
-    /// A policy (the same as --policy)
-    #[arg(value_name = "FILE")]
-    more: Vec<PathBuf>,
     #[command(flatten)]
-    files: Files,
+    given: Given,
     #[command(flatten)]
     asked: Asked,
     /// How to print
@@ -37,13 +34,9 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 }
 
 fn lint(typed: &Typed) -> anyhow::Result<u8> {
-    let documents = typed.files.sound(&typed.more)?;
+    let documents = typed.given.sound()?;
     let checked = &documents.checked;
-    let question = Question {
-        inventory: &documents.inventory,
-        now: documents.now,
-        basis: typed.asked.basis(),
-    };
+    let question = typed.asked.question(&documents);
     let lint = analysis::lint(&checked.policies, &question)?;
     match typed.output {
         Output::Text => print(&text(&lint, checked))?,

@@ -1,15 +1,15 @@
 //! `fwnet matrix`: for a service, which groups may reach which.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
-use policy::analysis::{self, Matrix, Question, services};
+use policy::analysis::{self, Matrix, services};
 use serde_json::json;
 
 use crate::{
     answer::{FINE, exit, print, print_json},
     cli::Output,
-    documents::Files,
+    documents::Given,
     groups::{self, Asked},
 };
 
@@ -19,11 +19,8 @@ pub(crate) struct Typed {
     /// The services: `tcp/5432`, `any`, or a name of the policies; several with commas
     #[arg(value_name = "SERVICE", default_value = "any")]
     service: String,
-    /// A policy (the same as --policy)
-    #[arg(value_name = "FILE")]
-    more: Vec<PathBuf>,
     #[command(flatten)]
-    files: Files,
+    given: Given,
     #[command(flatten)]
     asked: Asked,
     /// How to print
@@ -37,13 +34,9 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 }
 
 fn matrix(typed: &Typed) -> anyhow::Result<u8> {
-    let documents = typed.files.sound(&typed.more)?;
+    let documents = typed.given.sound()?;
     let policies = &documents.checked.policies;
-    let question = Question {
-        inventory: &documents.inventory,
-        now: documents.now,
-        basis: typed.asked.basis(),
-    };
+    let question = typed.asked.question(&documents);
     let matrix = analysis::matrix(policies, &question, &services(policies, &typed.service)?)?;
     match typed.output {
         Output::Text => print(&text(&matrix, &typed.service))?,

@@ -1,6 +1,6 @@
 //! `fwnet test`: runs the tests that stand in the policies.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
@@ -8,18 +8,15 @@ use serde_json::json;
 use crate::{
     answer::{exit, finding_if, print, print_json},
     cli::Output,
-    documents::Files,
+    documents::Given,
     trial,
 };
 
 /// Command line of `fwnet test`.
 #[derive(Debug, Args)]
 pub(crate) struct Typed {
-    /// A policy (the same as --policy)
-    #[arg(value_name = "FILE")]
-    more: Vec<PathBuf>,
     #[command(flatten)]
-    files: Files,
+    given: Given,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -31,7 +28,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 }
 
 fn test(typed: &Typed) -> anyhow::Result<u8> {
-    let documents = typed.files.sound(&typed.more)?;
+    let documents = typed.given.sound()?;
     let results = trial::run(&documents)?;
     let failed = results.iter().filter(|result| !result.passed).count();
     match typed.output {

@@ -1,19 +1,19 @@
 //! `fwnet who-can-reach HOST:PORT`: every source that both ends let through, with the rules that do.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use policy::{
     Checked,
-    analysis::{self, Decider, Question, Reach, services},
+    analysis::{self, Decider, Reach, services},
 };
 use serde_json::{Value, json};
 
 use crate::{
     answer::{exit, finding_if, print, print_json},
     cli::Output,
-    documents::Files,
+    documents::Given,
     groups::{self, Asked},
 };
 
@@ -23,11 +23,8 @@ pub(crate) struct Typed {
     /// A host or an address, and a port: `db-1:5432`, `[2001:db8::1]:22`, `db-1:udp/53`, `db-1:any`
     #[arg(value_name = "HOST:PORT")]
     target: String,
-    /// A policy (the same as --policy)
-    #[arg(value_name = "FILE")]
-    more: Vec<PathBuf>,
     #[command(flatten)]
-    files: Files,
+    given: Given,
     #[command(flatten)]
     asked: Asked,
     /// How to print
@@ -43,13 +40,9 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 fn who_can_reach(typed: &Typed) -> anyhow::Result<u8> {
     let (host, service) = split(&typed.target)
         .with_context(|| format!("`{}` is not HOST:PORT, such as db-1:5432", typed.target))?;
-    let documents = typed.files.sound(&typed.more)?;
+    let documents = typed.given.sound()?;
     let checked = &documents.checked;
-    let question = Question {
-        inventory: &documents.inventory,
-        now: documents.now,
-        basis: typed.asked.basis(),
-    };
+    let question = typed.asked.question(&documents);
     let asked = services(&checked.policies, &service)?;
     let reach = analysis::who_can_reach(&checked.policies, &question, host, &asked)?;
     match typed.output {
