@@ -158,8 +158,11 @@ fn wait(core: &Core, signals: &Signals, asked: &Asked, moment: Duration) -> anyh
         Timespec { tv_sec: moment.as_secs().cast_signed(), tv_nsec: moment.subsec_nanos().into() };
     let [tamper, events] = core.force.firewall.event_sources();
     let [end, reload] = signals.sources();
-    let mut sources = [tamper, events, end, reload, asked.source()]
-        .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
+    let mut sources: Vec<_> = [tamper, events, end, reload, asked.source()]
+        .into_iter()
+        .chain(core.own.sources())
+        .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
+        .collect();
     match poll(&mut sources, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(errno).context("wait for events"),

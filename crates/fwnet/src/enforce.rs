@@ -19,6 +19,7 @@ use verdict::{Direction, Verdict};
 
 use crate::{
     orders::{Orders, Ready},
+    own::OwnAddresses,
     place::Place,
     report::Reporter,
     tripwire,
@@ -83,8 +84,8 @@ pub(crate) struct Enforcement {
     pub(crate) place: Place,
     /// Whether allowed flows are reported too.
     pub(crate) report_allowed: bool,
-    /// Addresses of this host.
-    pub(crate) addresses: Vec<verdict::Address>,
+    /// Addresses of this host; none where the rules do not speak of it.
+    pub(crate) own: OwnAddresses,
     /// What is in force, and what was before: an event may still come from there.
     pub(crate) ready: Ready,
     pub(crate) before: Option<Ready>,
@@ -105,8 +106,11 @@ impl Enforcement {
             {
                 let [tamper, events] = self.firewall.event_sources();
                 let [end, reload] = signals.sources();
-                let mut sources = [tamper, events, end, reload]
-                    .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
+                let mut sources: Vec<_> = [tamper, events, end, reload]
+                    .into_iter()
+                    .chain(self.own.sources())
+                    .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
+                    .collect();
                 match poll(&mut sources, timeout.as_ref()) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(errno) => return Err(errno).context("wait for events"),
@@ -120,8 +124,13 @@ impl Enforcement {
             if signals.reload_came() || expired {
                 self.read_again();
             }
+            if self.own.have_changed(&self.place) {
+                self.follow("an address of this host came or went");
+            }
             if named.elapsed() >= LOOK_AGAIN {
-                self.follow_names();
+                if self.ready.meant.has_changed() {
+                    self.follow("a name means something else now");
+                }
                 named = Instant::now();
             }
             // Events wake this loop too, and a walk through every process is not for each of them.
@@ -174,30 +183,28 @@ impl Enforcement {
         self.before.as_ref().filter(|_| !current).unwrap_or(&self.ready)
     }
 
-    /// Compiles the rules anew where a user, group, executable or unit that they name is another one by now.
-    fn follow_names(&mut self) {
-        if !self.ready.meant.has_changed() {
-            return;
-        }
+    /// Compiles the rules anew, because a user, group, executable or unit that they name is another one by now, or `me` has
+    /// other addresses.
+    fn follow(&mut self, why: &str) {
         let version = self.ready.rules.version + 1;
-        let again = self.orders.again(&self.ready, &self.addresses, version);
+        let again = self.orders.again(&self.ready, &self.own.seen, version);
         let done = again.and_then(|ready| match ready {
+            // They say nothing of what changed.
+            Some(ready) if ready.rules.is_alike(&self.ready.rules) => {
+                self.ready.meant = ready.meant;
+                Ok(false)
+            }
             Some(ready) => self.put_in_force(ready).map(|()| true),
             None => Ok(false),
         });
         match done {
             Ok(true) => {
-                eprintln!(
-                    "fwnet: a name means something else now: enforcing {} (version {version})",
-                    self.ready.summary
-                );
+                eprintln!("fwnet: {why}: enforcing {} (version {version})", self.ready.summary);
                 self.tell_notes();
             }
             Ok(false) => {}
             Err(error) => {
-                eprintln!(
-                    "fwnet: a name means something else now, and nothing is changed: {error:#}"
-                );
+                eprintln!("fwnet: {why}, and nothing is changed: {error:#}");
                 self.ready.meant.give_up();
             }
         }
@@ -210,8 +217,7 @@ impl Enforcement {
             return;
         }
         let version = self.ready.rules.version + 1;
-        match self.orders.read(&self.addresses, version).and_then(|ready| self.put_in_force(ready))
-        {
+        match self.orders.read(&self.own.seen, version).and_then(|ready| self.put_in_force(ready)) {
             Ok(()) => {
                 eprintln!("fwnet: now enforcing {} (version {version})", self.ready.summary);
                 self.tell_notes();

@@ -17,6 +17,7 @@ mod legacy;
 mod lockout;
 mod names;
 mod orders;
+mod own;
 mod place;
 mod process;
 mod report;

@@ -92,22 +92,32 @@ impl Place {
         Ok(opened)
     }
 
-    /// This host's addresses, which a policy may speak of: those of the named namespaces, else of our own.
+    /// The namespaces whose addresses are this host's: the named ones, else our own.
     ///
     /// # Errors
-    /// Where a namespace is gone, or does not tell.
-    pub(crate) fn addresses(&self) -> anyhow::Result<Vec<Address>> {
+    /// Where one is gone.
+    pub(crate) fn namespaces(&self) -> anyhow::Result<Vec<Netns>> {
         let mut namespaces = self.named()?;
         if namespaces.is_empty() {
             namespaces.push(Netns::open("/proc/self/ns/net")?);
         }
+        Ok(namespaces)
+    }
+
+    /// This host's addresses, which a policy may speak of, sorted, each once.
+    ///
+    /// # Errors
+    /// Where a namespace is gone, or does not tell.
+    pub(crate) fn addresses(&self) -> anyhow::Result<Vec<Address>> {
         let mut addresses = Vec::new();
-        for namespace in &namespaces {
+        for namespace in &self.namespaces()? {
             let own = namespace.addresses();
             addresses.extend(
                 own.with_context(|| format!("list the addresses in {}", namespace.name()))?,
             );
         }
+        addresses.sort_unstable();
+        addresses.dedup();
         Ok(addresses)
     }
 

@@ -200,6 +200,12 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
+    /// Whether both judge alike, rule for rule: only their versions may differ.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let Self { sets, rules, cgroups, version: _ } = self;
+        *sets == other.sets && *rules == other.rules && *cgroups == other.cgroups
+    }
+
     /// Whether the rules have a meaning at all.
     ///
     /// # Errors

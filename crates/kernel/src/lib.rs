@@ -10,6 +10,7 @@
     reason = "system calls and memory shared with the kernel; each use says why it is sound"
 )]
 
+mod addresses;
 mod attach;
 mod births;
 mod btf;
@@ -34,6 +35,7 @@ mod snapshot;
 mod sockets;
 mod sys;
 
+pub use addresses::AddressWatch;
 pub use attach::AttachError;
 pub use btf::{Btf, BtfError, Field};
 pub use cgroup::{Cgroup, CgroupError, CgroupTree};

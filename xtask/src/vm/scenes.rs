@@ -1,7 +1,9 @@
 //! What is tried in the machine, one file per scene.
 
+mod agent;
 mod boot;
 mod default_attachment;
+mod lock_out;
 mod shared;
 
 use super::disk::Disk;
@@ -26,6 +28,8 @@ pub(super) struct Scene {
 pub(super) const ALL: &[Scene] = &[
     Scene { name: "default-attachment", installs: false, play: default_attachment::play },
     Scene { name: "boot", installs: true, play: boot::play },
+    Scene { name: "agent", installs: true, play: agent::play },
+    Scene { name: "lock-out", installs: true, play: lock_out::play },
 ];
 
 /// A slow emulator on a busy machine boots in a quarter of a minute.

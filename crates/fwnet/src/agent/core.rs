@@ -25,7 +25,7 @@ use super::{
     revoking::Revoking,
     stages::Making,
 };
-use crate::{api::routes::stance::Final, seeing::Seeing, tripwire};
+use crate::{api::routes::stance::Final, own::OwnAddresses, seeing::Seeing, tripwire};
 
 /// How often at most it is looked whether somebody took programs away: events wake the core far more often.
 const MEND_EVERY: Duration = Duration::from_millis(400);
@@ -79,6 +79,8 @@ pub(crate) struct Core {
     followed: Instant,
     /// Whether a name in the rules means something else by now.
     renamed: bool,
+    /// Where rules say `me`.
+    pub(super) own: OwnAddresses,
 }
 
 impl Core {
@@ -97,6 +99,7 @@ impl Core {
         let Some(law) = standing.law(clock::counted(&now)) else {
             bail!("there is no policy in {}: fwnet up", paths.state.display());
         };
+        let own = OwnAddresses::begin(&settled.place)?;
         let mut kept = kept;
         let fronts = kept.store.fronts()?;
         let edition = |version| edition_of(kept.store.state(), None, version);
@@ -130,6 +133,7 @@ impl Core {
             mended: Instant::now(),
             followed: Instant::now(),
             renamed: false,
+            own,
         };
         core.settle_lists();
         core.happen_by_itself(&Event::Started);
@@ -199,6 +203,7 @@ impl Core {
         let mut ended = self.force.advance(&mut self.seeing);
         // A service that was started again has another cgroup, a replaced executable is another file.
         ended |= std::mem::take(&mut self.renamed);
+        ended |= self.own.have_changed(&self.settled.place);
         ended |= self.look_after_lists();
         if self.failed.is_none_or(|failed| failed.elapsed() >= RETRY_AFTER) {
             self.happen_by_itself(&Event::Tick);

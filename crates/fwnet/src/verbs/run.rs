@@ -9,6 +9,7 @@ use crate::{
     cli::Output,
     enforce::{Enforcement, Signals},
     orders::count,
+    own::OwnAddresses,
     place::{InboundFlag, Place},
     report::{Format, Reporter},
     rules::Rules,
@@ -36,8 +37,11 @@ pub(crate) struct Typed {
 pub(crate) fn run(typed: Typed) -> anyhow::Result<ExitCode> {
     let orders = typed.rules.orders(typed.place.inbound.into())?;
     // Lists do not speak of this host.
-    let addresses = if typed.rules.files.named() { typed.place.addresses()? } else { Vec::new() };
-    let ready = orders.read(&addresses, 1)?;
+    let own = match typed.rules.files.named() {
+        true => OwnAddresses::begin(&typed.place)?,
+        false => OwnAddresses::default(),
+    };
+    let ready = orders.read(&own.seen, 1)?;
     require_privilege("fwnet run")?;
     let signals = Signals::catch()?;
     let report_allowed = typed.debug >= 1;
@@ -47,7 +51,7 @@ pub(crate) fn run(typed: Typed) -> anyhow::Result<ExitCode> {
         orders,
         place: typed.place.clone(),
         report_allowed,
-        addresses,
+        own,
         ready,
         before: None,
         counted: BTreeMap::new(),

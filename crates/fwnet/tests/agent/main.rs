@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails, its functions as well")]
 
+mod addresses;
 mod api;
 mod apply;
 mod everywhere;

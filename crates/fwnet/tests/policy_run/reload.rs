@@ -357,3 +357,23 @@ fn what_was_learnt_outlives_a_swap_to_larger_tables() {
     assert_eq!((errno(), answered), (None, true), "(the listener is known, the answer comes in)");
     enforcing.stop();
 }
+
+#[test]
+fn an_address_that_comes_later_is_me_and_one_that_no_rule_means_is_not_told() {
+    let network = Network::star(2);
+    let [host, _peer] = network.hosts() else { panic!("a star of two") };
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let document = Document::new("deny me -> me : tcp/20000\n");
+    let enforcing = document.enforce(host, &[]);
+    let errno = || on(host, || connect_errno("10.9.9.9:20000"));
+    assert_ne!(errno(), Some(EACCES));
+    host.namespace.add_address("lo", "10.9.9.9/32");
+    enforcing.line("fwnet: an address of this host came or went: enforcing");
+    assert_eq!(errno(), Some(EACCES));
+    document.swap(&enforcing, "deny any -> 127.0.0.2\n", 3);
+    host.namespace.add_address("lo", "10.9.9.10/32");
+    // What comes after it is heard after it.
+    document.swap(&enforcing, "deny any -> 127.0.0.3\n", 4);
+    let told = enforcing.stop();
+    assert_eq!(told.iter().filter(|line| line.contains("came or went")).count(), 1, "{told:#?}");
+}

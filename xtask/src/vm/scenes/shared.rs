@@ -1,7 +1,7 @@
-//! What several scenes begin with, and hold to.
+//! What several scenes begin with, and a client that never stops.
 
 use super::Stage;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// A peer behind a link, somebody who listens on the port that will be denied, and somebody on one that will not.
 pub(super) const SETTING: &str = r"
@@ -20,6 +20,22 @@ systemd-run --quiet --unit open ncat --listen --keep-open 10001
 /// What is attached anywhere and pinned, but for what systemd attaches to its services' cgroups.
 pub(super) const ATTACHED: &str =
     "bpftool link list; bpftool cgroup tree | grep -v -e ' sd_' -e '^/'; ls -R /sys/fs/bpf";
+
+/// Starts a client that connects to the denied port and to one that is not, again and again.
+pub(super) fn hammer(stage: &mut Stage<'_>) -> Result<()> {
+    stage.sh(
+        "rm -f /run/hammer*; systemd-run --quiet --unit hammer hammer 10000 10002 /run/hammer",
+    )?;
+    stage.soon("test -e /run/hammer.begun").map(drop)
+}
+
+/// Ends it, and returns its rounds: none of them may have seen a wrong verdict.
+pub(super) fn hammered(stage: &mut Stage<'_>) -> Result<String> {
+    stage.sh("touch /run/hammer.stop")?;
+    let told = stage.soon("cat /run/hammer")?;
+    ensure!(told.contains(" 0 wrong"), "a hammering client saw: {told}");
+    Ok(told.split(',').next().unwrap_or_default().to_owned())
+}
 
 /// Holds the denied port to being denied to everybody, and the other one to being open.
 pub(super) fn in_force(stage: &mut Stage<'_>) -> Result<()> {
