@@ -4,6 +4,7 @@
 //! everything that is linked into it. The same commit gives the same bytes: every time in them is the commit's, or that of
 //! `SOURCE_DATE_EPOCH`.
 
+pub mod again;
 pub mod contents;
 pub mod deb;
 pub mod notices;
@@ -42,6 +43,9 @@ pub struct Dist {
     /// Only one of them
     #[arg(long, value_enum)]
     only: Option<Form>,
+    /// Build everything once more from a copy of the source elsewhere, and compare every byte (takes minutes)
+    #[arg(long)]
+    again: bool,
 }
 
 /// What is made.
@@ -62,14 +66,26 @@ impl Dist {
         timed("packages", || packages::provide(NEEDS))?;
         let out = workspace::root().join(&self.out);
         let date = Date::of_source()?;
+        let mut made = Vec::new();
         if self.only != Some(Form::Tarball) {
-            tell(&deb(&out, &date)?)?;
+            made.push(deb(&out, &date)?);
         }
         if self.only != Some(Form::Deb) {
             let linking = program::static_linking();
             let program = timed("static program", || Program::build(linking, &date))?;
             let contents = timed("contents", || Contents::of(&program, &date))?;
-            tell(&timed("tarball", || tarball::write(&contents, &program, &date, &out))?)?;
+            let tarball = timed("tarball", || tarball::write(&contents, &program, &date, &out))?;
+            timed("the tarball as its user finds it", || tarball::try_out(&tarball))?;
+            made.push(tarball);
+        }
+        made.iter().try_for_each(|made| tell(made))?;
+        if self.again {
+            let only: &[&str] = match self.only {
+                Some(Form::Deb) => &["--only", "deb"],
+                Some(Form::Tarball) => &["--only", "tarball"],
+                None => &[],
+            };
+            timed("once more, elsewhere", || again::compare(&made, only, &date))?;
         }
         Ok(())
     }

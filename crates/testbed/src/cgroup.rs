@@ -1,6 +1,7 @@
 //! One cgroup of the version 2 hierarchy: made, populated, emptied, removed.
 
 use crate::{name, process};
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -16,6 +17,22 @@ const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Writes the shell's own id into the file `$0`, then becomes the program: nothing of the program runs before.
 const ENTER_SCRIPT: &str = r#"echo $$ > "$0" && exec "$@""#;
+
+/// Held by the thread that has moved the process into a cgroup.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Whether this thread has.
+    static VISITS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Starts something while no other thread has moved the process into its cgroup: it would be a member of that one, judged
+/// there, and ended with it.
+pub(crate) fn between_visits<T>(start: impl FnOnce() -> T) -> T {
+    let _turn =
+        (!VISITS.get()).then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+    start()
+}
 
 /// A child of the cgroup v2 root, without controllers. Its end ends every process inside it and its children, and
 /// removes them.
@@ -83,12 +100,11 @@ impl Cgroup {
     #[track_caller]
     #[must_use = "the process goes back as soon as the visit ends"]
     pub fn enter_current_process(&self) -> Visit<'_> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let home = own_cgroup();
         join(&self.path)
             .unwrap_or_else(|error| panic!("enter cgroup {}: {error}", self.path.display()));
+        VISITS.set(true);
         Visit { home, _cgroup: self, _turn: turn }
     }
 }
@@ -110,6 +126,7 @@ pub struct Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
+        VISITS.set(false);
         if let Err(error) = join(&self.home) {
             eprintln!(
                 "testbed: this process stays away from cgroup {}: {error}",

@@ -1,5 +1,6 @@
 //! A program in the background: its lines as they come, its end with the value.
 
+use crate::cgroup;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -40,19 +41,17 @@ impl Output {
 }
 
 impl Running {
-    /// Starts `command`, in a process group of its own, with all three standard streams taken over.
+    /// Starts `command`, in a process group of its own, with all three standard streams taken over. It waits for the end of
+    /// another thread's visit to a cgroup ([`Cgroup::enter_current_process`](crate::Cgroup::enter_current_process)).
     ///
     /// # Panics
     /// If it cannot be started.
     #[track_caller]
     pub fn start(mut command: Command) -> Self {
         let what = format!("{command:?}");
-        let mut child = command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+        command.process_group(0).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = cgroup::between_visits(|| command.spawn())
             .unwrap_or_else(|error| panic!("start {what}: {error}"));
         let output = Arc::new(Output::default());
         collect(child.stdout.take().expect("stdout is piped"), Arc::clone(&output));

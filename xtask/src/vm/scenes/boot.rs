@@ -1,8 +1,22 @@
 //! From the installed package to a policy that is in force before the network, and to a system without a trace of it.
 
 use super::Stage;
-use super::shared::{ATTACHED, SETTING, agent_answers, in_force};
+use super::shared::{ATTACHED, SETTING, agent_answers, in_force, not_in_force};
 use anyhow::{Result, ensure};
+
+/// What is to be in force: a port, and one only from this host to itself, by whatever address.
+const POLICY: &str = r"
+set -e
+cat >/root/boot.fw <<'END'
+tier team
+mode enforce
+deny any -> any : tcp/10000
+deny me -> me : tcp/10003
+failsafe 192.0.2.2 -> me : tcp/22
+END
+fwnet up --policy /root/boot.fw
+rm /root/boot.fw
+";
 
 pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     stage.prints("systemctl is-enabled fwnet-boot fwnet-agent | sort -u", "enabled")?;
@@ -13,11 +27,13 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     let before = stage.sh(ATTACHED)?;
     stage.hold("the installed package enforces nothing by itself");
 
-    stage.sh("fwnet up --port 10000")?;
     stage.sh(SETTING)?;
+    not_in_force(stage)?;
+    stage.sh(POLICY)?;
     in_force(stage)?;
+    stage.prints("attempt 192.0.2.1 10003", "EACCES")?;
     agent_answers(stage)?;
-    stage.hold("fwnet up starts the service, and the port is denied");
+    stage.hold("fwnet up starts the service, and the policy is in force");
 
     stage.reboot()?;
     // Whoever answers here may be there before it.
@@ -26,19 +42,24 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     let loaded = moment(stage, "fwnet-boot.service", "ExecMainExitTimestampMonotonic")?;
     let network = moment(stage, "network-pre.target", "ActiveEnterTimestampMonotonic")?;
     ensure!(loaded > 0 && loaded <= network, "loaded at {loaded}, network-pre at {network}");
-    stage.hold("after a reboot the first client after network-pre.target is judged already");
+    let begun = moment(stage, "fwnet-boot.service", "ExecMainStartTimestampMonotonic")?;
+    let milliseconds = loaded.saturating_sub(begun) / 1_000;
+    stage.hold(format!(
+        "after a reboot the first client after network-pre.target is judged already ({milliseconds} ms to load)"
+    ));
+    let status = agent_answers(stage)?;
+    ensure!(status.contains("(version 1)"), "fwnet status says: {status}");
     stage.sh(SETTING)?;
     in_force(stage)?;
+    stage.soon("attempt 192.0.2.1 10003 | grep -x EACCES")?;
+    stage.hold("an address that comes after the policy is `me` as soon as it is there");
     stage.sh("ip netns add late && ip -n late link set lo up")?;
     stage.prints("ip netns exec late attempt 127.0.0.1 10000", "EACCES")?;
-    let status = agent_answers(stage)?;
-    ensure!(status.contains("1 denied port"), "fwnet status says: {status}");
-    stage.prints("systemctl --failed --no-legend", "")?;
+    stage.prints("systemctl list-units --failed --no-legend 'fwnet*'", "")?;
     stage.hold("then the agent takes over, in every namespace, new ones too");
 
     stage.sh("dpkg --remove fwnet")?;
-    stage.prints("attempt 127.0.0.1 10000", "connected")?;
-    stage.prints("ip netns exec peer attempt 192.0.2.1 10000", "connected")?;
+    not_in_force(stage)?;
     let after = stage.sh(ATTACHED)?;
     ensure!(before == after, "before: {before}\nafter: {after}");
     stage.prints("systemctl is-active fwnet-boot fwnet-agent | sort -u", "inactive")?;

@@ -1,10 +1,10 @@
 //! An administrator who comes in over the network cuts the branch, and sits on it again a moment later.
 
 use super::Stage;
-use super::shared::{SETTING, agent_answers};
+use super::shared::{SETTING, agent_answers, agent_pid, another_agent};
 use anyhow::{Result, ensure};
 
-/// A key for root, and two policies: one that is fine, and one that nobody can come in under.
+/// A key for root, and two policies: one that is fine, and one that lets nobody of the peer's network come in.
 const REMOTE: &str = r"
 set -e
 mkdir -p /root/.ssh /run/sshd
@@ -15,52 +15,72 @@ cat >/root/fine.fw <<'END'
 tier team
 mode enforce
 deny any -> me : tcp/10000
-failsafe 192.0.2.2 -> me : tcp/23
+failsafe 192.0.2.9 -> me : tcp/22
 END
 cat >/root/cut.fw <<'END'
 tier team
 mode enforce
-deny any -> me : tcp/22
-failsafe 192.0.2.2 -> me : tcp/23
+deny 192.0.2.0/24 -> me : tcp/22
+failsafe 192.0.2.9 -> me : tcp/22
 END
 ";
-/// From the peer, with a new connection.
-const SSH: &str = "ip netns exec peer ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=5 -q 192.0.2.1";
+/// From the peer, with a new connection. An emulated machine takes its time to exchange keys.
+const SSH: &str = "ip netns exec peer ssh -o BatchMode=yes -o StrictHostKeyChecking=no \
+                   -o ConnectTimeout=60 -o LogLevel=ERROR 192.0.2.1";
+/// Seconds after which a policy that nobody confirms goes back.
+const CONFIRM: u64 = 20;
+
+/// What happens to the agent before the deadline.
+const FATES: [(&str, &str); 3] = [
+    ("true", "the agent takes it back"),
+    ("systemctl kill --signal KILL fwnet-agent", "also if it was killed meanwhile"),
+    ("systemctl stop fwnet-agent", "also if it is gone: the programs in the kernel know the time"),
+];
 
 pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     stage.sh(SETTING)?;
     stage.sh(REMOTE)?;
-    stage.soon(&format!("{SSH} true"))?;
+    let login = format!("{SSH} true");
+    stage.soon(&login)?;
     stage.sh("fwnet up --policy /root/fine.fw")?;
-    agent_answers(stage)?;
-    stage.sh(&format!("{SSH} true"))?;
+    stage.sh(&login)?;
 
-    let (code, text) =
-        stage.try_sh(&format!("{SSH} fwnet apply /root/cut.fw --confirm 20s --yes"))?;
-    ensure!(code != 0, "a policy that cuts the session was applied: {text}");
-    stage.sh(&format!("{SSH} true"))?;
-    stage.hold("a policy that would cut the session that applies it is refused");
+    let apply = format!("{SSH} fwnet apply /root/cut.fw --confirm {CONFIRM}s --yes");
+    let (code, text) = stage.try_sh(&apply)?;
+    ensure!(code == 1 && text.contains("--force"), "exit code {code}: {text}");
+    stage.sh(&login)?;
+    stage.hold("over SSH, a policy that would cut the session that applies it is refused");
 
-    let script = format!("{SSH} fwnet apply /root/cut.fw --confirm 20s --yes --force");
-    let said = stage.sh(&script)?;
-    let (code, _) = stage.try_sh(&format!("{SSH} true"))?;
-    ensure!(code != 0, "the policy is in force and a new session is let in; apply said: {said}");
-    stage.hold("with --force it is in force: no new session comes in");
-    // The programs in the kernel evaluate the deadline: nobody has to be there.
-    stage.sh("systemctl stop fwnet-agent")?;
-    stage.soon(&format!("{SSH} true"))?;
-    stage.hold("and 20 s later one does, although the agent is gone");
-    stage.sh("systemctl start fwnet-agent")?;
-    agent_answers(stage)?;
-    stage.sh(&format!("{SSH} true"))?;
+    for (fate, told) in FATES {
+        agent_answers(stage)?;
+        let pid = agent_pid(stage)?;
+        stage.sh(&format!("{apply} --force"))?;
+        let (code, said) = stage.try_sh(&login)?;
+        ensure!(code == 255 && said.contains("refused"), "a new login: {code}: {said}");
+        stage.sh(fate)?;
+        let (code, said) = stage.try_sh(&login)?;
+        ensure!(code == 255 && said.contains("refused"), "after {fate}: {code}: {said}");
+        stage.soon(&login)?;
+        stage.hold(format!("with --force nobody comes in until the {CONFIRM} s are over: {told}"));
+        match fate {
+            "true" => {}
+            "systemctl stop fwnet-agent" => stage.sh("systemctl start fwnet-agent").map(drop)?,
+            _ => another_agent(stage, &pid)?,
+        }
+        let status = agent_answers(stage)?;
+        ensure!(status.contains("fine.fw") && !status.contains("on trial"), "{status}");
+        stage.sh(&login)?;
+    }
 
-    stage.sh("systemctl stop fwnet-agent && fwnet panic")?;
-    let (code, _) = stage.try_sh(&format!("{SSH} true"))?;
-    ensure!(code != 0, "a session is let in during lockdown");
-    stage.prints("ip netns exec peer attempt 192.0.2.1 10001", "ECONNREFUSED")?;
-    stage.hold("fwnet panic, without the agent: nobody comes in");
-    stage.sh("fwnet resume")?;
-    stage.sh(&format!("{SSH} true"))?;
-    stage.hold("fwnet resume: the policy is in force again");
+    for stop in ["true", "systemctl stop fwnet-agent"] {
+        stage.sh(stop)?;
+        stage.sh("fwnet panic")?;
+        let (code, _) = stage.try_sh(&login)?;
+        ensure!(code == 255, "a session is let in during lockdown");
+        stage.prints("attempt 127.0.0.1 10001", "connected")?;
+        stage.sh("fwnet resume")?;
+        stage.sh(&login)?;
+    }
+    stage.hold("fwnet panic lets nobody in, with an agent and without; fwnet resume does again");
     Ok(())
 }

@@ -3,7 +3,8 @@
 use super::Stage;
 use anyhow::{Result, ensure};
 
-/// A peer behind a link, somebody who listens on the port that will be denied, and somebody on one that will not.
+/// A peer behind a link, somebody who listens on the port that will be denied (again as soon as it may, where it may not),
+/// and somebody on one that will not.
 pub(super) const SETTING: &str = r"
 set -e
 ip link set lo up
@@ -14,7 +15,8 @@ ip link set up0 up
 ip -n peer addr add 192.0.2.2/24 dev up1
 ip -n peer link set up1 up
 ip -n peer link set lo up
-systemd-run --quiet --unit denied ncat --listen --keep-open 10000
+systemd-run --quiet --unit denied -p Restart=always -p RestartSec=200ms -p StartLimitIntervalSec=0 \
+    ncat --listen --keep-open 10000
 systemd-run --quiet --unit open ncat --listen --keep-open 10001
 ";
 /// What is attached anywhere and pinned, but for what systemd attaches to its services' cgroups.
@@ -34,17 +36,39 @@ pub(super) fn hammered(stage: &mut Stage<'_>) -> Result<String> {
     stage.sh("touch /run/hammer.stop")?;
     let told = stage.soon("cat /run/hammer")?;
     ensure!(told.contains(" 0 wrong"), "a hammering client saw: {told}");
+    // The next one has the same name.
+    stage.soon("! systemctl is-active --quiet hammer")?;
     Ok(told.split(',').next().unwrap_or_default().to_owned())
 }
 
 /// Holds the denied port to being denied to everybody, and the other one to being open.
 pub(super) fn in_force(stage: &mut Stage<'_>) -> Result<()> {
     stage.prints("attempt 127.0.0.1 10000", "EACCES")?;
-    stage.prints("attempt 127.0.0.1 10001", "connected")?;
+    stage.soon("attempt 127.0.0.1 10001 | grep -x connected")?;
     stage.prints("ip netns exec peer attempt 192.0.2.1 10000", "EACCES")
+}
+
+/// Holds the denied port to being open to everybody.
+pub(super) fn not_in_force(stage: &mut Stage<'_>) -> Result<()> {
+    stage.soon("attempt 127.0.0.1 10000 | grep -x connected")?;
+    stage.prints("ip netns exec peer attempt 192.0.2.1 10000", "connected")
 }
 
 /// Waits until the agent of the service answers.
 pub(super) fn agent_answers(stage: &mut Stage<'_>) -> Result<String> {
     stage.soon("systemctl is-active --quiet fwnet-agent && fwnet status")
+}
+
+/// The agent's process.
+pub(super) fn agent_pid(stage: &mut Stage<'_>) -> Result<String> {
+    stage.sh("systemctl show --value --property MainPID fwnet-agent")
+}
+
+/// Waits until the service has another agent than process `pid`, which answers.
+pub(super) fn another_agent(stage: &mut Stage<'_>, pid: &str) -> Result<()> {
+    stage.soon(&format!(
+        "test $(systemctl show --value --property MainPID fwnet-agent) != {pid} && \
+         systemctl is-active --quiet fwnet-agent && fwnet status"
+    ))?;
+    Ok(())
 }
