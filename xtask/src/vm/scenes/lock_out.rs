@@ -47,7 +47,7 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
 
     let apply = format!("{SSH} fwnet apply /root/cut.fw --confirm {CONFIRM}s --yes");
     let (code, text) = stage.try_sh(&apply)?;
-    ensure!(code == 1 && text.contains("--force"), "exit code {code}: {text}");
+    ensure!(code == 1 && text.contains("denies the session"), "exit code {code}: {text}");
     stage.sh(&login)?;
     stage.hold("over SSH, a policy that would cut the session that applies it is refused");
 
