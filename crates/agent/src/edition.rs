@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::trusted::Signed;
+
 /// Rules as somebody wrote them, and who had them applied when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edition {
@@ -12,6 +14,9 @@ pub struct Edition {
     pub rules: Written,
     /// Where it came from.
     pub applied: Applied,
+    /// Who vouches for it, where it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
 }
 
 /// Rules in the form in which they were given.

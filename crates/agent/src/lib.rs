@@ -2,7 +2,8 @@
 //!
 //! Nothing here opens a file or a socket or reads a clock: files are reached through a trait, time is an argument, and
 //! whoever runs the agent does the rest. [`store`] is what the host remembers on disk, [`lists`] what it denies beside its
-//! policy, [`machine`] what to do next.
+//! policy, [`trusted`] whose signatures it asks for,
+//! [`machine`] what to do next.
 
 pub mod connections;
 pub mod edition;
@@ -16,3 +17,4 @@ pub mod preview;
 pub mod replay;
 pub mod revoke;
 pub mod store;
+pub mod trusted;

@@ -14,6 +14,7 @@
 //! | `lists.deny` | [`Entries`] | `lists.deny.last` |
 //! | `list.NAME` | [`List`] and its addresses | `list.NAME.last` |
 //! | `stance` | [`Taken`] | `stance.last` |
+//! | `trust` | [`Trusted`] | `trust.last` |
 //!
 //! A file that could not be used is kept as `NAME.unusable` when another one takes its place.
 
@@ -39,9 +40,10 @@ pub use write::WriteError;
 use crate::{
     edition::Edition,
     lists::{Entries, Fronts, List, ListName, Ranges},
+    trusted::Trusted,
 };
 use envelope::seal;
-use inspect::{CURRENT, PENDING, PLACE, PREVIOUS, RETIRED, STANCE, list_file};
+use inspect::{CURRENT, PENDING, PLACE, PREVIOUS, RETIRED, STANCE, TRUST, list_file};
 use write::{Writer, last};
 
 /// Everything the disk says, without the addresses of imported lists, which may be many: see [`Store::addresses`].
@@ -61,6 +63,8 @@ pub struct State<P> {
     pub lists: BTreeMap<ListName, List>,
     /// What decides; `None` is the policy.
     pub stance: Option<Taken>,
+    /// Whose signatures are asked for; `None` where policy need not be signed. See [`Store::trusted`].
+    pub trusted: Option<Trusted>,
 }
 
 impl<P> Default for State<P> {
@@ -73,6 +77,7 @@ impl<P> Default for State<P> {
             entries: Entries::default(),
             lists: BTreeMap::new(),
             stance: None,
+            trusted: None,
         }
     }
 }
@@ -92,6 +97,13 @@ pub struct ListError {
     #[source]
     pub fault: Fault,
 }
+
+/// Which root was trusted is not known any more: whoever asks must not take that for "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the file that says which root this host trusts is lost: nothing is applied until it is told again"
+)]
+pub struct TrustLost;
 
 /// The state on disk. What is in memory is what is on disk: a change that cannot be written is not made.
 #[derive(Debug)]
@@ -146,6 +158,29 @@ impl<D: Disk, P: Serialize + DeserializeOwned> Store<D, P> {
     pub fn set_stance(&mut self, taken: Taken) -> Result<(), WriteError> {
         self.replace(STANCE, &seal(Kind::Stance, &taken))?;
         self.state.stance = Some(taken);
+        Ok(())
+    }
+
+    /// Whose signatures are asked for; `None` where policy need not be signed.
+    ///
+    /// # Errors
+    /// If that was kept and cannot be read any more.
+    pub fn trusted(&self) -> Result<Option<&Trusted>, TrustLost> {
+        match &self.state.trusted {
+            None if self.health.has_lost(TRUST) => Err(TrustLost),
+            known => Ok(known.as_ref()),
+        }
+    }
+
+    /// Writes whose signatures are asked for and what was seen. Before a policy that was verified by it comes into force
+    /// this must have been done: power that is lost in between then leaves marks that are newer than the policy, and the
+    /// same bundle can be applied again.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing is changed then.
+    pub fn set_trusted(&mut self, trusted: Trusted) -> Result<(), WriteError> {
+        self.replace(TRUST, &seal(Kind::Trust, &trusted))?;
+        self.state.trusted = Some(trusted);
         Ok(())
     }
 
@@ -269,7 +304,7 @@ impl<D: Disk, P: Serialize + DeserializeOwned> Store<D, P> {
     /// [`WriteError`]; a part may be gone then. The place goes first, without which nothing is enforced.
     pub fn forget(&mut self) -> Result<(), WriteError> {
         let lists = self.state.lists.keys().map(list_file).collect::<Vec<_>>();
-        let files = [PLACE, STANCE, PENDING, RETIRED, PREVIOUS, CURRENT, inspect::ENTRIES];
+        let files = [PLACE, STANCE, PENDING, RETIRED, PREVIOUS, CURRENT, inspect::ENTRIES, TRUST];
         for file in files.map(str::to_owned).into_iter().chain(lists) {
             let removed = self.remove(&file);
             self.written(&file, removed)?;

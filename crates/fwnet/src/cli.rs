@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, apply, check, completions, confirm, connections, convert, deny, diff, doctor, down,
-    events, explain, fmt, import, learn, lint, list, load, manual, matrix, panic, replay, rules,
-    run, status, test, top, up, watch, who_can_reach,
+    agent, apply, bundle, check, completions, confirm, connections, convert, deny, diff, doctor,
+    down, events, explain, fmt, import, key, learn, lint, list, load, manual, matrix, panic,
+    replay, rules, run, sign, status, test, top, up, verify, watch, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -83,6 +83,14 @@ pub(crate) enum Verb {
     Convert(convert::Typed),
     /// Turn rules of nftables or Kubernetes into a policy, and name what cannot be expressed
     Import(import::Typed),
+    /// Make a key for signing policy, or show one
+    Key(key::Typed),
+    /// Sign roots and policies
+    Sign(sign::Typed),
+    /// Put signed policies together, as hosts receive them
+    Bundle(bundle::Typed),
+    /// Say what a host would say of a bundle, offline
+    Verify(verify::Typed),
     /// Print what a shell needs to complete the command line
     Completions(completions::Typed),
     /// Write the man pages into a directory

@@ -25,6 +25,7 @@ mod revoke;
 mod rules;
 mod seeing;
 mod session;
+mod signing;
 mod size;
 mod span;
 mod trial;

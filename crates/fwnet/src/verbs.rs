@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod apply;
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod confirm;
@@ -15,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod import;
+pub(crate) mod key;
 pub(crate) mod learn;
 pub(crate) mod lint;
 pub(crate) mod list;
@@ -25,10 +27,12 @@ pub(crate) mod panic;
 pub(crate) mod replay;
 pub(crate) mod rules;
 pub(crate) mod run;
+pub(crate) mod sign;
 pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod top;
 pub(crate) mod up;
+pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod who_can_reach;
 
@@ -70,6 +74,10 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Fmt(typed) => Ok(fmt::run(&typed)),
         Verb::Convert(typed) => Ok(convert::run(&typed)),
         Verb::Import(typed) => Ok(import::run(&typed)),
+        Verb::Key(typed) => Ok(key::run(&typed)),
+        Verb::Sign(typed) => Ok(sign::run(&typed)),
+        Verb::Bundle(typed) => Ok(bundle::run(&typed)),
+        Verb::Verify(typed) => Ok(verify::run(&typed)),
         Verb::Completions(typed) => completions::run(&typed),
         Verb::Manual(typed) => manual::run(&typed),
     }

@@ -97,8 +97,8 @@ pub fn check(sources: &[Source<'_>], inventory: Option<&Inventory>, now: Timesta
     Checked { policies, diagnostics: report, texts }
 }
 
-/// The text that places point into, and its tree.
-fn read(source: Source<'_>, index: SourceIndex, report: &mut Diagnostics) -> (String, Parsed) {
+/// Reads one document as [`check`] does: the text that places point into, and its tree.
+pub fn read(source: Source<'_>, index: SourceIndex, report: &mut Diagnostics) -> (String, Parsed) {
     let is_json = source.bytes.trim_ascii_start().first() == Some(&b'{');
     if is_json {
         let from = from_json(source.bytes, index, report);

@@ -25,7 +25,7 @@ mod span;
 pub mod syntax;
 mod trial;
 
-pub use check::{Checked, Source, check};
+pub use check::{Checked, Source, check, read};
 pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
 pub use diagnostic::{
     Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render, sarif, short,

@@ -33,11 +33,20 @@ pub enum Kind {
     List,
     /// Whether the policy, the lockdown or nothing is enforced.
     Stance,
+    /// Which root is trusted, and the newest versions that were seen.
+    Trust,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Place, Self::Policy, Self::Pending, Self::Entries, Self::List, Self::Stance];
+    const ALL: [Self; 7] = [
+        Self::Place,
+        Self::Policy,
+        Self::Pending,
+        Self::Entries,
+        Self::List,
+        Self::Stance,
+        Self::Trust,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
@@ -47,6 +56,7 @@ impl Kind {
             Self::Entries => "entries",
             Self::List => "list",
             Self::Stance => "stance",
+            Self::Trust => "trust",
         }
     }
 }

@@ -24,6 +24,7 @@ pub(super) const PENDING: &str = "policy.pending";
 pub(super) const RETIRED: &str = "policy.retired";
 pub(super) const ENTRIES: &str = "lists.deny";
 pub(super) const STANCE: &str = "stance";
+pub(super) const TRUST: &str = "trust";
 const LIST: &str = "list.";
 
 /// The file of an imported list.
@@ -88,6 +89,7 @@ pub(super) fn inspect_files<P: DeserializeOwned>(
         entries: reader.kept(ENTRIES, Kind::Entries).unwrap_or_default(),
         lists: reader.lists(),
         stance: reader.kept(STANCE, Kind::Stance),
+        trusted: reader.kept(TRUST, Kind::Trust),
     };
     let leftovers: Vec<String> =
         reader.names.iter().filter(|name| name.ends_with(NEW)).cloned().collect();

@@ -55,7 +55,7 @@ fn author() -> Applied {
 /// Editions that differ by `value`.
 pub(crate) fn edition(value: u8) -> Edition {
     let rules = Written::Lists { deny: vec![format!("192.0.2.{value}")], ports: Vec::new() };
-    Edition { version: 0, rules, applied: author() }
+    Edition { version: 0, rules, applied: author(), signed: None }
 }
 
 /// Where to attach, by `value`.

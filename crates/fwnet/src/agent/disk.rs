@@ -27,21 +27,26 @@ impl Directory {
     /// # Errors
     /// If it cannot be made, or is no directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let open = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(path, flags, Mode::empty())
-        };
-        match open() {
-            Err(Errno::NOENT) => {}
-            opened => return Ok(Self(opened?)),
+        match Self::open_existing(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
         }
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
         match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => Ok(Self(open()?)),
+            Ok(()) | Err(Errno::EXIST) => Self::open_existing(path),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Opens `path`, for those who only look.
+    ///
+    /// # Errors
+    /// If it is not there, or is no directory.
+    pub(crate) fn open_existing(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
     fn file(&self, name: &str, flags: OFlags) -> Result<File, Errno> {

@@ -54,3 +54,15 @@ impl Kept {
         Ok(Self { store: Store::open(disk).with_context(context)?, _lock: lock })
     }
 }
+
+/// What a host trusts, by its state directory, which an agent may hold.
+///
+/// # Errors
+/// Where it cannot be read, or trusts no root.
+pub(crate) fn trust(directory: &Path) -> anyhow::Result<wire::Trust> {
+    let context = || directory.display().to_string();
+    let mut disk = Directory::open_existing(directory).with_context(context)?;
+    let (state, _health) = inspect::<Settled>(&mut disk).with_context(context)?;
+    let trusted = state.trusted.map(|trusted| trusted.trust);
+    trusted.with_context(|| format!("the host of {} trusts no root", directory.display()))
+}

@@ -6,8 +6,9 @@ use std::{fs, time::Instant};
 use ::agent::{
     edition::{Edition, Text, Written},
     machine::Event,
+    trusted::Signed,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::{
     core::Core,
@@ -25,13 +26,18 @@ impl Core {
     /// Where a file cannot be read or is no good, or a policy waits to be confirmed: nothing is changed.
     pub(crate) fn read_again(&mut self) -> anyhow::Result<String> {
         let current = self.kept.store.state().current.as_ref().context("there is no policy")?;
+        let signed = current.signed.clone();
+        if self.kept.store.trusted()?.is_some() && signed.is_none() {
+            bail!("this host takes signed policy only, and the one in force is not signed");
+        }
+        // What was signed lies in no file: of a signed policy only the inventory can be another one now.
         let rules = read(&current.rules)?;
         if rules == current.rules {
             self.follow_disk()?;
             return Ok("the policy is as it was, and compiled anew".to_owned());
         }
         let began = Instant::now();
-        let version = self.apply_read(rules);
+        let version = self.apply_read(rules, signed);
         let became = match &version {
             Ok(_) => Became::Applied,
             Err(Unread::Unsound(_) | Unread::Undone(Undone::Refused(_))) => Became::Refused,
@@ -41,10 +47,10 @@ impl Core {
         Ok(format!("now enforcing version {}", version?))
     }
 
-    fn apply_read(&mut self, rules: Written) -> Result<u64, Unread> {
+    fn apply_read(&mut self, rules: Written, signed: Option<Signed>) -> Result<u64, Unread> {
         let by = self.itself();
         let _passed = sound(&rules)?;
-        let edition = Edition { version: 0, rules, applied: by };
+        let edition = Edition { version: 0, rules, applied: by, signed };
         Ok(self.apply(edition, &Event::Apply { confirm: None })?)
     }
 }

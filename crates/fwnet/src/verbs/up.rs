@@ -104,7 +104,7 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
             read_group: typed.read_group.clone(),
             outputs: typed.outputs.settled()?,
         })?;
-        store.commit(Edition { version, rules, applied: by.clone() })?;
+        store.commit(Edition { version, rules, applied: by.clone(), signed: None })?;
     }
     if store.state().stance.as_ref().is_some_and(|taken| taken.stance == Stance::Open) {
         store.set_stance(Taken { stance: Stance::Policy, by })?;

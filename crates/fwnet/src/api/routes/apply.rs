@@ -191,7 +191,7 @@ fn edition(apply: &Apply, uid: u32) -> Edition {
         host: apply.host.clone(),
     };
     let applied = Applied { at: Timestamp::now(), uid, session: apply.session.clone() };
-    Edition { version: 0, rules, applied }
+    Edition { version: 0, rules, applied, signed: None }
 }
 
 fn outcome(
