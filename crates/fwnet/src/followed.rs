@@ -2,8 +2,9 @@
 //! again has another cgroup, an executable that was replaced is another file.
 //!
 //! Rules are compiled anew when a name means something else. Processes that still run an executable's file from before
-//! belong to its name until the last of them has ended: the numbers that this process has known of a path are remembered
-//! for that. What was replaced before it looked for the first time is not known by any name.
+//! belong to its name until the last of them has ended, and sockets that a unit or a container made before it was started
+//! again belong to it as long as they are open: the numbers that this process has known of a name are remembered for that.
+//! What was replaced before it looked for the first time is not known by any name.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,16 +17,27 @@ use std::{
 
 use policy::Identities;
 
-use crate::names::{Names, exe_of};
+use crate::{
+    cgroups::{Home, is_gone},
+    names::{Names, exe_of},
+};
 
-/// Numbers of one path that are remembered at most; the oldest go first.
+/// Numbers of one name that are remembered at most; the oldest go first.
 const FORMER_MAX: usize = 16;
 /// How often is looked whether processes still run what was replaced: that walks through all of them.
 const ENDED_EVERY: Duration = Duration::from_secs(30);
 
-/// Files that stood at a path before, by their numbers, the oldest first. One for the process, because rules are compiled
-/// in several places of it.
-static FORMER: Mutex<BTreeMap<String, Vec<u64>>> = Mutex::new(BTreeMap::new());
+/// What names meant before, the oldest first. One for the process, because rules are compiled in several places of it.
+static FORMER: Mutex<Former> = Mutex::new(Former { exes: BTreeMap::new(), homes: BTreeMap::new() });
+
+/// Numbers and cgroups that names had.
+#[derive(Clone, Debug, Default)]
+struct Former {
+    /// By path.
+    exes: BTreeMap<String, Vec<u64>>,
+    /// Of units and containers.
+    homes: BTreeMap<(Kind, String), Vec<Home>>,
+}
 
 /// What a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +55,9 @@ enum Kind {
 pub(crate) struct Followed {
     names: Names,
     asked: RefCell<BTreeMap<(Kind, String), Option<u64>>>,
-    former: BTreeMap<String, Vec<u64>>,
+    /// Where units and containers are.
+    homes: RefCell<BTreeMap<(Kind, String), Home>>,
+    former: Former,
 }
 
 /// What the names of rules meant when the rules were compiled.
@@ -57,7 +71,13 @@ pub(crate) struct Meant {
 impl Followed {
     /// Of this machine, now.
     pub(crate) fn here() -> Self {
-        Self { names: Names::here(), asked: RefCell::default(), former: running(&known()) }
+        let known = FORMER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let gone = |(name, homes): (&(Kind, String), &Vec<Home>)| {
+            (name.clone(), homes.iter().filter(|home| is_gone(home)).cloned().collect())
+        };
+        let former =
+            Former { exes: running(&known.exes), homes: known.homes.iter().map(gone).collect() };
+        Self { names: Names::here(), asked: RefCell::default(), homes: RefCell::default(), former }
     }
 
     /// What was asked.
@@ -66,14 +86,27 @@ impl Followed {
         let mut known = FORMER.lock().unwrap_or_else(PoisonError::into_inner);
         for ((kind, path), number) in &names {
             if let (Kind::Exe, Some(number)) = (kind, number) {
-                let numbers = known.entry(path.clone()).or_default();
-                numbers.retain(|known| known != number);
-                numbers.push(*number);
-                let surplus = numbers.len().saturating_sub(FORMER_MAX);
-                numbers.drain(..surplus);
+                remember(known.exes.entry(path.clone()).or_default(), *number);
             }
         }
-        Meant { names, former: self.former, looked: Cell::new(Some(Instant::now())) }
+        for (name, home) in self.homes.into_inner() {
+            remember(known.homes.entry(name).or_default(), home);
+        }
+        Meant { names, former: self.former.exes, looked: Cell::new(Some(Instant::now())) }
+    }
+
+    fn home(&self, kind: Kind, name: &str, home: Option<Home>) -> Option<u64> {
+        let number = home.as_ref().map(|home| home.id);
+        if let Some(home) = home {
+            self.homes.borrow_mut().insert((kind, name.to_owned()), home);
+        }
+        self.note(kind, name, number);
+        number
+    }
+
+    fn former_homes(&self, kind: Kind, name: &str) -> Vec<u64> {
+        let homes = self.former.homes.get(&(kind, name.to_owned()));
+        homes.into_iter().flatten().map(|home| home.id).collect()
     }
 
     fn note(&self, kind: Kind, name: &str, number: Option<u64>) {
@@ -81,14 +114,23 @@ impl Followed {
     }
 }
 
+/// As the last one, and forgets the first where there are too many.
+fn remember<T: PartialEq>(known: &mut Vec<T>, last: T) {
+    known.retain(|known| *known != last);
+    known.push(last);
+    let surplus = known.len().saturating_sub(FORMER_MAX);
+    known.drain(..surplus);
+}
+
 impl Meant {
     /// Whether a name means something else by now. Costs a look at each file and cgroup that rules name, at passwd and
-    /// group where they name users, and now and then a walk through the processes where files were replaced.
+    /// group where they name users, and now and then a walk through the processes where files were replaced. Units and
+    /// containers that are nowhere cost no walk: see [`crate::cgroups`].
     pub(crate) fn has_changed(&self) -> bool {
         if self.names.is_empty() {
             return false;
         }
-        let now = Names::here();
+        let now = Names::lately();
         let changed =
             self.names.iter().any(|((kind, name), number)| look_up(&now, *kind, name) != *number);
         if changed || self.former.is_empty() {
@@ -120,10 +162,6 @@ fn look_up(names: &Names, kind: Kind, name: &str) -> Option<u64> {
         Kind::Container => names.container(name),
         Kind::Netns => names.netns(name),
     }
-}
-
-fn known() -> BTreeMap<String, Vec<u64>> {
-    FORMER.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Those of `files` that processes run and that no longer stand at their path.
@@ -173,15 +211,11 @@ impl Identities for Followed {
     }
 
     fn unit(&self, name: &str) -> Option<u64> {
-        let number = self.names.unit(name);
-        self.note(Kind::Unit, name, number);
-        number
+        self.home(Kind::Unit, name, self.names.unit_home(name))
     }
 
     fn container(&self, name: &str) -> Option<u64> {
-        let number = self.names.container(name);
-        self.note(Kind::Container, name, number);
-        number
+        self.home(Kind::Container, name, self.names.container_home(name))
     }
 
     fn netns(&self, name: &str) -> Option<u64> {
@@ -191,10 +225,21 @@ impl Identities for Followed {
     }
 
     fn above(&self, cgroup: u64) -> Vec<u64> {
-        self.names.above(cgroup)
+        let homes = self.homes.borrow();
+        let mut known = homes.values().chain(self.former.homes.values().flatten());
+        let home = known.find(|home| home.id == cgroup);
+        home.map_or_else(|| self.names.above(cgroup), |home| home.above.clone())
     }
 
     fn former_exes(&self, path: &str) -> Vec<u64> {
-        self.former.get(path).cloned().unwrap_or_default()
+        self.former.exes.get(path).cloned().unwrap_or_default()
+    }
+
+    fn former_units(&self, name: &str) -> Vec<u64> {
+        self.former_homes(Kind::Unit, name)
+    }
+
+    fn former_containers(&self, name: &str) -> Vec<u64> {
+        self.former_homes(Kind::Container, name)
     }
 }

@@ -2,55 +2,88 @@
 //! executables by their file, units, containers and cgroup paths by the id of their cgroup, network namespaces by their
 //! cookie.
 //!
-//! Files are read once, when the value is made; everything else is looked up when it is asked for.
+//! Files are read once, when they are first needed; everything else is looked up when it is asked for.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use agent::connections::place::container_at;
-use kernel::{Cgroup, CgroupTree, Netns};
+use kernel::{CgroupTree, Netns};
 use policy::{Identities, syntax::means_container};
 use rustix::fs::{Mode, OFlags, open};
 
-/// Directories that a unit search looks into at most; a machine with more cgroups finds units by their path only.
-const CGROUPS_MAX: usize = 16_384;
+use crate::cgroups::{self, Home, Patience};
 
 /// What rules call the network namespace of process 1, or our own where that may not be looked at (ptrace(2), "Ptrace
 /// access mode checking").
 const HOST: &str = "host";
 const HOSTS: [&str; 2] = ["/proc/1/ns/net", "/proc/self/ns/net"];
 
-/// What this machine knows.
+/// What this machine knows. What cannot be read knows no names, so that rules which name one match nobody.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    users: BTreeMap<String, u32>,
-    groups: BTreeMap<String, u32>,
+    users: OnceLock<BTreeMap<String, u32>>,
+    groups: OnceLock<BTreeMap<String, u32>>,
     /// Where the cgroup2 hierarchy is mounted, if it is.
-    cgroups: Option<PathBuf>,
+    mount: OnceLock<Option<PathBuf>>,
+    patience: Patience,
 }
 
 impl Names {
-    /// Of this machine. What cannot be read knows no names, so that rules which name one match nobody.
+    /// Of this machine, now.
     pub(crate) fn here() -> Self {
-        let read = |path: &str| numbers(&fs::read_to_string(path).unwrap_or_default());
-        Self {
-            users: read("/etc/passwd"),
-            groups: read("/etc/group"),
-            cgroups: CgroupTree::mounted().ok().map(|tree| tree.mount().to_owned()),
+        Self::default()
+    }
+
+    /// Of this machine, for somebody who asks again and again: cgroups that are found by name are those of some seconds
+    /// ago at most.
+    pub(crate) fn lately() -> Self {
+        Self { patience: Patience::Lately, ..Self::default() }
+    }
+
+    fn users(&self) -> &BTreeMap<String, u32> {
+        self.users.get_or_init(|| numbers_in("/etc/passwd"))
+    }
+
+    fn groups(&self) -> &BTreeMap<String, u32> {
+        self.groups.get_or_init(|| numbers_in("/etc/group"))
+    }
+
+    fn mount(&self) -> Option<&Path> {
+        let found = || CgroupTree::mounted().ok().map(|tree| tree.mount().to_owned());
+        self.mount.get_or_init(found).as_deref()
+    }
+
+    /// The cgroup of a unit or of an absolute cgroup path.
+    pub(crate) fn unit_home(&self, name: &str) -> Option<Home> {
+        let mount = self.mount()?;
+        if name.starts_with('/') {
+            return cgroups::at(mount, name);
         }
+        let own = |path: &str| path.rsplit('/').next() == Some(name);
+        cgroups::find(mount, own, self.patience)
+    }
+
+    /// The cgroup of a container.
+    pub(crate) fn container_home(&self, name: &str) -> Option<Home> {
+        let own = |path: &str| {
+            container_at(path).is_some_and(|container| means_container(name, &container.id))
+        };
+        cgroups::find(self.mount()?, own, self.patience)
     }
 }
 
 impl Identities for Names {
     fn user(&self, name: &str) -> Option<u32> {
-        self.users.get(name).copied()
+        self.users().get(name).copied()
     }
 
     fn group(&self, name: &str) -> Option<u32> {
-        self.groups.get(name).copied()
+        self.groups().get(name).copied()
     }
 
     fn exe(&self, path: &str) -> Option<u64> {
@@ -58,22 +91,11 @@ impl Identities for Names {
     }
 
     fn unit(&self, name: &str) -> Option<u64> {
-        let mount = self.cgroups.as_deref()?;
-        let path = match name.strip_prefix('/') {
-            Some(below) => mount.join(below),
-            None => find_unit(mount, name)?,
-        };
-        Some(Cgroup::open(&path).ok()?.id())
+        self.unit_home(name).map(|home| home.id)
     }
 
     fn container(&self, name: &str) -> Option<u64> {
-        let mount = self.cgroups.as_deref()?;
-        let path = find(mount, |path| {
-            let below = path.strip_prefix(mount).ok().and_then(Path::to_str);
-            let container = below.and_then(container_at);
-            container.is_some_and(|container| means_container(name, &container.id))
-        })?;
-        Some(Cgroup::open(&path).ok()?.id())
+        self.container_home(name).map(|home| home.id)
     }
 
     fn netns(&self, name: &str) -> Option<u64> {
@@ -82,21 +104,16 @@ impl Identities for Names {
     }
 
     fn above(&self, cgroup: u64) -> Vec<u64> {
-        let Some(mount) = self.cgroups.as_deref() else { return Vec::new() };
-        let found = CgroupTree::mounted().ok().and_then(|tree| tree.path_of(cgroup));
-        let path = found.map(|path| mount.join(path.trim_start_matches('/')));
-        let above = path.iter().flat_map(|path| path.ancestors().skip(1));
-        above
-            .take_while(|path| path.starts_with(mount) && *path != mount)
-            .filter_map(|path| Some(Cgroup::open(path).ok()?.id()))
-            .collect()
+        let path = || CgroupTree::mounted().ok()?.path_of(cgroup);
+        let home = path().and_then(|path| cgroups::at(self.mount()?, &path));
+        home.map_or_else(Vec::new, |home| home.above)
     }
 }
 
 impl Names {
     /// The user of this number; of several the first by name.
     pub(crate) fn user_of(&self, uid: u32) -> Option<&str> {
-        self.users.iter().find(|&(_, &number)| number == uid).map(|(name, _)| name.as_str())
+        self.users().iter().find(|&(_, &number)| number == uid).map(|(name, _)| name.as_str())
     }
 }
 
@@ -176,6 +193,10 @@ fn assumed_id(name: &str) -> u32 {
     (low | 0x8000_0000).min(u32::MAX - 1)
 }
 
+fn numbers_in(path: &str) -> BTreeMap<String, u32> {
+    numbers(&fs::read_to_string(path).unwrap_or_default())
+}
+
 /// Name to number, from lines `name:password:number:...` (passwd(5), group(5)). Of two lines of one name the first
 /// holds, as for getpwnam(3).
 fn numbers(text: &str) -> BTreeMap<String, u32> {
@@ -190,38 +211,6 @@ fn numbers(text: &str) -> BTreeMap<String, u32> {
         }
     }
     numbers
-}
-
-/// The cgroup of a unit: the directory of its name nearest to the root, and of several there the first by path.
-fn find_unit(mount: &Path, name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return None;
-    }
-    find(mount, |path| path.file_name().is_some_and(|own| own == name))
-}
-
-/// The cgroup nearest to the root that is `wanted`, and of several there the first by path.
-fn find(mount: &Path, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let mut level = vec![mount.to_owned()];
-    let mut seen = 0;
-    while !level.is_empty() && seen < CGROUPS_MAX {
-        let mut below: Vec<PathBuf> = Vec::new();
-        for directory in &level {
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            below.extend(
-                entries
-                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                    .map(|entry| entry.path()),
-            );
-        }
-        below.sort_unstable();
-        seen += below.len();
-        if let Some(found) = below.iter().find(|path| wanted(path)) {
-            return Some(found.clone());
-        }
-        level = below;
-    }
-    None
 }
 
 #[cfg(test)]
@@ -248,7 +237,7 @@ mod tests {
         let Ok(tree) = CgroupTree::mounted() else { panic!("cgroup2 is not mounted") };
         let group = testbed::Cgroup::new();
         let names = Names::here();
-        let id = Cgroup::open(group.path()).unwrap().id();
+        let id = kernel::Cgroup::open(group.path()).unwrap().id();
         let below = group.path().strip_prefix(tree.mount()).unwrap();
         assert_eq!(names.unit(&format!("/{}", below.display())), Some(id));
         let name = group.path().file_name().unwrap().to_str().unwrap();

@@ -30,6 +30,15 @@ pub trait Identities {
     fn former_exes(&self, _path: &str) -> Vec<u64> {
         Vec::new()
     }
+    /// Further cgroup ids of a unit: those it had before it was started again, which sockets that are still open were made
+    /// under. None by default.
+    fn former_units(&self, _name: &str) -> Vec<u64> {
+        Vec::new()
+    }
+    /// The same of a container.
+    fn former_containers(&self, _name: &str) -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 /// Knows nobody by name: rules that name one match no process.

@@ -164,9 +164,15 @@ fn runs(reader: &Reader<'_>, process: &Process) -> bool {
             && (identities.exe(&exe.text) == Some(subject.exe)
                 || identities.former_exes(&exe.text).contains(&subject.exe))
     }) && one(&process.unit, &|unit| {
-        subject.cgroups().any(|cgroup| identities.unit(&unit.text) == Some(cgroup))
+        subject.cgroups().any(|cgroup| {
+            identities.unit(&unit.text) == Some(cgroup)
+                || identities.former_units(&unit.text).contains(&cgroup)
+        })
     }) && one(&process.container, &|container| {
-        subject.cgroups().any(|cgroup| identities.container(&container.text) == Some(cgroup))
+        subject.cgroups().any(|cgroup| {
+            identities.container(&container.text) == Some(cgroup)
+                || identities.former_containers(&container.text).contains(&cgroup)
+        })
     }) && one(&process.netns, &|netns| {
         subject.netns != 0 && identities.netns(&netns.text) == Some(subject.netns)
     })

@@ -1,9 +1,16 @@
 //! Process qualifiers: a rule is about the process that connects, or about the one that listens.
 
-use std::{env, fs, io, net::TcpListener, process::Stdio, time::Duration};
+use std::{
+    env, fs, io,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
+    process::Stdio,
+    time::Duration,
+};
 
 use kernel::CgroupTree;
 use rustix::{
+    net::{AddressFamily, SocketType},
     process::{Gid, Uid},
     thread::{set_thread_gid, set_thread_uid},
 };
@@ -134,6 +141,20 @@ fn a_rule_about_a_unit_is_about_the_cgroups_below_it_too() {
     enforcing.stop();
 }
 
+/// A socket that this process makes as a visitor of `cgroup`.
+fn made_in(host: &Host, cgroup: &Cgroup) -> OwnedFd {
+    let _visit = cgroup.enter_current_process();
+    let made = || rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+    host.namespace.inside(made).unwrap()
+}
+
+/// How a connection of a socket that somebody made before ends, asked for by this process outside of any unit.
+fn attempt(host: &Host, socket: &OwnedFd) -> Option<i32> {
+    let _visit = host.cgroup.enter_current_process();
+    let target: SocketAddr = TARGET.parse().unwrap();
+    rustix::net::connect(socket, &target).err().map(rustix::io::Errno::raw_os_error)
+}
+
 #[test]
 fn a_rule_about_a_unit_follows_it_when_it_is_started_again() {
     let host = Host::new();
@@ -147,6 +168,7 @@ fn a_rule_about_a_unit_follows_it_when_it_is_started_again() {
         host.namespace.inside(|| connect_errno(TARGET))
     };
     assert_eq!(errno(&service), Some(EACCES));
+    let before = made_in(&host, &service);
     drop(service);
     let service = host.cgroup.child("web.service");
     wait_until(Duration::from_secs(20), "the new cgroup to be known", || {
@@ -154,6 +176,25 @@ fn a_rule_about_a_unit_follows_it_when_it_is_started_again() {
     });
     let other = host.cgroup.child("db.service");
     assert_eq!(errno(&other), None);
+    // What the unit made before is the unit's as long as it is open.
+    assert_eq!(attempt(&host, &before), Some(EACCES));
+    enforcing.stop();
+}
+
+#[test]
+fn what_a_unit_made_is_its_own_while_there_is_no_such_unit() {
+    let host = Host::new();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let name = format!("fwnet-former-{}.service", std::process::id());
+    let service = host.cgroup.child(&name);
+    let document = Document::new(&format!("deny any[unit={name}] -> any : tcp/20000\n"));
+    let enforcing = document.enforce(&host, &[]);
+    let before = made_in(&host, &service);
+    let other = made_in(&host, &host.cgroup);
+    drop(service);
+    enforcing.line("there is no unit");
+    assert_eq!(attempt(&host, &before), Some(EACCES));
+    assert_eq!(attempt(&host, &other), None);
     enforcing.stop();
 }
 

@@ -41,26 +41,16 @@ pub(crate) fn who(
     let users = known("user", user, unknown, |name| number(name).or_else(|| identities.user(name)));
     let groups =
         known("group", group, unknown, |name| number(name).or_else(|| identities.group(name)));
-    let exes = known("exe", exe, unknown, |path| identities.exe(path).filter(|&exe| exe != 0));
-    // What processes still run of a file that was replaced belongs to its name, too, even where nothing stands there now.
-    let former: Vec<u64> = exe
-        .iter()
-        .flat_map(|path| identities.former_exes(&path.text))
-        .filter(|&exe| exe != 0)
-        .collect();
-    let exes = match exes {
-        Some(mut known) => {
-            known.extend(former);
-            known.sort_unstable();
-            known.dedup();
-            Some(known)
-        }
-        None => (!former.is_empty()).then_some(former),
-    };
-    let units = known("unit", unit, unknown, |name| identities.unit(name).filter(|&id| id != 0));
     let long = |number: Option<u64>| number.filter(|&number| number != 0);
+    let exes = known("exe", exe, unknown, |path| long(identities.exe(path)));
+    // What processes still run of a file that was replaced belongs to its name, too, even where nothing stands there now;
+    // and so do the sockets of a unit from before it was started again.
+    let exes = and_former(exes, exe, |path| identities.former_exes(path));
+    let units = known("unit", unit, unknown, |name| long(identities.unit(name)));
+    let units = and_former(units, unit, |name| identities.former_units(name));
     let containers =
         known("container", container, unknown, |name| long(identities.container(name)));
+    let containers = and_former(containers, container, |name| identities.former_containers(name));
     let namespaces = known("netns", netns, unknown, |name| long(identities.netns(name)));
     let found = || {
         Some(SubjectTest {
@@ -73,6 +63,24 @@ pub(crate) fn who(
         })
     };
     found().map_or(Who::Nobody, Who::These)
+}
+
+/// With the numbers that the names had before.
+fn and_former(
+    numbers: Option<Vec<u64>>,
+    names: &[Word],
+    former: impl Fn(&str) -> Vec<u64>,
+) -> Option<Vec<u64>> {
+    let former = names.iter().flat_map(|name| former(&name.text)).filter(|&number| number != 0);
+    let former: Vec<u64> = former.collect();
+    if former.is_empty() {
+        return numbers;
+    }
+    let mut all = numbers.unwrap_or_default();
+    all.extend(former);
+    all.sort_unstable();
+    all.dedup();
+    Some(all)
 }
 
 /// The subject in a unit and in a container, by symbols that are never both; 0 is none. `above` are those above the unit,
