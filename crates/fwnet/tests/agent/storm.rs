@@ -1,7 +1,9 @@
 //! A flood of denied connects: every one is counted, and the agent has time for others meanwhile.
 
 use std::{
-    fs, thread,
+    fs,
+    net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,7 +15,11 @@ use crate::{
     shared::{host, on},
 };
 
-/// Connects of each of the two threads: some seconds of what two processors can do.
+/// Rain: a minute of 100,000 connects a second, from two threads.
+const STEPS: u32 = 3_000;
+const STEP: Duration = Duration::from_millis(20);
+const EACH_STEP: u64 = 1_000;
+/// Then a flood, of each thread: some seconds of all that two processors can do.
 const EACH: u64 = 1_500_000;
 /// While it rains an answer may take this long on a machine that has only two processors for both.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -38,8 +44,9 @@ fn a_storm_of_denials_is_counted_to_the_unit_and_holds_nobody_up() {
     let mut largest = 0;
     let tallies: Vec<Tally> = on(&host, || {
         thread::scope(|scope| {
-            let target = "127.0.0.2:20000".parse().unwrap();
-            let storm: Vec<_> = (0..2).map(|_| scope.spawn(move || hammer(target, EACH))).collect();
+            let target: SocketAddr = "127.0.0.2:20000".parse().unwrap();
+            let storm: Vec<_> =
+                (0..2).map(|_| scope.spawn(move || rain_and_flood(target))).collect();
             while storm.iter().any(|thread| !thread.is_finished()) {
                 let asked = Instant::now();
                 bed.get("/v1/status");
@@ -47,14 +54,15 @@ fn a_storm_of_denials_is_counted_to_the_unit_and_holds_nobody_up() {
                 largest = largest.max(own_kib(&bed));
                 thread::sleep(Duration::from_millis(50));
             }
-            storm.into_iter().map(|thread| thread.join().unwrap()).collect()
+            storm.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         })
     });
-    let all = 2 * EACH;
+    let all = 2 * (u64::from(STEPS) * EACH_STEP + EACH);
     for tally in &tallies {
-        assert_eq!(tally.failed.get("EACCES"), Some(&EACH), "{tally:?}");
+        assert_eq!(tally.failed.get("EACCES"), Some(&tally.attempts), "{tally:?}");
     }
-    println!("{tallies:?}, slowest answer {slowest:?}, {largest} KiB");
+    assert_eq!(tallies.iter().map(|tally| tally.attempts).sum::<u64>(), all);
+    println!("slowest answer {slowest:?}, {largest} KiB");
     assert!(slowest < ANSWER, "an answer took {slowest:?}");
     assert!(largest < OWN_KIB, "{largest} KiB");
 
@@ -87,6 +95,19 @@ fn a_storm_of_denials_is_counted_to_the_unit_and_holds_nobody_up() {
         lost("limit") + lost("ringbuf") > 0,
         "two processors deny more than is told: {metrics}"
     );
+}
+
+/// One thread's share.
+fn rain_and_flood(target: SocketAddr) -> Vec<Tally> {
+    let begun = Instant::now();
+    let mut tallies = Vec::new();
+    for step in 1..=STEPS {
+        tallies.push(hammer(target, EACH_STEP));
+        thread::sleep((begun + STEP * step).saturating_duration_since(Instant::now()));
+    }
+    println!("{} connects in {:?}", u64::from(STEPS) * EACH_STEP, begun.elapsed());
+    tallies.push(hammer(target, EACH));
+    tallies
 }
 
 /// The JSON of an answer that came in chunks: everything that is a whole line.
