@@ -7,6 +7,7 @@
 
 pub mod connections;
 pub mod edition;
+pub mod failsafe;
 pub mod flows;
 pub mod learn;
 pub mod lists;

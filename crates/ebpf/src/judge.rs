@@ -5,7 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
     Cell, Decision, Direction, Flow, RuleNumber, Tables as _,
-    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, SLOTS, Stamp},
+    abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, Stamp},
     closed_toward, decide_toward,
     layout::{FLAG_LOG, FLAG_NAMESPACES, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
     rule_flags,
@@ -16,7 +16,7 @@ use crate::{
     evidence,
     flows::tally,
     identity::{current_owner, running, stamped},
-    maps::{HITS, Slot, has, slot_rules},
+    maps::{HITS, Slot, counters, has},
     report::report,
 };
 
@@ -186,11 +186,10 @@ pub(crate) fn refuse(slot: &Slot, rule: RuleNumber) -> i32 {
 /// Exact: no count is lost, whatever interrupts whom. The would-be verdict counts where another rule would make it.
 #[inline(always)]
 fn count(slot: &Slot, decision: &Decision) {
-    let rules = slot_rules();
-    let first = slot.number() * rules;
-    hit(first + u32::from(decision.enforced.rule.0));
+    let (enforced, would) = counters(slot);
+    hit(enforced + u32::from(decision.enforced.rule.0));
     if decision.would.rule.0 != decision.enforced.rule.0 {
-        hit(first + SLOTS * rules + u32::from(decision.would.rule.0));
+        hit(would + u32::from(decision.would.rule.0));
     }
 }
 

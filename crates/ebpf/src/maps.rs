@@ -13,15 +13,15 @@ use verdict::{
     Address, Line, Tables,
     abi::{
         APART_MAX, Control, EXCHANGES_MAX, EXE_PATH, Evidence, Exchange, FLOWS_MAX, FlowCount,
-        FlowKey, LOCKDOWN_SLOT, Listener, ListenerKey, Losses, RING, SLOTS, STANCE_LOCKDOWN, Stamp,
-        TAMPER_BYTES,
+        FlowKey, LOCKDOWN_SLOT, Listener, ListenerKey, Losses, RING, STANCE_LOCKDOWN, Stamp,
+        TAMPER_BYTES, before, ring,
     },
     image_flags,
 };
 
 /// The slots of lines, one behind the other: the ring, then the lockdown image. The loader sets how many lines.
 #[map]
-static IMAGE: Array<Line> = Array::with_max_entries(SLOTS, BPF_F_MMAPABLE);
+static IMAGE: Array<Line> = Array::with_max_entries(RING + 1, BPF_F_MMAPABLE);
 
 /// Which slot is in force until when, and what is reported.
 #[map]
@@ -30,7 +30,7 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// How often each rule of each slot decided: the enforced verdict in the first half of the entries, the would-be
 /// verdict in the second. The loader sets how many.
 #[map]
-pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * SLOTS, 0);
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * (RING + 1), 0);
 
 /// Whose a socket is.
 #[btf_map]
@@ -143,10 +143,14 @@ pub(crate) fn own_netns() -> u64 {
     unsafe { read_volatile(&raw const NETNS_COOKIE) }
 }
 
+/// Where the counters of a slot's rules begin in `HITS`: those of enforced verdicts, and of would-be ones.
 #[inline(always)]
-pub(crate) fn slot_rules() -> u32 {
+pub(crate) fn counters(slot: &Slot) -> (u32, u32) {
     // SAFETY: as in `has`.
-    unsafe { read_volatile(&raw const SLOT_RULES) }
+    let (lines, rules) =
+        unsafe { (read_volatile(&raw const SLOT_LINES), read_volatile(&raw const SLOT_RULES)) };
+    let enforced = before(slot.number(), lines) * rules;
+    (enforced, enforced + (ring(lines) + 1) * rules)
 }
 
 /// The image that was in force when the program began: all look-ups of one flow go through one of these.
@@ -185,10 +189,13 @@ impl Slot {
                 read_volatile(&raw const SLOT_LINES),
             )
         };
+        let mask = ring(lines) - 1;
         for _ in 1..RING {
             // SAFETY: as above; the index is masked by the size of the array.
             let until = unsafe {
-                read_volatile(&raw const (*control).until_ns[(generation & (RING - 1)) as usize])
+                read_volatile(
+                    &raw const (*control).until_ns[(generation & mask & (RING - 1)) as usize],
+                )
             };
             // SAFETY: a helper without arguments.
             if until == 0 || unsafe { bpf_ktime_get_boot_ns() } < until {
@@ -198,13 +205,13 @@ impl Slot {
         }
         let number = match stance {
             STANCE_LOCKDOWN => LOCKDOWN_SLOT,
-            _ => generation & (RING - 1),
+            _ => generation & mask,
         };
         self.generation = generation;
         self.report = report;
         self.zero = zero;
         self.number = self.blur(number);
-        self.first = self.number.wrapping_mul(lines);
+        self.first = before(self.number, lines).wrapping_mul(lines);
         self.flags = self.blur(image_flags(self));
         true
     }
@@ -215,7 +222,7 @@ impl Slot {
         value ^ u64::from(self.zero)
     }
 
-    /// Its number: below `RING`, or the lockdown slot.
+    /// Its number: that of a slot of the ring, or of the lockdown slot.
     #[inline(always)]
     pub(crate) fn number(&self) -> u32 {
         self.number

@@ -16,10 +16,14 @@ mod lock;
 pub(crate) mod paths;
 mod reload;
 pub(crate) mod revoking;
+mod shown;
 mod stages;
 mod steps;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ::agent::store::{Stance, inspect};
 use anyhow::Context;
@@ -34,6 +38,7 @@ pub(crate) use self::{
     core::{Core, Ending},
     draft::{Unsound, sound},
     lists::feed,
+    shown::Shown,
     steps::Undone,
 };
 use crate::{
@@ -67,10 +72,11 @@ pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
     let mut core = Core::begin(paths, kept, seeing)?;
     let (asking, asked) = bell::pair()?;
     core.feeds = Feeds::new(asking.clone());
-    let serving = api::serve(listener, gate, asking)?;
+    let shown = Shown::default();
+    let serving = api::serve(listener, gate, asking, shown.clone())?;
     core.announce();
     tell(&[NotifyState::Ready]);
-    let ended = attend(&mut core, &signals, &asked);
+    let ended = attend(&mut core, &signals, &asked, &shown);
     tell(&[NotifyState::Stopping]);
     drop(asked);
     let socket = core.paths.socket.clone();
@@ -127,9 +133,11 @@ pub(crate) fn load(paths: Paths) -> anyhow::Result<()> {
 }
 
 /// The loop of the core.
-fn attend(core: &mut Core, signals: &Signals, asked: &Asked) -> anyhow::Result<()> {
+fn attend(core: &mut Core, signals: &Signals, asked: &Asked, shown: &Shown) -> anyhow::Result<()> {
     let watchdog = sd_notify::watchdog_enabled();
     let every = watchdog.map_or(LOOK_AGAIN, |limit| LOOK_AGAIN.min(limit / 2));
+    let mut written = Instant::now();
+    shown.write(core);
     loop {
         core.drain();
         wait(core, signals, asked, every)?;
@@ -140,10 +148,18 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked) -> anyhow::Result<(
             reload(core)?;
         }
         for request in asked.requests() {
+            // Whatever was done before is known by those who ask while this one takes its time.
+            shown.write(core);
+            written = Instant::now();
             request(core);
         }
         if core.ending.is_some() {
             return Ok(());
+        }
+        // Events wake this loop far more often.
+        if written.elapsed() >= LOOK_AGAIN / 2 {
+            shown.write(core);
+            written = Instant::now();
         }
         core.look_around();
         if watchdog.is_some() {

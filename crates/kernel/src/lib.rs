@@ -44,7 +44,7 @@ pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
     Adopted, Attachments, Firewall, Hits, Joined, LoadError, Lost, Mended, Namespaces, Removed,
-    Retired, Runs, Scheduled, SwapError, boottime, pinned,
+    Retired, Room, Runs, Scheduled, SwapError, boottime, pinned,
 };
 pub use flows::Counted;
 pub use hook::{Hook, Scope};

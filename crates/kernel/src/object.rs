@@ -13,7 +13,7 @@ use aya::{
     maps::{Map, MapData, MapError},
 };
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use verdict::abi::{EXE_PATH, SLOTS};
+use verdict::abi::{EXE_PATH, ring};
 
 use crate::{slots::image_lines, sys};
 
@@ -186,7 +186,7 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, Objec
         .override_global("EXE_OFFSETS", numbers.exe_offsets.as_slice(), true)
         .override_global("NETNS_COOKIE", &numbers.netns, true)
         .map_max_entries("IMAGE", image_lines(numbers.slot_lines))
-        .map_max_entries("HITS", 2 * SLOTS * numbers.slot_rules)
+        .map_max_entries("HITS", 2 * (ring(numbers.slot_lines) + 1) * numbers.slot_rules)
         .map_max_entries("EVENTS", numbers.event_bytes)
         .load(&bytes)
         .map_err(|error| Box::new(error).into())

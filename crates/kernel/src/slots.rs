@@ -11,7 +11,7 @@ use std::{
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use verdict::{
     Line,
-    abi::{Control, LOCKDOWN_LINES, LOCKDOWN_SLOT, RING, SLOTS},
+    abi::{Control, LOCKDOWN_LINES, LOCKDOWN_SLOT, before, ring},
 };
 
 /// An array map's memory, shared with the kernel.
@@ -58,6 +58,8 @@ pub(crate) struct Slots {
     image: Mapping,
     control: Mapping,
     lines: usize,
+    /// The same, as the programs know it.
+    size: u32,
 }
 
 impl Slots {
@@ -68,7 +70,18 @@ impl Slots {
             image: Mapping::new(image, all * size_of::<Line>())?,
             control: Mapping::new(control, size_of::<Control>())?,
             lines: lines as usize,
+            size: lines,
         })
+    }
+
+    /// How many slots the ring has.
+    pub(crate) fn ring(&self) -> u32 {
+        ring(self.size)
+    }
+
+    /// The slot of a generation.
+    pub(crate) fn slot(&self, generation: u32) -> u32 {
+        generation % self.ring()
     }
 
     /// Lines of one slot of the ring.
@@ -125,13 +138,15 @@ impl Slots {
             let until = self.until(*generation);
             until != 0 && until <= now_ns
         };
-        (1..RING).fold(self.generation(), |at, _| if ended(&at) { at.wrapping_add(1) } else { at })
+        (1..self.ring())
+            .fold(self.generation(), |at, _| if ended(&at) { at.wrapping_add(1) } else { at })
     }
 
     /// How many images stand in the ring that are or may come into force: the one of `generation` and those after it.
     pub(crate) fn chain(&self, generation: u32) -> u32 {
         let follows = |step: &u32| self.until(generation.wrapping_add(*step)) != 0;
-        1 + (0..RING - 1).take_while(follows).count().try_into().unwrap_or(RING - 1)
+        let most = self.ring() - 1;
+        1 + (0..most).take_while(follows).count().try_into().unwrap_or(most)
     }
 
     /// Writes a slot that no program can come to: the caller has waited since one last could. Returns what stands there
@@ -141,7 +156,7 @@ impl Slots {
     /// Where `lines` does not fit; callers compare with [`Slots::lines`] or [`LOCKDOWN_LINES`] first.
     pub(crate) fn stage(&mut self, slot: u32, lines: &[Line]) -> Vec<Line> {
         let room = if slot == LOCKDOWN_SLOT { LOCKDOWN_LINES as usize } else { self.lines };
-        assert!(lines.len() <= room && slot < SLOTS, "an image is staged only where it fits");
+        assert!(lines.len() <= room && self.is_slot(slot), "an image is staged only where it fits");
         // SAFETY: all slots lie within the mapping, which is page-aligned and so aligned for lines, and this one is read
         // by nobody: programs look only at slots in force, and we hold `&mut self`.
         unsafe {
@@ -154,15 +169,20 @@ impl Slots {
     /// A copy of the first `count` lines of a slot.
     pub(crate) fn read(&self, slot: u32, count: usize) -> Vec<Line> {
         let room = if slot == LOCKDOWN_SLOT { LOCKDOWN_LINES as usize } else { self.lines };
-        assert!(slot < SLOTS, "the slots are counted from 0");
+        assert!(self.is_slot(slot), "the slots are counted from 0");
         // SAFETY: within the mapping as above. Only this process writes slots, and it holds `&self` meanwhile; another
         // root process that writes there can at worst make us read nonsense, which the checker of images refuses.
         unsafe { std::slice::from_raw_parts(self.line(slot), count.min(room)).to_vec() }
     }
 
     fn line(&self, slot: u32) -> *const Line {
+        let slots = before(slot, self.size) as usize;
         // SAFETY: callers assert that the slot exists; its first line is inside the mapping.
-        unsafe { self.image.start.as_ptr().cast::<Line>().add(slot as usize * self.lines) }
+        unsafe { self.image.start.as_ptr().cast::<Line>().add(slots * self.lines) }
+    }
+
+    fn is_slot(&self, slot: u32) -> bool {
+        slot < self.ring() || slot == LOCKDOWN_SLOT
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
@@ -173,7 +193,7 @@ impl Slots {
     }
 
     fn until_word(&self, generation: u32) -> &AtomicU64 {
-        let offset = offset_of!(Control, until_ns) + 8 * (generation % RING) as usize;
+        let offset = offset_of!(Control, until_ns) + 8 * self.slot(generation) as usize;
         // SAFETY: as in `word`; the remainder keeps the index within the array.
         unsafe { AtomicU64::from_ptr(self.control.start.as_ptr().add(offset).cast()) }
     }
@@ -181,5 +201,5 @@ impl Slots {
 
 /// Lines of map `IMAGE` for ring slots of `slot_lines`.
 pub(crate) fn image_lines(slot_lines: u32) -> u32 {
-    RING * slot_lines + LOCKDOWN_LINES
+    ring(slot_lines) * slot_lines + LOCKDOWN_LINES
 }

@@ -21,7 +21,9 @@ use aya::{
 };
 use bed::Bed;
 use image::{AddressSet, Image, Rule, RuleSet, Service, compile};
-use kernel::{Adopted, Attachments, Firewall, LoadError, PinError, Scheduled, boottime, pinned};
+use kernel::{
+    Adopted, Attachments, Firewall, LoadError, PinError, Room, Scheduled, boottime, pinned,
+};
 use testbed::{Directory, wait_until};
 use verdict::{Address, Direction, Verdict};
 
@@ -201,11 +203,14 @@ fn schedules_follow_each_other_without_end() {
     let images: Vec<Image> = (1..=4).map(|last| denying([last])).collect();
     let far = Some(boottime() + 3_600_000_000_000);
     let timed = |index: usize| Scheduled { image: &images[index], until: far };
-    let mut firewall = scene.up(&[timed(0), timed(1), timed(2), Scheduled::forever(&images[3])]);
-    assert_eq!(firewall.scheduled().len(), 3, "one slot stays free");
-    for round in 0..20usize {
+    let long: Vec<Scheduled<'_>> = (0..20).map(|index| timed(index % 4)).collect();
+    let mut firewall = scene.up(&long);
+    let room = firewall.room();
+    assert_eq!(room, Room { all: 15, at_once: 8 }, "small tables");
+    assert_eq!(firewall.scheduled().len(), room.all, "one slot stays free");
+    for round in 0..60usize {
         let start = round % 4;
-        let length = 1 + round % 3;
+        let length = 1 + round % room.all;
         let schedule: Vec<Scheduled<'_>> =
             (0..length).map(|step| timed((start + step) % 4)).collect();
         let before = firewall.generation();

@@ -10,12 +10,31 @@ use crate::limits::ANCESTORS_MAX;
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
 pub const ABI: u32 = 2;
 
-/// Slots of map `IMAGE` that images follow each other in. A power of two: the slot of a generation is its lower bits.
-pub const RING: u32 = 4;
-/// The slot behind the ring: what is in force in lockdown.
+/// Slots of map `IMAGE` that images follow each other in, at most: see [`ring`].
+pub const RING: u32 = 16;
+/// The slot behind the ring, however many slots that has: what is in force in lockdown.
 pub const LOCKDOWN_SLOT: u32 = RING;
-/// All slots. Those of the ring have the size that the loader sets, the last one has [`LOCKDOWN_LINES`].
-pub const SLOTS: u32 = RING + 1;
+
+/// How many slots the ring has where each has so many lines: many small ones, for the ends of many rules and entries, or
+/// few large ones, so that they take no more memory than they must. A power of two: the slot of a generation is its lower
+/// bits.
+#[inline(always)]
+pub const fn ring(slot_lines: u32) -> u32 {
+    match slot_lines {
+        0..=16_384 => RING,
+        16_385..=32_768 => 8,
+        _ => 4,
+    }
+}
+
+/// How many slots of that size stand in map `IMAGE` before this one. Those of the ring have the size that the loader
+/// sets, the last one has [`LOCKDOWN_LINES`].
+#[inline(always)]
+pub const fn before(slot: u32, slot_lines: u32) -> u32 {
+    let ring = ring(slot_lines);
+    if slot < ring { slot } else { ring }
+}
+
 /// Lines of the lockdown image: 1 MiB, of which the roots of both address tables take half; enough for a failsafe set of
 /// thousands of prefixes.
 pub const LOCKDOWN_LINES: u32 = 16_384;
@@ -26,7 +45,7 @@ pub const LOCKDOWN_LINES: u32 = 16_384;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Control {
-    /// Counts the images. The one in force is in slot `generation % RING`, unless its end has come: see `until_ns`.
+    /// Counts the images. The one in force is in slot `generation % ring`, unless its end has come: see `until_ns`.
     pub generation: u32,
     /// `REPORT_*`
     pub report: u32,
@@ -39,7 +58,8 @@ pub struct Control {
     pub until_ns: [u64; RING as usize],
 }
 
-const _: () = assert!(size_of::<Control>() == 48, "Control has no hidden padding");
+const _: () =
+    assert!(size_of::<Control>() == 16 + 8 * RING as usize, "Control has no hidden padding");
 
 /// The image of the ring is in force.
 pub const STANCE_POLICY: u32 = 0;

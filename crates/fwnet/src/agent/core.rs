@@ -13,7 +13,7 @@ use ::agent::{
 };
 use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
-use kernel::{Door, Removed};
+use kernel::{Door, Removed, Room};
 use tokio::sync::oneshot;
 
 use super::{
@@ -104,7 +104,7 @@ impl Core {
         let fronts = kept.store.fronts()?;
         let edition = |version| edition_of(kept.store.state(), None, version);
         let making = Making { place: &settled.place, fronts, edition: &edition };
-        let (stages, lockdown) = making.stages(law, &now)?;
+        let (stages, lockdown) = making.stages(law, &now, Room::LEAST)?;
         let (place, mut seeing) = (settled.place.clone(), seeing);
         let (force, notes) =
             Force::begin(paths.bpffs.clone(), place, &stages, &lockdown, &mut seeing)?;

@@ -7,6 +7,7 @@ use ::agent::{
     machine::Law,
 };
 use anyhow::Context;
+use kernel::Room;
 
 use super::{
     core::{Core, edition_of},
@@ -76,7 +77,9 @@ impl Core {
         let state = self.kept.store.state();
         let find = |version| edition_of(state, Some(&edition), version);
         let making = Making { place: &self.settled.place, fronts, edition: &find };
-        let (stages, _lockdown) = making.stages(Law { now: version, then: None }, &now)?;
+        let now_only = Room { all: 1, at_once: 1 };
+        let (stages, _lockdown) =
+            making.stages(Law { now: version, then: None }, &now, now_only)?;
         let new = stages.into_iter().next().context("a plan has a stage")?.what;
         let cuts = guard::cuts(Some(&self.force.ready), &new, edition.applied.session.as_deref());
         Ok(Draft { new, cuts })

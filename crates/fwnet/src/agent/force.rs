@@ -12,7 +12,7 @@ use crate::{followed::Meant, orders::Ready, place::Place, seeing::Seeing};
 pub(crate) type Stage = Planned<Rc<Ready>>;
 
 /// Generations whose rules are remembered: those that may still judge, and as many before them.
-const REMEMBERED: u32 = 8;
+const REMEMBERED: u32 = 2 * verdict::abi::RING;
 
 /// The programs and their rules.
 pub(crate) struct Force {

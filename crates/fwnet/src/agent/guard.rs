@@ -1,6 +1,8 @@
 //! Whom a policy would lock out: the failsafe set of the policy in force, and the session that applies.
 
-use ::agent::lockdown::is_failsafe;
+use std::collections::BTreeMap;
+
+use ::agent::failsafe::{self, Dropped};
 use verdict::{Direction, Flow, Protocol, Subject, Verdict, decide};
 
 use crate::{
@@ -16,18 +18,23 @@ pub(crate) fn cuts(old: Option<&Ready>, new: &Ready, session: Option<&str>) -> V
     cuts
 }
 
-/// Lines of the failsafe set that are no longer there, in the words of the policy that has them.
+/// Lines of the failsafe set whose flows are no longer all in it, in the words of the policy that has them: by what they
+/// mean here, however they are written.
 fn dropped(old: Option<&Ready>, new: &Ready) -> Vec<String> {
-    let lines = |ready: &Ready| -> Vec<String> {
-        let rules = ready.rules.rules.iter().zip(&ready.reasons);
-        let failsafe = rules.filter(|(rule, _)| is_failsafe(rule));
-        failsafe.filter_map(|(_, reason)| reason.text.clone()).collect()
+    let Some(old) = old else { return Vec::new() };
+    // One line may be several rules; the worst counts.
+    let mut lines: BTreeMap<&str, Dropped> = BTreeMap::new();
+    for (number, dropped) in failsafe::dropped(&old.rules, &new.rules) {
+        let Some(reason) = old.reasons.get(number) else { continue };
+        let line = reason.text.as_deref().unwrap_or(&reason.id);
+        let known = lines.entry(line).or_insert(dropped);
+        *known = dropped.max(*known);
+    }
+    let spelled = |(line, dropped): (&str, Dropped)| match dropped {
+        Dropped::Whole => format!("it drops `{line}` from the failsafe set"),
+        Dropped::Part => format!("it drops a part of `{line}` from the failsafe set"),
     };
-    let kept = lines(new);
-    let mut gone: Vec<String> = old.map(lines).unwrap_or_default();
-    gone.retain(|line| !kept.contains(line));
-    gone.dedup();
-    gone.iter().map(|line| format!("it drops `{line}` from the failsafe set")).collect()
+    lines.into_iter().map(spelled).collect()
 }
 
 /// The session, judged as if it were made again, with the server as root.
@@ -88,5 +95,20 @@ mod tests {
         assert!(cut.contains("192.0.2.0/24"), "{cut}");
         assert!(cuts(Some(&without), &with, None).is_empty());
         assert!(cuts(Some(&with), &with, None).is_empty());
+        // The same in other words is no change, and less in the same words is one.
+        let halves =
+            "failsafe 192.0.2.0/25 -> me : tcp/22\nfailsafe 192.0.2.128/25 -> me : tcp/22\n";
+        assert!(cuts(Some(&with), &ready(halves), None).is_empty());
+        assert!(cuts(Some(&ready(halves)), &with, None).is_empty());
+        let admins = |addresses: &str| {
+            ready(&format!("name admins = {addresses}\nfailsafe admins -> me : tcp/22\n"))
+        };
+        let (wide, narrow) = (admins("192.0.2.0/24"), admins("192.0.2.0/28"));
+        let [cut] = &*cuts(Some(&wide), &narrow, None) else { panic!("one cut") };
+        assert_eq!(
+            cut,
+            "it drops a part of `failsafe admins -> me : tcp/22` from the failsafe set"
+        );
+        assert!(cuts(Some(&narrow), &wide, None).is_empty());
     }
 }

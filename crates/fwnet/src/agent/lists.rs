@@ -9,18 +9,31 @@ mod session;
 use ::agent::{
     edition::Applied,
     lists::{End, Entries, Entry, Feed, List, ListName, Moment, Plain, Target},
+    machine::{Law, Refusal},
+    revoke::Existing,
 };
+use anyhow::Context;
 use image::AddressSet;
 use jiff::Timestamp;
+use kernel::Room;
 use verdict::Flow;
 
 pub(crate) use feeds::{Feeds, feed};
 
-use super::Core;
+use super::{
+    Core, clock,
+    core::edition_of,
+    revoking::{Revoked, Wish},
+    stages::Making,
+};
 use crate::{
     api::{
         Peer, Problem,
-        routes::{deny, lists},
+        routes::{
+            apply::ExistingWord,
+            deny, lists,
+            preview::{Ahead, Preview, Read},
+        },
     },
     orders::count,
 };
@@ -32,11 +45,55 @@ impl Core {
         deny::Denied { entries }
     }
 
-    /// Adds entries, all of them or none.
+    /// What stands in front of the policy now.
+    ///
+    /// # Errors
+    /// Where a list cannot be read.
+    pub(crate) fn ahead(&mut self) -> anyhow::Result<Ahead> {
+        let front = self.kept.store.fronts()?.at(&self.now());
+        Ok(Ahead { front, inbound: self.settled.place.inbound.into() })
+    }
+
+    /// What other entries would do, and changes nothing.
+    fn preview_entries(&mut self, entries: &Entries, read: Read) -> anyhow::Result<Preview> {
+        let now = self.now();
+        let Some(law) = self.standing().law(clock::counted(&now)) else {
+            return Ok(Preview::default());
+        };
+        let mut fronts = self.kept.store.fronts()?;
+        fronts.entries = entries.clone();
+        let after = Ahead { front: fronts.at(&now), inbound: self.settled.place.inbound.into() };
+        let state = self.kept.store.state();
+        let edition = |version| edition_of(state, None, version);
+        let making = Making { place: &self.settled.place, fronts, edition: &edition };
+        let law = Law { then: None, ..law };
+        let (stages, _lockdown) = making.stages(law, &now, Room { all: 1, at_once: 1 })?;
+        let new = stages.into_iter().next().context("a plan has a stage")?.what;
+        let before = self.ahead()?;
+        Ok(read.of_lists(self, &new, before, after))
+    }
+
+    /// Existing connections can be ended only by what is in force for good.
+    fn may_revoke(&self) -> Result<(), Problem> {
+        if let Some(trial) = self.standing().running(clock::counted(&self.now())) {
+            return Err(Problem::conflict(Refusal::TrialRuns(trial.version)));
+        }
+        if self.force.firewall.is_locked_down() {
+            return Err(Problem::conflict("in lockdown no list is in force: fwnet resume first"));
+        }
+        Ok(())
+    }
+
+    /// Adds entries, all of them or none; `read` is for the preview of a dry run.
     ///
     /// # Errors
     /// Where a target is none, the session that asks would be cut off, or they cannot be written or enforced.
-    pub(crate) fn deny(&mut self, add: &deny::Add, peer: &Peer) -> Result<deny::Added, Problem> {
+    pub(crate) fn deny(
+        &mut self,
+        add: &deny::Add,
+        read: Option<Read>,
+        peer: &Peer,
+    ) -> Result<deny::Added, Problem> {
         let targets = targets(&add.targets)?;
         let cuts = |flow: &Flow| targets.iter().any(|&target| session::is_of(flow, target));
         self.spare(add.session.as_deref().filter(|_| !add.force), cuts)?;
@@ -55,8 +112,28 @@ impl Core {
             let list = if before.is_some() { &mut refreshed } else { &mut added };
             list.extend(entries.find(target).map(deny::Entry::of));
         }
-        self.change_entries(entries)?;
-        Ok(deny::Added { added, refreshed })
+        if add.existing == ExistingWord::Revoke {
+            self.may_revoke()?;
+        }
+        if let Some(read) = read {
+            let preview = Some(self.preview_entries(&entries, read)?);
+            let revoked = Revoked::default();
+            return Ok(deny::Added { added, refreshed, applied: false, preview, revoked });
+        }
+        self.revoking.last = Revoked::default();
+        let before = self.revoking.wish.clone();
+        if add.existing == ExistingWord::Revoke {
+            let session = add.session.clone();
+            self.revoking.wish =
+                Wish { existing: Existing::Revoke, unprotected: add.force, session };
+        }
+        let changed = self.change_entries(entries);
+        if changed.is_err() && add.existing == ExistingWord::Revoke {
+            self.revoking.wish = before;
+        }
+        changed?;
+        let revoked = self.revoking.last;
+        Ok(deny::Added { added, refreshed, applied: true, preview: None, revoked })
     }
 
     /// Removes entries. What is not there is told.

@@ -19,12 +19,14 @@ use crate::{
 };
 
 /// What a person asks for existing connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
     /// Besides what rules say.
     pub(crate) existing: Existing,
     /// The session that applies may end too.
     pub(crate) unprotected: bool,
+    /// A session that asks and is not the one that applied the policy.
+    pub(crate) session: Option<String>,
 }
 
 /// Existing connections that were ended.
@@ -36,6 +38,25 @@ pub(crate) struct Revoked {
     pub(crate) listeners: u64,
     /// What could not be ended or looked at.
     pub(crate) failures: u64,
+}
+
+impl Revoked {
+    /// For people, with ends of lines; nothing where nothing was ended.
+    pub(crate) fn text(&self) -> String {
+        let Self { connections, listeners, failures } = self;
+        let mut text = String::new();
+        if connections + listeners > 0 {
+            text.push_str(&format!(
+                "revoked {connections} connections and {listeners} listeners\n"
+            ));
+        }
+        if *failures > 0 {
+            text.push_str(&format!(
+                "{failures} things could not be revoked: see the agent's log\n"
+            ));
+        }
+        text
+    }
 }
 
 /// What existing connections were last held against.
@@ -79,7 +100,8 @@ impl Core {
         sweep.judged = self.judged(&namespaces);
         if !wish.unprotected {
             let session = self.edition().and_then(|edition| edition.applied.session.clone());
-            sweep.protected.extend(session.and_then(|session| ends(&session)));
+            let sessions = session.into_iter().chain(wish.session);
+            sweep.protected.extend(sessions.filter_map(|session| ends(&session)));
         }
         let swept = sweep.run(&namespaces);
         let generation = Some(self.force.firewall.generation());

@@ -9,6 +9,7 @@ use ::agent::{
     machine::Law,
 };
 use anyhow::Context;
+use kernel::Room;
 use verdict::Address;
 
 use super::force::Stage;
@@ -17,12 +18,6 @@ use crate::{
     place::Place,
     rules,
 };
-
-/// Images that the kernel holds at once, beside the one that was in force before.
-const STAGES_MAX: usize = 3;
-/// While a policy is on trial, only its end and what follows it, which come into force in one store: an agent that dies
-/// cannot leave the trial without its end. Rules that end during the trial are ended by the agent.
-const TRIAL_STAGES: usize = 2;
 
 /// What images are made of.
 pub(crate) struct Making<'a> {
@@ -35,13 +30,21 @@ pub(crate) struct Making<'a> {
 }
 
 impl Making<'_> {
-    /// What is in force by `law`, and the image of lockdown.
+    /// What is in force by `law`, as far ahead as there is `room` for, and the image of lockdown.
+    ///
+    /// While a policy is on trial, no more than what comes into force in one store: an agent that dies cannot leave the
+    /// trial without its end. Rules that end during the trial and find no place there are ended by the agent.
     ///
     /// # Errors
     /// Where the rules are no good, or do not fit.
-    pub(crate) fn stages(&self, law: Law, now: &Moment) -> anyhow::Result<(Vec<Stage>, Rc<Ready>)> {
+    pub(crate) fn stages(
+        &self,
+        law: Law,
+        now: &Moment,
+        room: Room,
+    ) -> anyhow::Result<(Vec<Stage>, Rc<Ready>)> {
         let deadline = law.then.map(|(until, _)| until);
-        let most = if deadline.is_some() { TRIAL_STAGES } else { STAGES_MAX };
+        let most = if deadline.is_some() { room.at_once } else { room.all };
         let addresses = self.place.addresses()?;
         let stages = plan(now, most, deadline, |moment| {
             let version = match law.then {

@@ -6,6 +6,7 @@ use ::agent::{
     store::{Pending, Stance, Taken},
 };
 use anyhow::Context;
+use kernel::Room;
 
 use super::{
     clock,
@@ -166,7 +167,12 @@ impl Core {
         let (state, proposed) = (self.kept.store.state(), self.proposed.as_ref());
         let edition = |version| edition_of(state, proposed, version);
         let making = Making { place: &self.settled.place, fronts, edition: &edition };
-        let (stages, lockdown) = making.stages(law, &now)?;
+        let firewall = &self.force.firewall;
+        let (mut stages, mut lockdown) = making.stages(law, &now, firewall.room())?;
+        if !stages.iter().all(|stage| firewall.holds(&stage.what.image)) {
+            // The set with larger tables that is loaded for it has room for fewer.
+            (stages, lockdown) = making.stages(law, &now, Room::LEAST)?;
+        }
         // Whatever the images before have to tell is told while their rules are known.
         self.drain();
         self.force.enforce(&stages, &lockdown, &mut self.seeing)?;

@@ -17,8 +17,10 @@ use anyhow::{Context, bail};
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, http::StatusCode, middleware};
 use tokio::sync::oneshot;
 
-use super::{Gate, Peer, Problem, described::described, peer::pass, routes};
-use crate::agent::{Asking, Core};
+use super::{
+    Gate, Peer, Problem, described::described, peer::pass, routes, routes::status::Status,
+};
+use crate::agent::{Asking, Core, Shown};
 
 /// Bytes of one body: some documents of the largest size, as JSON.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -27,6 +29,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     asking: Asking,
+    shown: Shown,
     described: Bytes,
 }
 
@@ -40,6 +43,11 @@ impl Api {
         work: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         Ok(self.asking.ask(work).await?)
+    }
+
+    /// What the core wrote down before what it is at.
+    pub(crate) fn busy(&self) -> Option<Status> {
+        self.shown.busy()
     }
 
     /// The description of the API.
@@ -104,7 +112,12 @@ pub(crate) fn listen(path: &Path, gate: Gate) -> anyhow::Result<UnixListener> {
 ///
 /// # Errors
 /// Where it cannot be started.
-pub(crate) fn serve(listener: UnixListener, gate: Gate, asking: Asking) -> anyhow::Result<Serving> {
+pub(crate) fn serve(
+    listener: UnixListener,
+    gate: Gate,
+    asking: Asking,
+    shown: Shown,
+) -> anyhow::Result<Serving> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -114,7 +127,7 @@ pub(crate) fn serve(listener: UnixListener, gate: Gate, asking: Asking) -> anyho
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(listener).context("start the API")?
     };
-    let service = router(Api { asking, described: described().into() }, gate)
+    let service = router(Api { asking, shown, described: described().into() }, gate)
         .into_make_service_with_connect_info::<Peer>();
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = mpsc::channel();

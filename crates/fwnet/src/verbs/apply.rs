@@ -14,7 +14,6 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::{
-    agent::revoking::Revoked,
     answer::{self, ERROR, FINDING, FINE},
     api::{
         CallError, Client, Reached,
@@ -138,13 +137,7 @@ fn text(outcome: &Outcome) -> String {
     lines.extend(outcome.preview.text().lines().map(str::to_owned));
     let would = if outcome.applied { "enforcing" } else { "would enforce" };
     lines.push(format!("{would} {} (version {})", outcome.summary, outcome.version));
-    let Revoked { connections, listeners, failures } = outcome.revoked;
-    if connections + listeners > 0 {
-        lines.push(format!("revoked {connections} connections and {listeners} listeners"));
-    }
-    if failures > 0 {
-        lines.push(format!("{failures} things could not be revoked: see the agent's log"));
-    }
+    lines.extend(outcome.revoked.text().lines().map(str::to_owned));
     if let Some(until) = outcome.confirm_until {
         lines.push(format!(
             "on trial until {until}: fwnet confirm, over a new connection, keeps it; else the policy before follows"

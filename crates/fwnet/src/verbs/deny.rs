@@ -11,7 +11,10 @@ use crate::{
     answer,
     api::{
         Reached,
-        routes::deny::{Add, Added, Denied, Entry, Remove, Removed},
+        routes::{
+            apply::ExistingWord,
+            deny::{Add, Added, Denied, Entry, Remove, Removed},
+        },
     },
     cli::Output,
     duration, session,
@@ -48,6 +51,12 @@ struct AddTyped {
     /// Even if it cuts off the session that asks
     #[arg(long)]
     force: bool,
+    /// What happens to existing connections that are newly denied: they stay, unless it is `revoke`
+    #[arg(long, value_enum, default_value_t = ExistingWord::Keep)]
+    existing: ExistingWord,
+    /// Say who would newly be denied, and change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     reached: Reached,
     /// How to print
@@ -94,18 +103,26 @@ fn add(typed: AddTyped) -> anyhow::Result<ExitCode> {
         reason: typed.reason,
         session: session::own(),
         force: typed.force,
+        existing: typed.existing,
+        dry_run: typed.dry_run,
     };
     let added: Added = typed.reached.client()?.post(PATH, &asked)?;
     match typed.output {
         Output::Json => answer::print_json(&json!(added))?,
         Output::Text => {
             let mut out = String::new();
+            let words = match added.applied {
+                true => ["denied", "still denied"],
+                false => ["would deny", "denies already"],
+            };
             for (entry, word) in
-                with(&added.added, "denied").chain(with(&added.refreshed, "still denied"))
+                with(&added.added, words[0]).chain(with(&added.refreshed, words[1]))
             {
                 writeln!(out, "{word} {}{}", entry.target, until(entry))
                     .expect("writing to a String cannot fail");
             }
+            out.push_str(&added.preview.map(|preview| preview.text()).unwrap_or_default());
+            out.push_str(&added.revoked.text());
             answer::print(&out)?;
         }
     }

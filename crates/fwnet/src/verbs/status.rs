@@ -48,6 +48,9 @@ fn text(status: &Status) -> String {
     let mut line = |name: &str, text: String| {
         writeln!(out, "{name:<11} {text}").expect("writing to a String cannot fail");
     };
+    if let Some(since) = status.busy_since {
+        line("busy", format!("since {since}: what follows is as it was then"));
+    }
     match status.stance {
         Decides::Policy => {}
         Decides::Lockdown => {

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
@@ -12,7 +11,7 @@ use agent::{
     edition::{Applied, Edition},
     store::{Stance, Taken},
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kernel::require_privilege;
@@ -61,6 +60,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// What a detached agent prints is found here, in its state directory.
 const LOG: &str = "agent.log";
+/// How lines of ours begin there.
+const OWN: &str = "fwnet: ";
 
 /// Returns once the agent enforces and answers.
 pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
@@ -74,7 +75,7 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     }
     settle(typed)?;
     let mut agent = start(&typed.paths)?;
-    let status = answer(&client, agent.as_mut(), &typed.paths.state)?;
+    let status = answer(&client, agent.as_mut(), &typed.paths)?;
     status::print(&status, typed.output)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -112,8 +113,15 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A detached agent.
+struct Started {
+    child: Child,
+    /// Whether systemd-run(1) was asked to start it.
+    in_scope: bool,
+}
+
 /// Starts the service where there is one for these paths; else a process of its own session, which is returned.
-fn start(paths: &Paths) -> anyhow::Result<Option<Child>> {
+fn start(paths: &Paths) -> anyhow::Result<Option<Started>> {
     if paths.are_default() && service_installed() {
         let status = Command::new("systemctl").args(["start", UNIT]).status();
         return match status.context("run systemctl")?.success() {
@@ -121,11 +129,49 @@ fn start(paths: &Paths) -> anyhow::Result<Option<Child>> {
             false => bail!("{UNIT} does not start: see journalctl -u {UNIT}"),
         };
     }
+    if in_login_session() {
+        match detached(paths, true) {
+            Ok(child) => return Ok(Some(Started { child, in_scope: true })),
+            Err(error) => stays(&error),
+        }
+    }
+    Ok(Some(Started { child: detached(paths, false)?, in_scope: false }))
+}
+
+/// Whether this process belongs to a login: systemd(1) ends whatever is left of one with KillUserProcesses=yes
+/// (logind.conf(5)), whoever its parent is.
+fn in_login_session() -> bool {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    path.split('/').any(|name| {
+        let of = |kind: &str, end: &str| name.starts_with(kind) && name.ends_with(end);
+        of("session-", ".scope") || of("user@", ".service")
+    })
+}
+
+fn stays(why: &anyhow::Error) {
+    eprintln!(
+        "fwnet: the agent stays in the cgroup of this login, and may end with it: {why:#}. What it enforces goes on \
+         without it"
+    );
+}
+
+/// Starts an agent that does not end with this process; `in_scope` in a scope of its own beside the services.
+fn detached(paths: &Paths, in_scope: bool) -> anyhow::Result<Child> {
     let path = paths.state.join(LOG);
     let context = || path.display().to_string();
     let log = OpenOptions::new().create(true).append(true).open(&path).with_context(context)?;
     let program = std::env::current_exe().context("find this program")?;
-    let agent = Command::new(program)
+    let mut command = if in_scope {
+        // It becomes the program once systemd has moved it.
+        let mut command = Command::new("systemd-run");
+        command.args(["--scope", "--quiet", "--collect", "--slice=system.slice"]);
+        command.args(["--description=fwnet agent", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    let agent = command
         .arg("agent")
         .args(paths.arguments())
         .arg("--detached")
@@ -134,7 +180,7 @@ fn start(paths: &Paths) -> anyhow::Result<Option<Child>> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn();
-    agent.context("start the agent").map(Some)
+    agent.context(if in_scope { "systemd-run" } else { "start the agent" })
 }
 
 /// Whether systemd runs here and knows the unit.
@@ -150,7 +196,11 @@ fn service_installed() -> bool {
 }
 
 /// Waits until the agent answers.
-fn answer(client: &Client, mut agent: Option<&mut Child>, state: &Path) -> anyhow::Result<Status> {
+fn answer(
+    client: &Client,
+    mut agent: Option<&mut Started>,
+    paths: &Paths,
+) -> anyhow::Result<Status> {
     let start = Instant::now();
     loop {
         match client.get::<Status>("/v1/status") {
@@ -161,11 +211,18 @@ fn answer(client: &Client, mut agent: Option<&mut Child>, state: &Path) -> anyho
             Err(error) => return Err(error.into()),
         }
         if let Some(agent) = &mut agent
-            && let Some(status) = agent.try_wait()?
+            && let Some(status) = agent.child.try_wait()?
         {
-            let log = fs::read_to_string(state.join(LOG)).unwrap_or_default();
-            match log.lines().next_back() {
-                Some(last) => bail!("the agent ended: {}", last.trim_start_matches("fwnet: ")),
+            let log = fs::read_to_string(paths.state.join(LOG)).unwrap_or_default();
+            let last = log.lines().next_back();
+            // Its own last words begin with its name: these are of systemd-run.
+            if agent.in_scope && !status.success() && !last.is_some_and(|it| it.starts_with(OWN)) {
+                stays(&anyhow!("systemd-run: {}", last.unwrap_or("no word")));
+                **agent = Started { child: detached(paths, false)?, in_scope: false };
+                continue;
+            }
+            match last {
+                Some(last) => bail!("the agent ended: {}", last.trim_start_matches(OWN)),
                 None => bail!("the agent ended ({status})"),
             }
         }

@@ -108,3 +108,63 @@ fn a_signal_ends_the_agent() {
     bed.signal(Signal::TERM);
     assert!(!bed.path("agent.sock").exists(), "{}", bed.log());
 }
+
+/// `fwnet up` as it is typed in a login session, with a `systemd-run` of the test's own (or none) in front of the path.
+fn up_in_session(
+    host: &testbed::Host,
+    bed: &Bed,
+    systemd_run: &str,
+) -> (std::process::Output, String) {
+    use std::os::unix::fs::PermissionsExt;
+
+    let session = host.cgroup.child("session-7.scope");
+    let tool = bed.file("systemd-run", systemd_run);
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let fwnet = crate::shared::fwnet(&[]);
+    let mut command = session.command(fwnet.get_program());
+    let directory = bed.path("");
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    command.arg("up").args(bed.paths()).args(["--deny", "127.0.0.2"]);
+    command.args(["--cgroup", host.cgroup.path().to_str().unwrap()]);
+    command.args(["--netns", host.namespace.path().to_str().unwrap()]);
+    let output = command.env("PATH", path).env("SSH_CONNECTION", "").output().unwrap();
+    let pid = bed.pid().as_raw_nonzero();
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    // The session's cgroup goes with the test, and so nobody may be in it.
+    let moved = std::fs::write(host.cgroup.path().join("cgroup.procs"), pid.to_string());
+    assert!(moved.is_ok(), "{moved:?}");
+    (output, cgroup)
+}
+
+#[test]
+fn an_agent_leaves_the_login_that_started_it() {
+    let host = host();
+    let bed = Bed::new(&host);
+    // As the real one does it: the arguments up to `--` are its own, and it becomes the rest, elsewhere.
+    let tool = format!(
+        "#!/bin/sh\nprintf '%s ' \"$@\" > {}\necho $$ > {}/cgroup.procs\n\
+         while [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n",
+        bed.path("asked").display(),
+        host.cgroup.path().display(),
+    );
+    let (output, cgroup) = up_in_session(&host, &bed, &tool);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!cgroup.contains("session-7.scope"), "{cgroup}");
+    let asked = std::fs::read_to_string(bed.path("asked")).unwrap();
+    let own = "--scope --quiet --collect --slice=system.slice --description=fwnet agent -- ";
+    assert!(asked.starts_with(own), "{asked}");
+}
+
+#[test]
+fn an_agent_that_cannot_leave_a_login_says_so_and_enforces() {
+    let host = host();
+    let bed = Bed::new(&host);
+    let tool =
+        "#!/bin/sh\necho 'Failed to connect to bus: No such file or directory' >&2\nexit 1\n";
+    let (output, cgroup) = up_in_session(&host, &bed, tool);
+    assert!(output.status.success(), "{output:?}");
+    assert!(cgroup.contains("session-7.scope"), "{cgroup}");
+    let says = complaint(&output);
+    assert!(says.contains("the agent stays in the cgroup of this login"), "{says}");
+    assert!(says.contains("Failed to connect to bus"), "{says}");
+}

@@ -137,6 +137,55 @@ fn an_entry_ends_on_time_although_the_agent_was_killed() {
 }
 
 #[test]
+fn a_dozen_ends_come_on_time_although_the_agent_was_killed() {
+    let (host, bed, _echoes) = enforcing();
+    let address = |number: u64| format!("127.0.1.{number}:20000");
+    let began = std::time::Instant::now();
+    for number in 1..=12 {
+        let lasts = format!("{}s", 3 + number / 2);
+        bed.done(&["deny", "add", &format!("127.0.1.{number}"), "--for", &lasts]);
+    }
+    bed.done(&["deny", "add", "127.0.1.99"]);
+    assert!(began.elapsed() < Duration::from_secs(3), "the first one is there yet");
+    bed.signal(Signal::KILL);
+    for number in 1..=12 {
+        let least = Duration::from_secs(3 + number / 2);
+        wait_until(DEADLINE, "the end of an entry", || {
+            let ended = !denied(&host, &address(number));
+            assert!(ended || denied(&host, &address(12)), "the last one ends last");
+            ended
+        });
+        let lasted = began.elapsed();
+        assert!(lasted >= least - Duration::from_millis(100), "{number} ended after {lasted:?}");
+        assert!(lasted < least + Duration::from_secs(5), "{number} ended after {lasted:?}");
+    }
+    assert!(denied(&host, &address(99)), "what has no end stays");
+}
+
+#[test]
+fn entries_end_during_a_trial_and_the_trial_ends_although_the_agent_was_killed() {
+    let (host, bed, _echoes) = enforcing();
+    for (address, lasts) in [("127.0.1.1", "4s"), ("127.0.1.2", "5s"), ("127.0.1.3", "9s")] {
+        bed.done(&["deny", "add", address, "--for", lasts]);
+    }
+    let trial = bed.file("trial.fwnet", "deny any -> 127.0.2.1\n");
+    bed.done(&["apply", "--confirm", "7s", &trial]);
+    bed.signal(Signal::KILL);
+    let denies = |last: &str| denied(&host, &format!("{last}:20000"));
+    assert!(denies("127.0.2.1") && denies("127.0.1.3"));
+    let ended = |what: &str, address: &str| {
+        wait_until(DEADLINE, what, || !denies(address));
+    };
+    ended("the end of the first entry", "127.0.1.1");
+    assert!(denies("127.0.2.1"), "the trial goes on");
+    ended("the end of the second entry", "127.0.1.2");
+    assert!(denies("127.0.2.1"), "the trial goes on");
+    ended("the end of the trial", "127.0.2.1");
+    assert!(denies("127.0.1.3") && denies("127.0.0.99"));
+    ended("the end of the third entry", "127.0.1.3");
+}
+
+#[test]
 fn an_entry_that_is_over_is_listed_no_longer() {
     let (host, bed, _echoes) = enforcing();
     bed.done(&["deny", "add", "127.0.0.2", "tcp/20001", "--for", "1s"]);

@@ -8,6 +8,7 @@
 mod addresses;
 mod api;
 mod apply;
+mod busy;
 mod everywhere;
 mod figures;
 mod fixture;

@@ -208,3 +208,84 @@ fn connections_says_what_the_policy_in_force_would_deny_now() {
     scene.bed.done(&["rollback"]);
     assert_eq!(scene.bed.call(&verb).status.code(), Some(0));
 }
+
+#[test]
+fn an_entry_ends_connections_where_that_is_asked_and_says_so_beforehand() {
+    let scene = Scene::new();
+    let json = |verb: &[&str]| -> Value { serde_json::from_str(&scene.bed.done(verb)).unwrap() };
+    let add = |arguments: &[&str]| {
+        json(&[&["deny", "add", "127.0.0.3", "-o", "json"], arguments].concat())
+    };
+    let would = add(&["--dry-run", "--existing", "revoke"]);
+    assert_eq!(would["applied"], false);
+    // The accepting end and the connecting one.
+    assert_eq!(would["preview"]["live"], 2, "{would:#}");
+    let rows = would["preview"]["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["rule"] == "deny/127.0.0.3"), "{would:#}");
+    assert_eq!(json(&["deny", "ls", "-o", "json"])["entries"], serde_json::json!([]));
+    let shown = scene.bed.done(&["deny", "add", "127.0.0.3", "--dry-run"]);
+    assert!(shown.starts_with("would deny 127.0.0.3 until it is removed\n"), "{shown}");
+    assert!(shown.contains("newly denied: 2 open sockets"), "{shown}");
+    // Without being asked it ends nothing; added again there is nothing that it newly denies.
+    assert_eq!(add(&[])["revoked"]["connections"], 0);
+    assert!(lives(&scene.third));
+    assert_eq!(add(&["--existing", "revoke"])["revoked"]["connections"], 0);
+    assert!(lives(&scene.third));
+    scene.bed.done(&["deny", "rm", "127.0.0.3"]);
+    let revoked = add(&["--existing", "revoke"]);
+    assert!(!lives(&scene.third) && lives(&scene.fourth), "{revoked:#}");
+    assert!(revoked["revoked"]["connections"].as_u64().unwrap() >= 1, "{revoked:#}");
+    let events = scene.bed.done(&["events", "--since", "1h", "-o", "json"]);
+    assert!(
+        events.lines().any(|line| line.contains("\"revoke\"") && line.contains("deny/127.0.0.3"))
+    );
+    // A trial ends nothing, and neither does an entry meanwhile.
+    let next = scene.bed.file("next.fwnet", "deny any -> 127.0.0.9\n");
+    scene.bed.done(&["apply", "--confirm", "1h", &next]);
+    let says = scene.bed.refused(&["deny", "add", "127.0.0.4", "--existing", "revoke"], 1);
+    assert!(says.contains("waits to be confirmed"), "{says}");
+    assert!(lives(&scene.fourth));
+}
+
+#[test]
+fn what_a_list_denies_already_is_not_newly_denied_by_a_policy() {
+    let host = host();
+    let _echo = crate::shared::Echo::tcp(&host.namespace, "[::]:20000");
+    host.namespace.add_address("lo", "192.0.2.1/32");
+    host.namespace.add_address("lo", "192.0.2.2/32");
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.99"]);
+    on(&host, || {
+        for _ in 0..3 {
+            for to in ["192.0.2.1:20000", "192.0.2.2:20000"] {
+                assert_eq!(crate::shared::connect_errno(to), None);
+            }
+        }
+    });
+    // What learn reads is written by then.
+    bed.done(&["learn", "--since", "1h"]);
+    let policy = bed.file("p.fwnet", "deny any -> 192.0.2.0/24 : tcp/20000 id=\"net\"\n");
+    let preview = || -> Value {
+        let outcome = bed.done(&["apply", "--dry-run", &policy, "-o", "json"]);
+        serde_json::from_str::<Value>(&outcome).unwrap()["preview"].clone()
+    };
+    let peers = |preview: &Value| -> Vec<String> {
+        let rows = preview["rows"].as_array().unwrap().iter();
+        let recorded = rows.filter(|row| row["recorded"].as_u64().unwrap() > 0);
+        let mut peers: Vec<String> =
+            recorded.map(|row| row["peer"].as_str().unwrap().to_owned()).collect();
+        peers.sort();
+        peers.dedup();
+        peers
+    };
+    assert_eq!(peers(&preview()), ["192.0.2.1", "192.0.2.2"]);
+    // The recorded flows are part of an entry's own preview.
+    let would = bed.done(&["deny", "add", "192.0.2.1", "--dry-run", "-o", "json"]);
+    let would: Value = serde_json::from_str(&would).unwrap();
+    assert_eq!(peers(&would["preview"]), ["192.0.2.1"], "{would:#}");
+    bed.done(&["deny", "add", "192.0.2.1"]);
+    assert_eq!(peers(&preview()), ["192.0.2.2"]);
+    let again = bed.done(&["deny", "add", "192.0.2.1", "tcp/20000", "--dry-run", "-o", "json"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(peers(&again["preview"]), ["192.0.2.2"], "{again:#}");
+}

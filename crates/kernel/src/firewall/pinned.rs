@@ -10,7 +10,7 @@ use std::{
 };
 
 use image::Image;
-use verdict::abi::{ABI, RING, STANCE_LOCKDOWN, STANCE_POLICY};
+use verdict::abi::{ABI, STANCE_LOCKDOWN, STANCE_POLICY};
 
 use super::{
     Attachments, Firewall, LoadError, Scheduled,
@@ -242,7 +242,8 @@ impl Firewall {
 
     fn flags_of_chain(&self) -> u32 {
         let first = self.generation();
-        let images = (0..RING).filter_map(|step| self.image(first.wrapping_add(step) % RING));
+        let slot = |step| self.slots.slot(first.wrapping_add(step));
+        let images = (0..self.slots.ring()).filter_map(|step| self.image(slot(step)));
         images.fold(0, |flags, image| flags | image.flags())
     }
 

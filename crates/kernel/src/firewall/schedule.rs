@@ -6,17 +6,30 @@ use image::{Damage, Image, check};
 use rustix::time::{ClockId, clock_gettime};
 use verdict::{
     Line,
-    abi::{LOCKDOWN_LINES, LOCKDOWN_SLOT, RING, STANCE_LOCKDOWN, STANCE_POLICY},
+    abi::{LOCKDOWN_LINES, LOCKDOWN_SLOT, STANCE_LOCKDOWN, STANCE_POLICY},
     layout::identity,
 };
 
 use super::{Firewall, Hits};
 use crate::attach::AttachError;
 
-/// Images of a schedule at most: one slot of the ring is always free for the next one.
-const SCHEDULE_MAX: u32 = RING - 1;
-/// Images of a schedule that come into force with it, in the same store.
-const AT_ONCE: u32 = 2;
+/// How many images of a schedule the kernel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In all: one slot of the ring is always free for the next one.
+    pub all: usize,
+    /// Those that come into force with the first one, in the same store.
+    pub at_once: usize,
+}
+
+impl Room {
+    /// What there always is.
+    pub const LEAST: Self = Self::of(4);
+
+    const fn of(ring: usize) -> Self {
+        Self { all: ring - 1, at_once: ring / 2 }
+    }
+}
 
 /// An image and its end.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +108,9 @@ impl Firewall {
     /// by one store, and waits until no program reads the old image. The first image gets the generation
     /// [`Firewall::generation`], the others those that follow it.
     ///
-    /// The first two images and the end between them come into force in that one store; a third is added behind them
-    /// right after it, and further ones are left out: whoever calls again when time has passed adds them.
+    /// As many images as [`Room::at_once`] says, with the ends between them, come into force in that one store; up to
+    /// [`Room::all`] are added behind them right after it, and further ones are left out: whoever calls again when time
+    /// has passed adds them.
     ///
     /// # Errors
     /// The old image stays in force.
@@ -111,11 +125,12 @@ impl Firewall {
         let first_ever = self.generation() == 0;
         let mut retired = self.advance()?;
         let current = self.slots.generation();
-        let at_once = schedule.len().min(AT_ONCE as usize);
-        let chain = self.shortened(current, RING - AT_ONCE)?;
+        let room = self.room();
+        let at_once = schedule.len().min(room.at_once);
+        let chain = self.shortened(current, self.slots.ring() / 2)?;
         let first = current.wrapping_add(chain);
         for (generation, entry) in generations(first, schedule).take(at_once) {
-            self.stage(generation % RING, entry.image.lines())?;
+            self.stage(self.slots.slot(generation), entry.image.lines())?;
         }
         self.link(first, schedule, at_once);
         let flags = schedule.iter().fold(0, |flags, entry| flags | entry.image.flags());
@@ -137,12 +152,22 @@ impl Firewall {
         if !first_ever {
             retired.extend(self.retire(current, chain));
         }
-        let all = schedule.len().min(SCHEDULE_MAX as usize);
+        let all = schedule.len().min(room.all);
         for (generation, entry) in generations(first, schedule).take(all).skip(at_once) {
-            self.stage(generation % RING, entry.image.lines())?;
+            self.stage(self.slots.slot(generation), entry.image.lines())?;
         }
         self.link(first, schedule, all);
         Ok(retired)
+    }
+
+    /// How many images a schedule of this set may have.
+    pub fn room(&self) -> Room {
+        Room::of(self.slots.ring() as usize)
+    }
+
+    /// Whether an image fits into the slots of this set.
+    pub fn holds(&self, image: &Image) -> bool {
+        self.fits(image).is_ok()
     }
 
     /// Takes note that the image in force ended and another one followed: returns the counters of those that ended.
@@ -181,7 +206,7 @@ impl Firewall {
         let first = self.generation();
         let each = (0..self.slots.chain(first)).map_while(|step| {
             let generation = first.wrapping_add(step);
-            let image = self.image(generation % RING)?;
+            let image = self.image(self.slots.slot(generation))?;
             Some((image.digest(), Some(self.slots.until(generation)).filter(|end| *end != 0)))
         });
         each.collect()
@@ -229,7 +254,7 @@ impl Firewall {
 
     /// The slot that flows are judged by now.
     pub(super) fn slot_in_force(&self) -> u32 {
-        if self.is_locked_down() { LOCKDOWN_SLOT } else { self.generation() % RING }
+        if self.is_locked_down() { LOCKDOWN_SLOT } else { self.slots.slot(self.generation()) }
     }
 
     /// What stands in a slot, if it is a sound image.
@@ -283,7 +308,7 @@ impl Firewall {
     fn retire(&mut self, first: u32, count: u32) -> Vec<Retired> {
         let each = (0..count).map(|step| {
             let generation = first.wrapping_add(step);
-            Retired { generation, hits: self.take_hits(generation % RING) }
+            Retired { generation, hits: self.take_hits(self.slots.slot(generation)) }
         });
         each.collect()
     }

@@ -148,10 +148,11 @@ async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Proble
     fits(&apply)?;
     let edition = edition(&apply, peer.uid);
     // Checking reads nothing of the agent's, and may take a while.
-    let store = api.core(|core| core.seeing.store()).await?;
+    let (store, ahead) = api.core(|core| (core.seeing.store(), core.ahead())).await?;
+    let ahead = ahead?;
     let checking = tokio::task::spawn_blocking(move || {
         let tests = sound(&edition.rules)?;
-        let read = Read::now(&edition.rules, store.as_ref());
+        let read = Read::now(&edition.rules, ahead, store.as_ref());
         Ok::<_, Unsound>((edition, tests, read))
     });
     let (edition, tests, read) = checking.await.map_err(anyhow::Error::from)??;
@@ -221,7 +222,8 @@ fn outcome(
         return Err(Problem::conflict("the policy locks somebody out").detail(detail));
     }
     let confirm = apply.confirm_s.map(|seconds| Duration::from_secs(seconds.into()));
-    core.revoking.wish = Wish { existing: apply.existing.into(), unprotected: apply.force };
+    core.revoking.wish =
+        Wish { existing: apply.existing.into(), unprotected: apply.force, session: None };
     outcome.version = core.apply(edition, &Event::Apply { confirm })?;
     outcome.applied = true;
     outcome.revoked = core.revoking.last;

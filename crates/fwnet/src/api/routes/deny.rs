@@ -5,7 +5,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::{Api, Body, Peer, Problem, Problems};
+use super::{
+    apply::ExistingWord,
+    preview::{Preview, Read},
+};
+use crate::{
+    agent::revoking::Revoked,
+    api::{Api, Body, Peer, Problem, Problems},
+};
 
 /// Every entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,6 +58,12 @@ pub(crate) struct Add {
     /// Whether it may be cut off all the same.
     #[serde(default)]
     pub(crate) force: bool,
+    /// What happens to existing connections that are newly denied: they stay unless it is `revoke`.
+    #[serde(default)]
+    pub(crate) existing: ExistingWord,
+    /// Say what would happen, and change nothing.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
 }
 
 /// What came of it.
@@ -60,6 +73,12 @@ pub(crate) struct Added {
     pub(crate) added: Vec<Entry>,
     /// Those that were: their ends are the new ones now.
     pub(crate) refreshed: Vec<Entry>,
+    /// Whether it is in force; a dry run is not.
+    pub(crate) applied: bool,
+    /// Of a dry run: who would newly be denied, by the sockets that exist now and the flows of the last seven days.
+    pub(crate) preview: Option<Preview>,
+    /// Existing connections that were ended.
+    pub(crate) revoked: Revoked,
 }
 
 /// What is no longer to be denied.
@@ -93,7 +112,15 @@ pub(crate) async fn add(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Body(add): Body<Add>,
 ) -> Result<Json<Added>, Problem> {
-    Ok(Json(api.core(move |core| core.deny(&add, &peer)).await??))
+    let read = match add.dry_run {
+        true => {
+            let store = api.core(|core| core.seeing.store()).await?;
+            let reading = tokio::task::spawn_blocking(move || Read::of_flows(store.as_ref()));
+            Some(reading.await.map_err(anyhow::Error::from)?)
+        }
+        false => None,
+    };
+    Ok(Json(api.core(move |core| core.deny(&add, read, &peer)).await??))
 }
 
 /// Deny them no longer

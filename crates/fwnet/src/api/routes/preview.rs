@@ -5,15 +5,18 @@ use std::{net::IpAddr, sync::Arc};
 use agent::{
     edition::Written,
     flows::{Named, Record},
+    lists::Front,
+    lockdown::is_failsafe,
     preview::{self, Times, preview, recorded},
 };
 use anyhow::Context;
+use image::{Image, Rule, RuleSet};
 use jiff::{SignedDuration, Timestamp};
 use kernel::Netns;
 use policy::Facts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use verdict::RuleNumber;
+use verdict::{Direction, RuleNumber, Verdict};
 
 use crate::{
     agent::Core,
@@ -21,6 +24,7 @@ use crate::{
         Look, everywhere,
         shown::{named, protocol, way},
     },
+    legacy::Inbound,
     names::Names,
     orders::Ready,
     prefix::{canonical, standard},
@@ -75,21 +79,41 @@ pub(crate) struct Row {
 pub(crate) struct Read {
     look: Look,
     namespaces: Vec<Netns>,
+    records: Vec<Record>,
     recorded: preview::Preview,
 }
 
 impl Read {
     /// Reads the sockets of this machine, and what the candidate says of recorded flows. What cannot be read is not part
     /// of the preview.
-    pub(crate) fn now(candidate: &Written, store: Option<&Arc<Store>>) -> Self {
+    ///
+    /// What `ahead` denies is denied already, whatever the candidate says.
+    pub(crate) fn now(candidate: &Written, ahead: Ahead, store: Option<&Arc<Store>>) -> Self {
+        let mut read = Self::of_flows(store);
+        let recorded = of_records(candidate, ahead, &read.records);
+        read.recorded = recorded.unwrap_or_else(without_records);
+        read
+    }
+
+    /// Reads the sockets of this machine and the flows of lately.
+    pub(crate) fn of_flows(store: Option<&Arc<Store>>) -> Self {
         let namespaces = everywhere();
         let look = Look::at(&namespaces, &false.into());
         let records = store.map(|store| lately(store)).unwrap_or_default();
-        let recorded = of_records(candidate, &records).unwrap_or_else(|error| {
-            eprintln!("fwnet: recorded flows are not part of the preview: {error:#}");
-            preview::Preview::default()
-        });
-        Self { look, namespaces, recorded }
+        Self { look, namespaces, records, recorded: preview::Preview::default() }
+    }
+
+    /// What other run-time lists would do, where the policy stays: `new` is behind `after`.
+    pub(crate) fn of_lists(
+        mut self,
+        core: &Core,
+        new: &Ready,
+        before: Ahead,
+        after: Ahead,
+    ) -> Preview {
+        self.recorded =
+            lists_of_records(new, before, after, &self.records).unwrap_or_else(without_records);
+        self.preview(core, new)
     }
 
     /// What `new` would do, compared with what is in force.
@@ -100,6 +124,55 @@ impl Read {
         let seen = self.look.connections.seen(&scope);
         told(preview(old, new.image.lines(), &id, seen).and(self.recorded))
     }
+}
+
+/// What stands in front of a policy, in the directions that are judged.
+pub(crate) struct Ahead {
+    /// The entries and lists.
+    pub(crate) front: Front,
+    /// The directions.
+    pub(crate) inbound: Inbound,
+}
+
+impl Ahead {
+    /// Puts it in front of rules; `ids` are theirs, by number.
+    fn put(self, rules: &mut RuleSet, ids: &mut Vec<String>) {
+        self.front.put(self.inbound.directions(), rules, ids, |rule| rule.id.clone());
+    }
+
+    /// The image of it alone, behind the failsafe set of a policy and before nothing: with the ids of its rules.
+    fn alone(self, policy: &RuleSet) -> anyhow::Result<(Image, Vec<String>)> {
+        let failsafe = policy.rules.iter().filter(|rule| is_failsafe(rule)).cloned();
+        let defaults =
+            [Direction::Out, Direction::In].map(|way| Rule::default(way, Verdict::Allow, LAST));
+        let mut rules = RuleSet { rules: failsafe.chain(defaults).collect(), ..policy.clone() };
+        let mut ids = rules.rules.iter().map(|rule| rule.id.clone()).collect();
+        self.put(&mut rules, &mut ids);
+        Ok((image::compile(&rules).context("compile the run-time lists")?, ids))
+    }
+}
+
+/// A tier behind all others.
+const LAST: u8 = 5;
+
+fn without_records(error: anyhow::Error) -> preview::Preview {
+    eprintln!("fwnet: recorded flows are not part of the preview: {error:#}");
+    preview::Preview::default()
+}
+
+fn lists_of_records(
+    new: &Ready,
+    before: Ahead,
+    after: Ahead,
+    records: &[Record],
+) -> anyhow::Result<preview::Preview> {
+    if records.is_empty() {
+        return Ok(preview::Preview::default());
+    }
+    let (old, _ids) = before.alone(&new.rules)?;
+    let (image, ids) = after.alone(&new.rules)?;
+    let id = |rule: RuleNumber| ids.get(usize::from(rule.0)).cloned().unwrap_or_default();
+    Ok(preview(Some(old.lines()), image.lines(), &id, recorded(records)))
 }
 
 fn lately(store: &Store) -> Vec<Record> {
@@ -115,7 +188,11 @@ fn lately(store: &Store) -> Vec<Record> {
 }
 
 /// Recorded flows have names and not the kernel's numbers, so the candidate is compiled for those names.
-fn of_records(candidate: &Written, records: &[Record]) -> anyhow::Result<preview::Preview> {
+fn of_records(
+    candidate: &Written,
+    ahead: Ahead,
+    records: &[Record],
+) -> anyhow::Result<preview::Preview> {
     let Written::Documents { host, .. } = candidate else {
         return Ok(preview::Preview::default());
     };
@@ -136,8 +213,18 @@ fn of_records(candidate: &Written, records: &[Record]) -> anyhow::Result<preview
     };
     let compiled = policy::compile(&documents.checked.policies, &facts)
         .context("compile the policy for recorded flows")?;
-    let id = |rule| compiled.origin(rule).map_or_else(String::new, |origin| origin.id.clone());
-    Ok(preview(None, compiled.image.lines(), &id, recorded(records)))
+    let mut ids: Vec<String> = compiled.origins.iter().map(|origin| origin.id.clone()).collect();
+    if ahead.front.is_empty() {
+        let id = |rule: RuleNumber| ids.get(usize::from(rule.0)).cloned().unwrap_or_default();
+        return Ok(preview(None, compiled.image.lines(), &id, recorded(records)));
+    }
+    let mut rules = compiled.rules;
+    let again = Ahead { front: ahead.front.clone(), inbound: ahead.inbound };
+    let (old, _ids) = again.alone(&rules)?;
+    ahead.put(&mut rules, &mut ids);
+    let image = image::compile(&rules).context("compile the run-time lists with the policy")?;
+    let id = |rule: RuleNumber| ids.get(usize::from(rule.0)).cloned().unwrap_or_default();
+    Ok(preview(Some(old.lines()), image.lines(), &id, recorded(records)))
 }
 
 fn told(preview: preview::Preview) -> Preview {

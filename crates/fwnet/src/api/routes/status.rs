@@ -1,8 +1,11 @@
 //! `GET /v1/status`: what is enforced, and where.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::{
@@ -44,6 +47,9 @@ pub(crate) struct Status {
     pub(crate) events_lost: u64,
     /// Existing connections that were ended since the agent started.
     pub(crate) revoked: Revoked,
+    /// Where the agent is busy and cannot say more: since when. Everything else is as it was then.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) busy_since: Option<Timestamp>,
 }
 
 /// What decides.
@@ -124,12 +130,23 @@ impl Status {
             state: core.kept.store.health().sentences(),
             events_lost: lost.limited + lost.overrun + lost.tamper,
             revoked: core.revoking.total,
+            busy_since: None,
         }
     }
 }
 
+/// An agent that has not answered by then is busy.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// What is enforced, and where
 #[utoipa::path(get, path = "/v1/status", tag = "agent", responses((status = 200, body = Status), Problems))]
 pub(crate) async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
-    Ok(Json(api.core(|core| Status::of(core)).await?))
+    let asked = || api.core(|core| Status::of(core));
+    match timeout(PATIENCE, asked()).await {
+        Ok(status) => Ok(Json(status?)),
+        Err(_elapsed) => match api.busy() {
+            Some(status) => Ok(Json(status)),
+            None => Ok(Json(asked().await?)),
+        },
+    }
 }
