@@ -136,7 +136,7 @@ impl Status {
 }
 
 /// An agent that has not answered by then is busy.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What is enforced, and where
 #[utoipa::path(get, path = "/v1/status", tag = "agent", responses((status = 200, body = Status), Problems))]
