@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use verdict::{Direction, Verdict};
 
 use crate::{
+    before::Before,
     orders::{Orders, Ready},
     own::OwnAddresses,
     place::Place,
@@ -253,10 +254,19 @@ impl Enforcement {
         let before = std::mem::replace(&mut self.ready, ready);
         add(&mut self.counted, &before, &retired);
         self.before = Some(before);
+        self.meet_strangers();
         // No program judges by the old image any more: what comes now is all that will ever come from it, so that an
         // event of another generation than the current one is always of the rules before.
         self.drain();
         Ok(())
+    }
+
+    /// Finds out whose sockets are that were made while no rule asked.
+    pub(crate) fn meet_strangers(&mut self) {
+        let before = Before::where_due(&mut self.firewall);
+        if let Some(note) = before.and_then(|before| before.note()) {
+            eprintln!("fwnet: note: {note}");
+        }
     }
 
     /// Prints what whoever enforces this should know.

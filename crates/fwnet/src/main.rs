@@ -6,6 +6,7 @@
 mod agent;
 mod answer;
 mod api;
+mod before;
 mod cgroups;
 mod cli;
 mod connections;

@@ -1,5 +1,6 @@
 //! The life of the programs: load with images in force, attach, swap, read, detach or leave behind.
 
+mod before;
 mod counters;
 mod links;
 mod mend;
@@ -34,6 +35,7 @@ use crate::{
     sys::{self, Barrier},
 };
 
+pub use before::{Identity, Known, Stranger};
 pub use counters::{Hits, Lost};
 use links::{Attached, Judged};
 pub use links::{Joined, Namespaces};
@@ -116,6 +118,9 @@ pub struct Firewall {
     hits: PerCpuArray<MapData, u64>,
     losses: PerCpuArray<MapData, [u8; size_of::<Losses>()]>,
     listeners: Listeners,
+    owners: before::Owners,
+    /// `FLAG_*` for which strangers were looked for.
+    introduced: u32,
     attachments: Attachments,
     features: Features,
     /// `FLAG_*` of the images that are or may come into force.
@@ -183,6 +188,8 @@ impl Firewall {
             hits: take(&pins, "HITS")?,
             losses: take(&pins, "LOSSES")?,
             listeners: Listeners::new(take::<HashMap<_, _, _>>(&pins, "LISTENERS")?),
+            owners: before::Owners::of(&pins)?,
+            introduced: 0,
             features: Features(numbers.features & !abi::FEATURE_TRIPWIRE),
             attachments,
             flags: 0,

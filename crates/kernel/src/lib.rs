@@ -43,8 +43,8 @@ pub use event::{Door, Event};
 pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
-    Adopted, Attachments, Firewall, Hits, Joined, LoadError, Lost, Mended, Namespaces, Removed,
-    Retired, Room, Runs, Scheduled, SwapError, boottime, pinned,
+    Adopted, Attachments, Firewall, Hits, Identity, Joined, Known, LoadError, Lost, Mended,
+    Namespaces, Removed, Retired, Room, Runs, Scheduled, Stranger, SwapError, boottime, pinned,
 };
 pub use flows::Counted;
 pub use hook::{Hook, Scope};

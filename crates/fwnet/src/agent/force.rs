@@ -6,7 +6,7 @@ use ::agent::lists::Planned;
 use image::RuleSet;
 use kernel::{Adopted, Door, Event, Firewall, Retired, Scheduled, SwapError};
 
-use crate::{followed::Meant, orders::Ready, place::Place, seeing::Seeing};
+use crate::{before::Before, followed::Meant, orders::Ready, place::Place, seeing::Seeing};
 
 /// Rules, and until when they are in force.
 pub(crate) type Stage = Planned<Rc<Ready>>;
@@ -19,6 +19,8 @@ pub(crate) struct Force {
     pub(crate) firewall: Firewall,
     /// Nothing was in force before.
     pub(crate) fresh: bool,
+    /// What came of the sockets that were there before rules asked for processes; nothing where none ever did.
+    pub(crate) before: Option<Before>,
     place: Place,
     /// The rules in force, leaving lockdown aside.
     pub(crate) ready: Rc<Ready>,
@@ -67,6 +69,7 @@ impl Force {
         let mut force = Self {
             firewall,
             fresh: is_fresh,
+            before: None,
             place,
             ready: Rc::clone(lockdown),
             lockdown: Rc::clone(lockdown),
@@ -107,6 +110,7 @@ impl Force {
         if self.firewall.stage_lockdown(&lockdown.image)? {
             self.lockdown = Rc::clone(lockdown);
         }
+        self.before = Before::where_due(&mut self.firewall).or(self.before);
         let first = self.firewall.generation();
         for (step, stage) in (0..).zip(stages) {
             self.rules.insert(first.wrapping_add(step), Rc::clone(&stage.what));
@@ -203,7 +207,8 @@ impl Force {
             return;
         }
         let judging = Rc::clone(self.judging());
-        let Self { firewall, lockdown, unknown, rules, ready: _, place: _, fresh: _ } = self;
+        let Self { firewall, lockdown, unknown, rules, ready: _, place: _, fresh: _, before: _ } =
+            self;
         let of = |judged: Option<u32>| -> &Ready {
             match judged {
                 Some(generation) => rules.get(&generation).unwrap_or(unknown),

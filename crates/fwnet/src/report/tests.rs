@@ -133,3 +133,16 @@ fn an_event_is_network_activity_with_the_words_of_security_controls() {
         assert_eq!(at(path), wanted, "{path}");
     }
 }
+
+#[test]
+fn a_line_of_text_names_the_container_or_the_unit_as_a_rule_would() {
+    let mut seen = seen(Direction::In, Verdict::Deny, Verdict::Deny);
+    let line = "! accept from 128.232.110.120:34855 denied";
+    assert_eq!(text::lines(&seen, 0), format!("{line} [container={}]\n", &ID[..12]));
+    seen.cgroup = Some("/system.slice/nginx.service/worker".into());
+    assert_eq!(text::lines(&seen, 0), format!("{line} [unit=nginx.service]\n"));
+    for nowhere in [Some("/user.slice".into()), None] {
+        seen.cgroup = nowhere;
+        assert_eq!(text::lines(&seen, 0), format!("{line}\n"));
+    }
+}

@@ -1,7 +1,8 @@
-//! Events in the wording of the 2015 module.
+//! Events in the wording of the 2015 module, with the container or unit behind it where there is one.
 
 use std::{fmt::Write, net::SocketAddr};
 
+use agent::connections::{Container, place};
 use kernel::Door;
 use verdict::{Endpoint, Verdict};
 
@@ -36,18 +37,36 @@ pub(super) fn lines(seen: &Seen, debug: u8) -> String {
     if event.decision.denies() {
         let by_port =
             matches!(event.door, Door::Lookup | Door::Bind) && seen.rule.id.starts_with("port ");
+        let whose = whose(seen);
         let _written = if event.door == Door::Sweep {
-            writeln!(lines, "! {what} revoked")
+            writeln!(lines, "! {what} revoked{whose}")
         } else if by_port {
-            writeln!(lines, "! accept from denied port {}", event.local.port)
+            writeln!(lines, "! accept from denied port {}{whose}", event.local.port)
         } else {
-            writeln!(lines, "! {what} denied")
+            writeln!(lines, "! {what} denied{whose}")
         };
     }
     if event.decision.would.verdict == Verdict::Deny && !event.decision.denies() {
-        let _written = writeln!(lines, "! {what} would be denied");
+        let _written = writeln!(lines, "! {what} would be denied{}", whose(seen));
     }
     lines
+}
+
+/// Digits of a container's id that people are shown, and that a rule knows it by.
+const CONTAINER_DIGITS: usize = 12;
+
+/// The container or the unit, as a rule names it: ` [unit=nginx.service]`. Nothing where it is in neither.
+fn whose(seen: &Seen) -> String {
+    let path = seen.cgroup.as_deref().unwrap_or_default();
+    match (place::container(path), place::unit(path)) {
+        (Some(Container { runtime: _, id }), _) => {
+            let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let shown = if is_id { id.get(..CONTAINER_DIGITS).unwrap_or(&id) } else { &id };
+            format!(" [container={shown}]")
+        }
+        (None, Some(unit)) => format!(" [unit={unit}]"),
+        (None, None) => String::new(),
+    }
 }
 
 /// `127.0.0.1:80` or `[::1]:80`.

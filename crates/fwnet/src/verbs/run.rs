@@ -64,6 +64,7 @@ fn until_signal(
     typed: &Typed,
     signals: &Signals,
 ) -> anyhow::Result<ExitCode> {
+    enforcement.meet_strangers();
     announce(typed, &enforcement);
     enforcement.tell_notes();
     enforcement.reporter.parameters(&parameters(typed));

@@ -10,8 +10,9 @@ use crate::{
     answer,
     api::{
         Reached,
-        routes::status::{Decides, Status},
+        routes::status::{Decides, Identity, Status},
     },
+    before::Before,
     cli::Output,
 };
 
@@ -96,6 +97,26 @@ fn text(status: &Status) -> String {
     }
     if status.events_lost > 0 {
         line("lost", format!("{} events nobody was told of", status.events_lost));
+    }
+    let Identity { before, refused, unknown } = status.identity;
+    if let Some(Before { known, by_cookie, unknown }) = before {
+        let by_cookie = match by_cookie {
+            0 => String::new(),
+            some => format!(" ({some} by their cookie only)"),
+        };
+        line(
+            "identity",
+            format!("sockets from before: {known} known{by_cookie}, {unknown} unknown"),
+        );
+    }
+    if refused > 0 {
+        line(
+            "identity",
+            format!("{refused} stamps had no room on their socket and are kept apart"),
+        );
+    }
+    if unknown > 0 {
+        line("identity", format!("{unknown} verdicts about somebody whom nobody knows"));
     }
     for note in &status.notes {
         line("note", note.clone());

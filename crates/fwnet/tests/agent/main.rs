@@ -12,6 +12,7 @@ mod busy;
 mod everywhere;
 mod figures;
 mod fixture;
+mod identity;
 mod life;
 mod lists;
 mod lockdown;

@@ -332,17 +332,54 @@ fn a_user_whom_nobody_may_reach_cannot_claim_a_port() {
 }
 
 #[test]
-fn a_listener_that_nobody_saw_is_unknown_and_no_qualifier_holds_for_it() {
+fn whose_a_listener_from_before_is_is_found_out() {
     let network = Network::star(2);
     let [host, client] = network.hosts() else { panic!("a star of two") };
-    let _before = on(host, || TcpListener::bind("[::]:20001")).unwrap();
-    let document = Document::new("default deny in\nallow any -> me[user=root] : tcp/20001-20002\n");
+    let before = on(host, || TcpListener::bind("[::]:20001")).unwrap();
+    let _of_another = listener_of(host, STRANGER, "[::]:20003").unwrap();
+    let document = Document::new("default deny in\nallow any -> me[user=root] : tcp/20001-20003\n");
     let enforcing = document.enforce(host, &[]);
     let _after = on(host, || TcpListener::bind("[::]:20002")).unwrap();
     let errno = |port: u16| client.namespace.inside(|| connect_errno(&format!("10.7.0.1:{port}")));
-    assert_eq!((errno(20_001), errno(20_002)), (Some(ECONNREFUSED), None));
-    document.swap(&enforcing, "deny any -> me[user=root] : tcp/20001-20002\n", 2);
+    assert_eq!((errno(20_001), errno(20_002)), (None, None));
+    assert_eq!(errno(20_003), Some(ECONNREFUSED));
+    // The claim ends with the socket.
+    drop(before);
+    let _next = listener_of(host, STRANGER, "[::]:20001").unwrap();
+    assert_eq!(errno(20_001), Some(ECONNREFUSED));
+    enforcing.stop();
+}
+
+#[test]
+fn listeners_of_a_time_without_rules_about_processes_are_known_once_there_are_some() {
+    let network = Network::star(2);
+    let [host, client] = network.hosts() else { panic!("a star of two") };
+    let document = Document::new("deny 192.0.2.1 -> me : tcp/1\n");
+    let enforcing = document.enforce(host, &[]);
+    let service = host.cgroup.child("web.service");
+    let listen = |cgroup: &Cgroup, address: &str| {
+        let _visit = cgroup.enter_current_process();
+        host.namespace.inside(|| TcpListener::bind(address)).unwrap()
+    };
+    let _inside = listen(&service, "[::]:20001");
+    let _outside = listen(&host.cgroup, "[::]:20002");
+    // One that is bound: of others the kernel's list has nothing, and they are their user's.
+    let made = made_in(host, &service);
+    let own: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    rustix::net::bind(&made, &own).unwrap();
+    let unit = unit(&service);
+    document.swap(
+        &enforcing,
+        &format!(
+            "default deny in\nallow any -> me[unit={unit}] : tcp/any\n\
+             deny any[unit={unit}] -> any : tcp/20000\n"
+        ),
+        2,
+    );
+    let errno = |port: u16| client.namespace.inside(|| connect_errno(&format!("10.7.0.1:{port}")));
     assert_eq!((errno(20_001), errno(20_002)), (None, Some(ECONNREFUSED)));
+    // Whoever uses it, the unit made it.
+    assert_eq!(attempt(host, &made), Some(EACCES));
     enforcing.stop();
 }
 

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     agent::{Core, counted, revoking::Revoked, wall_of},
     api::{Api, Problem, Problems},
+    before::Before,
 };
 
 /// What an agent enforces.
@@ -50,6 +51,21 @@ pub(crate) struct Status {
     /// Where the agent is busy and cannot say more: since when. Everything else is as it was then.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) busy_since: Option<Timestamp>,
+    /// How the identity of processes is known.
+    #[serde(default)]
+    pub(crate) identity: Identity,
+}
+
+/// How the identity of processes is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Identity {
+    /// The sockets that were there before rules asked for processes; nothing where none ever did.
+    pub(crate) before: Option<Before>,
+    /// Stamps and claims that had no room on their socket since the programs were loaded, and are kept by its cookie:
+    /// somebody filled the socket's option memory.
+    pub(crate) refused: u64,
+    /// Verdicts of rules about processes, likewise, for somebody whom nobody knows: no such rule held for him.
+    pub(crate) unknown: u64,
 }
 
 /// What decides.
@@ -97,7 +113,7 @@ impl Status {
         let firewall = &core.force.firewall;
         let ready = &core.force.ready;
         let trial = standing.running(counted(&now));
-        let lost = firewall.lost();
+        let (lost, identity) = (firewall.lost(), firewall.identity());
         Self {
             pid: std::process::id(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -131,6 +147,11 @@ impl Status {
             events_lost: lost.limited + lost.overrun + lost.tamper,
             revoked: core.revoking.total,
             busy_since: None,
+            identity: Identity {
+                before: core.force.before,
+                refused: identity.refused,
+                unknown: identity.unknown,
+            },
         }
     }
 }

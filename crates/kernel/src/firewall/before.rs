@@ -1,0 +1,199 @@
+//! Sockets that were there before the programs: nobody stamped them when they were made, so whoever finds out whose they
+//! are enters it.
+//!
+//! A socket's storage can be written by whoever holds a descriptor of it (`bpf_fd_sk_storage_update_elem` in
+//! net/core/bpf_sk_storage.c), and pidfd_getfd(2) gives one. Where that is refused the socket is entered by its cookie, as
+//! one without room for a stamp is. What the programs entered themselves is left as it is.
+
+use std::{io, os::fd::OwnedFd};
+
+use aya::maps::{HashMap, MapData, MapError, SkStorage};
+use rustix::{
+    fs::fstat,
+    net::sockopt::socket_cookie,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
+use verdict::{
+    Address, Endpoint, Protocol,
+    abi::{Evidence, Listener, ListenerKey, Stamp},
+    layout::{FLAG_INBOUND, FLAG_SUBJECTS},
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{Firewall, LoadError, take};
+use crate::object::Pins;
+
+/// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
+const NO_EXIST: u64 = 1;
+
+type StampBytes = [u8; size_of::<Stamp>()];
+type KeyBytes = [u8; size_of::<ListenerKey>()];
+type ListenerBytes = [u8; size_of::<Listener>()];
+
+/// A socket that was found, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Stranger {
+    /// Its cookie.
+    pub cookie: u64,
+    /// Inode of its descriptors.
+    pub inode: u32,
+    /// A process that holds it, and under which descriptor.
+    pub held: (u32, u32),
+    /// Where it listens or takes datagrams: cookie of the network namespace, protocol, local end.
+    pub claim: Option<(u64, Protocol, Endpoint)>,
+    /// Whose it is.
+    pub stamp: Stamp,
+}
+
+/// How a socket is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The programs had seen it made, or somebody had entered it.
+    Already,
+    /// By a stamp of its own.
+    Stamped,
+    /// By its cookie.
+    Apart,
+}
+
+/// How the identity of processes is known, since loading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Stamps and claims for which a socket had no room, kept by its cookie instead. Whoever fills a socket's option memory
+    /// does that; hardly anybody else.
+    pub refused: u64,
+    /// Verdicts of rules about processes for somebody whom nobody knows: no such rule held for him.
+    pub unknown: u64,
+}
+
+/// The maps that say whose a socket is.
+pub(super) struct Owners {
+    stamps: SkStorage<MapData, StampBytes>,
+    stamps_apart: HashMap<MapData, u64, StampBytes>,
+    claims: SkStorage<MapData, KeyBytes>,
+    claims_apart: HashMap<MapData, u64, KeyBytes>,
+    listeners: HashMap<MapData, KeyBytes, ListenerBytes>,
+    evidence: aya::maps::PerCpuArray<MapData, [u8; size_of::<Evidence>()]>,
+}
+
+impl Owners {
+    pub(super) fn of(pins: &Pins) -> Result<Self, LoadError> {
+        Ok(Self {
+            stamps: take(pins, "OWNERS")?,
+            stamps_apart: take(pins, "OWNERS_APART")?,
+            claims: take(pins, "CLAIMS")?,
+            claims_apart: take(pins, "CLAIMS_APART")?,
+            listeners: take(pins, "LISTENERS")?,
+            evidence: take(pins, "EVIDENCE")?,
+        })
+    }
+
+    fn introduce(&mut self, stranger: &Stranger) -> Result<Known, MapError> {
+        let descriptor = borrowed(stranger).ok();
+        // The connections of an MPTCP socket have other cookies than itself, and it is what is held.
+        let own = descriptor.as_ref().and_then(|socket| socket_cookie(socket).ok());
+        let cookie = own.unwrap_or(stranger.cookie);
+        let stamp = bytes(&stranger.stamp);
+        let stamped = descriptor.as_ref().map(|socket| self.stamps.insert(socket, stamp, NO_EXIST));
+        let known = match stamped {
+            Some(Ok(())) => Known::Stamped,
+            Some(Err(error)) if exists(&error) => Known::Already,
+            Some(Err(_)) | None => match self.stamps_apart.insert(cookie, stamp, NO_EXIST) {
+                Ok(()) => Known::Apart,
+                Err(error) if exists(&error) => Known::Already,
+                Err(error) => return Err(error),
+            },
+        };
+        if let Some(claim) = stranger.claim {
+            self.claim(cookie, descriptor.as_ref(), claim, &stranger.stamp)?;
+        }
+        Ok(known)
+    }
+
+    /// Enters the claim as `listeners.rs` of the kernel programs does, so that it ends with the socket.
+    fn claim(
+        &mut self,
+        cookie: u64,
+        descriptor: Option<&OwnedFd>,
+        (netns, protocol, local): (u64, Protocol, Endpoint),
+        stamp: &Stamp,
+    ) -> Result<(), MapError> {
+        let anywhere = local.address.is_unspecified();
+        let address = if anywhere { Address::UNSPECIFIED_V6 } else { local.address };
+        let key = bytes(&ListenerKey {
+            netns,
+            address_hi: address.hi,
+            address_lo: address.lo,
+            port: local.port,
+            protocol: protocol.0,
+            padding: [0; 5],
+        });
+        let listener = bytes(&Listener { socket: cookie, stamp: *stamp });
+        match self.listeners.insert(key, listener, NO_EXIST) {
+            Ok(()) => {}
+            Err(error) if exists(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let kept = descriptor.is_some_and(|socket| self.claims.insert(socket, key, 0).is_ok());
+        if kept { Ok(()) } else { self.claims_apart.insert(cookie, key, 0) }
+    }
+}
+
+impl Firewall {
+    /// Enters whose a socket is that was made before the programs were there, or while no rule asked for processes. The
+    /// socket must be one whose cgroup is below the one that is judged: of no other would the end be noticed.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to write the maps.
+    pub fn introduce(&mut self, stranger: &Stranger) -> io::Result<Known> {
+        self.owners.introduce(stranger).map_err(io::Error::other)
+    }
+
+    /// Whether strangers should be looked for now: rules ask for processes, and did not before, or what comes in is judged
+    /// and was not. The answer is given once.
+    pub fn wants_strangers(&mut self) -> bool {
+        let asked = self.flags & (FLAG_SUBJECTS | FLAG_INBOUND);
+        let news = asked & FLAG_SUBJECTS != 0 && asked != self.introduced;
+        if news {
+            self.introduced = asked;
+        }
+        news
+    }
+
+    /// The cgroup whose processes are judged.
+    pub fn cgroup(&self) -> &crate::Cgroup {
+        &self.attachments.cgroup
+    }
+
+    /// How the identity of processes is known. Costs one system call.
+    pub fn identity(&self) -> Identity {
+        let values = self.owners.evidence.get(&0, 0).ok();
+        let each = values.iter().flat_map(|values| values.iter());
+        let each = each.filter_map(|bytes| Evidence::read_from_bytes(bytes.as_bytes()).ok());
+        each.fold(Identity::default(), |sum, own| Identity {
+            refused: sum.refused + own.refused,
+            unknown: sum.unknown + own.unknown,
+        })
+    }
+}
+
+/// A descriptor of our own of the socket, if it is still that one.
+fn borrowed(stranger: &Stranger) -> io::Result<OwnedFd> {
+    let (process, descriptor) = stranger.held;
+    let pid = Pid::from_raw(process.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let socket = pidfd_getfd(process, descriptor.cast_signed(), PidfdGetfdFlags::empty())?;
+    if fstat(&socket)?.st_ino == u64::from(stranger.inode) {
+        Ok(socket)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn exists(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(failed) if failed.io_error.raw_os_error() == Some(libc::EEXIST))
+}
+
+fn bytes<T: IntoBytes + zerocopy::Immutable, const N: usize>(value: &T) -> [u8; N] {
+    value.as_bytes().try_into().expect("the array is as long as the type")
+}
