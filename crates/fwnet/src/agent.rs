@@ -3,6 +3,7 @@
 //!
 //! The end of the agent changes nothing that is enforced.
 
+mod aging;
 mod bell;
 mod clock;
 mod core;

@@ -75,6 +75,15 @@ impl Files {
         !self.policy.is_empty()
     }
 
+    /// Reads the inventory alone, without looking at what it says.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn inventory(&self) -> anyhow::Result<Option<(&Path, Vec<u8>)>> {
+        let read = |path| anyhow::Ok((path, read_up_to(path, limits::INVENTORY_BYTES_MAX)?));
+        self.inventory.as_deref().map(read).transpose()
+    }
+
     /// Reads and checks the named policies and those of `more`.
     ///
     /// # Errors

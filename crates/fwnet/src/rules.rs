@@ -85,20 +85,25 @@ pub(crate) fn written(
     host: Option<String>,
 ) -> anyhow::Result<Written> {
     let (policies, inventory) = files.read(more)?;
-    let text = |(path, bytes): (&Path, Vec<u8>)| {
-        let name = documents::name(path);
-        let text = String::from_utf8(bytes).with_context(|| name.clone())?;
-        let path = match documents::is_standard_input(path) {
-            true => None,
-            false => absolute(path)?.to_str().map(str::to_owned),
-        };
-        anyhow::Ok(Text { name, path, text })
-    };
     Ok(Written::Documents {
         policies: policies.into_iter().map(text).collect::<anyhow::Result<_>>()?,
         inventory: inventory.map(text).transpose()?,
         host,
     })
+}
+
+/// A file's content with its name and place.
+///
+/// # Errors
+/// Where it is no text.
+pub(crate) fn text((path, bytes): (&Path, Vec<u8>)) -> anyhow::Result<Text> {
+    let name = documents::name(path);
+    let text = String::from_utf8(bytes).with_context(|| name.clone())?;
+    let path = match documents::is_standard_input(path) {
+        true => None,
+        false => absolute(path)?.to_str().map(str::to_owned),
+    };
+    Ok(Text { name, path, text })
 }
 
 /// Policies and inventory of an edition, checked as of `now`; none where its rules are lists.

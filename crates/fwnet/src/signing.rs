@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use wire::{Envelope, NamedKey, PublicKey, Role, SecretKey, limits};
+use wire::{Envelope, NamedKey, PublicKey, Role, SecretKey, Trust, limits};
 
 use crate::{
     documents::{name, read_up_to},
@@ -198,4 +198,27 @@ pub(crate) fn write(out: Option<&Path>, text: &str) -> anyhow::Result<()> {
         let _removed = fs::remove_file(&beside);
     }
     written.with_context(|| format!("write {}", out.display()))
+}
+
+/// What this host is called: as somebody said, or as the machine says.
+pub(crate) fn host(said: Option<&str>) -> String {
+    let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    said.map_or_else(own, str::to_owned)
+}
+
+/// Reads a bundle, as text and up to its limit and one byte, which verification refuses.
+///
+/// # Errors
+/// If it cannot be read, or is no text.
+pub(crate) fn bundle(path: &Path) -> anyhow::Result<String> {
+    String::from_utf8(read_up_to(path, limits::BUNDLE_BYTES_MAX)?).with_context(|| name(path))
+}
+
+/// Begins to trust the root in a file.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub(crate) fn root(path: &Path) -> anyhow::Result<Trust> {
+    let bytes = read_up_to(path, 4 * limits::ROOT_BYTES_MAX)?;
+    Trust::begin(&bytes).with_context(|| name(path))
 }

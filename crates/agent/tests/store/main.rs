@@ -4,4 +4,5 @@
 mod damage;
 mod operation;
 mod power_loss;
+mod signed;
 mod simulated;

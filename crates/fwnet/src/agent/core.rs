@@ -79,6 +79,8 @@ pub(crate) struct Core {
     followed: Instant,
     /// Whether a name in the rules means something else by now.
     renamed: bool,
+    /// The age of the policy that was told last.
+    pub(super) told_age: wire::Stale,
     /// Where rules say `me`.
     pub(super) own: OwnAddresses,
 }
@@ -133,10 +135,12 @@ impl Core {
             mended: Instant::now(),
             followed: Instant::now(),
             renamed: false,
+            told_age: wire::Stale::Fresh,
             own,
         };
         core.settle_lists();
         core.happen_by_itself(&Event::Started);
+        core.look_at_age();
         Ok(core)
     }
 
@@ -208,6 +212,7 @@ impl Core {
         if self.failed.is_none_or(|failed| failed.elapsed() >= RETRY_AFTER) {
             self.happen_by_itself(&Event::Tick);
         }
+        self.look_at_age();
         if ended || self.behind || self.clock_was_set() {
             self.obey();
         }

@@ -98,6 +98,12 @@ impl Core {
         }
     }
 
+    /// Tells whoever watches that a bundle was not taken: what is in force stays.
+    pub(crate) fn tell_of_refusal(&mut self, text: String) {
+        let version = self.edition().map_or(0, |edition| edition.version);
+        self.seeing.notice("policy-refused", text, false, version);
+    }
+
     /// Tells whoever watches that a step was taken which changes what is in force.
     fn tell_of(&mut self, step: &Step, by: &Applied) {
         let state = self.kept.store.state();

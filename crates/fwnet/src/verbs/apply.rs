@@ -21,7 +21,7 @@ use crate::{
     },
     cli::Output,
     documents::Files,
-    rules, session,
+    rules, session, signing,
 };
 
 /// Command line of `fwnet apply`.
@@ -32,6 +32,9 @@ pub(crate) struct Typed {
     more: Vec<PathBuf>,
     #[command(flatten)]
     files: Files,
+    /// Signed policies in place of files: what a host that trusts a root takes
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["more", "policy"])]
+    bundle: Option<PathBuf>,
     /// Which host of the inventory this is (default: the one with this machine's name)
     #[arg(long, value_name = "ID")]
     host: Option<String>,
@@ -64,16 +67,8 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
 }
 
 fn apply(typed: &Typed) -> anyhow::Result<u8> {
-    let written = rules::written(&typed.files, &typed.more, typed.host.clone())?;
-    let Some(documents) = rules::checked(&written, jiff::Timestamp::now())? else {
-        return Ok(ERROR);
-    };
-    if documents.checked.diagnostics.has_errors() {
-        eprint!("{}", documents.checked.render());
-        return Ok(ERROR);
-    }
+    let Some(request) = request(typed)? else { return Ok(ERROR) };
     let client = typed.reached.client()?;
-    let request = request(typed, written);
     let asks = !typed.yes && !typed.dry_run && stdin().is_terminal() && stderr().is_terminal();
     if asks {
         let would = Apply { dry_run: true, ..request.clone() };
@@ -92,16 +87,41 @@ fn apply(typed: &Typed) -> anyhow::Result<u8> {
     Ok(FINE)
 }
 
-fn request(typed: &Typed, written: Written) -> Apply {
+/// What the agent is asked; none where a policy has errors, which are then on standard error.
+fn request(typed: &Typed) -> anyhow::Result<Option<Apply>> {
     let file = |Text { name, path, text }| File { name, path, text };
-    let Written::Documents { policies, inventory, host } = written else {
+    if let Some(bundle) = &typed.bundle {
+        // The agent verifies it: what is looked at here would prove nothing.
+        let bundle = signing::bundle(bundle)?;
+        let inventory = typed.files.inventory()?.map(rules::text).transpose()?;
+        return Ok(Some(asked(typed, Vec::new(), inventory.map(file), Some(bundle))));
+    }
+    let written = rules::written(&typed.files, &typed.more, typed.host.clone())?;
+    let checked = rules::checked(&written, jiff::Timestamp::now())?;
+    let (Some(documents), Written::Documents { policies, inventory, .. }) = (checked, written)
+    else {
         unreachable!("rules of files are documents")
     };
+    if documents.checked.diagnostics.has_errors() {
+        eprint!("{}", documents.checked.render());
+        return Ok(None);
+    }
+    let policies = policies.into_iter().map(file).collect();
+    Ok(Some(asked(typed, policies, inventory.map(file), None)))
+}
+
+fn asked(
+    typed: &Typed,
+    policies: Vec<File>,
+    inventory: Option<File>,
+    bundle: Option<String>,
+) -> Apply {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     Apply {
-        policies: policies.into_iter().map(file).collect(),
-        inventory: inventory.map(file),
-        host,
+        policies,
+        bundle,
+        inventory,
+        host: typed.host.clone(),
         confirm_s: typed.confirm.map(seconds),
         force: typed.force,
         dry_run: typed.dry_run,

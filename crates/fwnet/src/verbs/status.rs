@@ -10,7 +10,7 @@ use crate::{
     answer,
     api::{
         Reached,
-        routes::status::{Decides, Identity, Status},
+        routes::status::{Age, Decides, Identity, Status, Vouched},
     },
     before::Before,
     cli::Output,
@@ -55,7 +55,7 @@ fn text(status: &Status) -> String {
     match status.stance {
         Decides::Policy => {}
         Decides::Lockdown => {
-            line("lockdown", "only the failsafe set is allowed: fwnet resume".into())
+            line("lockdown", "only the failsafe set is allowed: fwnet resume".into());
         }
     }
     if let Some(policy) = &status.policy {
@@ -65,6 +65,28 @@ fn text(status: &Status) -> String {
         line("applied", format!("{} by user {}{from}", policy.applied, policy.uid));
         for file in &policy.files {
             line("file", file.clone());
+        }
+        if let Some(signed) = &policy.signed {
+            let Vouched { root, snapshot, timestamp, fresh_until, .. } = signed;
+            line("signed", format!("root {root}, snapshot {snapshot}, timestamp {timestamp}"));
+            for document in &signed.documents {
+                line("document", document.clone());
+            }
+            line(
+                "age",
+                match signed.age {
+                    Age::Fresh => format!("fresh until {fresh_until}"),
+                    Age::Stale => format!("ALARM: stale since {fresh_until}; it stays in force"),
+                    Age::TooOldKept => {
+                        format!("ALARM: too old, stale since {fresh_until}; kept, as its root says")
+                    }
+                    Age::TooOldLockdown => {
+                        format!(
+                            "ALARM: too old, stale since {fresh_until}; lockdown, as its root says"
+                        )
+                    }
+                },
+            );
         }
     }
     match (status.confirm_until, status.previous) {

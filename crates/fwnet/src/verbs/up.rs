@@ -1,5 +1,7 @@
 //! `fwnet up`: hands rules over to an agent, starts it, and says what it enforces.
 
+mod signed;
+
 use std::{
     fs::{self, OpenOptions},
     process::{Child, Command, ExitCode, Stdio},
@@ -16,6 +18,7 @@ use clap::Args;
 use jiff::Timestamp;
 use kernel::require_privilege;
 
+use self::signed::{First, Signing};
 use super::status;
 use crate::{
     agent::{
@@ -35,6 +38,8 @@ use crate::{
 pub(crate) struct Typed {
     #[command(flatten)]
     rules: Rules,
+    #[command(flatten)]
+    signed: Signing,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -91,8 +96,9 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
     let mut kept = Kept::open(&typed.paths.state)?;
     let store = &mut kept.store;
     let known = store.state().current.is_some() && store.state().place.is_some();
-    if typed.rules.named() || !known {
-        let rules = typed.rules.written()?;
+    if let Some(First { rules, signed, trusted }) =
+        typed.signed.first(&typed.rules, store, known, by.at)?
+    {
         let version = store.next_version();
         let addresses = typed.place.addresses()?;
         let inbound = typed.place.inbound.into();
@@ -105,7 +111,11 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
             read_group: typed.read_group.clone(),
             outputs: typed.outputs.settled()?,
         })?;
-        store.commit(Edition { version, rules, applied: by.clone(), signed: None })?;
+        // What was seen stands on disk before what was verified by it.
+        if let Some(trusted) = trusted {
+            store.set_trusted(trusted)?;
+        }
+        store.commit(Edition { version, rules, applied: by.clone(), signed })?;
     }
     if store.state().stance.as_ref().is_some_and(|taken| taken.stance == Stance::Open) {
         store.set_stance(Taken { stance: Stance::Policy, by })?;

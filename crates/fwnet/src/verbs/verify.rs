@@ -2,18 +2,13 @@
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use wire::{Accepted, Moment, Stale, Then, Trust, limits};
 
-use crate::{
-    agent::kept,
-    answer,
-    cli::Output,
-    documents::{name, read_up_to},
-};
+use crate::{agent::kept, answer, cli::Output, documents::read_up_to, signing};
 
 /// Command line of `fwnet verify`.
 #[derive(Debug, Args)]
@@ -53,7 +48,7 @@ fn verify(typed: &Typed) -> anyhow::Result<u8> {
     let now = typed.at.unwrap_or_else(Timestamp::now);
     let moment = Moment { now, names: (!names.is_empty()).then_some(&names) };
     let (text, value, code) = match trust.verify(&bundle, moment) {
-        Ok(accepted) => (text(&accepted, now), value(&accepted, now), answer::FINE),
+        Ok(accepted) => (text(&accepted, now), value(&accepted), answer::FINE),
         Err(error) => (
             format!("refused: {error}\n"),
             json!({"accepted": false, "error": error.to_string()}),
@@ -69,10 +64,7 @@ fn verify(typed: &Typed) -> anyhow::Result<u8> {
 
 fn trust(typed: &Typed) -> anyhow::Result<Trust> {
     match (&typed.root, &typed.state) {
-        (Some(path), _) => {
-            let bytes = read_up_to(path, 4 * limits::ROOT_BYTES_MAX)?;
-            Trust::begin(&bytes).with_context(|| name(path))
-        }
+        (Some(path), _) => signing::root(path),
         (None, Some(state)) => kept::trust(state),
         (None, None) => bail!("nothing is trusted: --root FILE, or --state DIR of a host"),
     }
@@ -122,7 +114,7 @@ fn word_of(then: Then) -> &'static str {
     }
 }
 
-fn value(accepted: &Accepted, _now: Timestamp) -> Value {
+fn value(accepted: &Accepted) -> Value {
     let documents: Vec<Value> = accepted
         .documents
         .iter()

@@ -22,5 +22,6 @@ mod seeing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
 mod shared;
+mod signed;
 mod state;
 mod storm;

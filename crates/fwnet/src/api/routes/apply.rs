@@ -1,12 +1,10 @@
 //! `POST /v1/apply`: another policy, on trial or for good.
 
+mod signed;
+
 use std::time::{Duration, Instant};
 
-use agent::{
-    edition::{Applied, Edition, Text, Written},
-    machine::Event,
-    revoke::Existing,
-};
+use agent::{machine::Event, revoke::Existing};
 use axum::{
     Json,
     extract::{ConnectInfo, State},
@@ -15,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use self::signed::{Proposal, Refused};
 use super::preview::{Preview, Read};
 use crate::{
     agent::{
@@ -31,8 +30,12 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct Apply {
     /// The policies, checked together.
-    #[schema(min_items = 1, max_items = 1024)]
+    #[serde(default)]
+    #[schema(max_items = 1024)]
     pub(crate) policies: Vec<File>,
+    /// Signed policies in their place, as JSON text: what a host that trusts a root takes.
+    #[serde(default)]
+    pub(crate) bundle: Option<String>,
     /// The inventory, as TOML or JSON.
     pub(crate) inventory: Option<File>,
     /// Which host of the inventory this is.
@@ -146,22 +149,46 @@ pub(crate) async fn apply(
 
 async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Problem> {
     fits(&apply)?;
-    let edition = edition(&apply, peer.uid);
-    // Checking reads nothing of the agent's, and may take a while.
-    let (store, ahead) = api.core(|core| (core.seeing.store(), core.ahead())).await?;
-    let ahead = ahead?;
-    let checking = tokio::task::spawn_blocking(move || {
-        let tests = sound(&edition.rules)?;
-        let read = Read::now(&edition.rules, ahead, store.as_ref());
-        Ok::<_, Unsound>((edition, tests, read))
+    // Checking reads nothing else of the agent's, and may take a while.
+    let known = api.core(|core| {
+        let trusted = core.kept.store.trusted().map(|it| it.cloned());
+        (core.seeing.store(), core.ahead(), trusted)
     });
-    let (edition, tests, read) = checking.await.map_err(anyhow::Error::from)??;
-    api.core(move |core| outcome(core, &apply, edition, tests, read)).await?
+    let (store, ahead, trusted) = known.await?;
+    let (ahead, trusted) = (ahead?, trusted.map_err(Problem::conflict)?);
+    let uid = peer.uid;
+    let checking = tokio::task::spawn_blocking(move || {
+        let proposal = Proposal::of(&apply, trusted.as_ref(), uid).map_err(Unfit::Refused)?;
+        let tests = sound(&proposal.edition.rules).map_err(Unfit::Unsound)?;
+        let read = Read::now(&proposal.edition.rules, ahead, store.as_ref());
+        Ok::<_, Unfit>((apply, proposal, tests, read))
+    });
+    match checking.await.map_err(anyhow::Error::from)? {
+        Ok((apply, proposal, tests, read)) => {
+            api.core(move |core| outcome(core, &apply, proposal, tests, read)).await?
+        }
+        Err(Unfit::Unsound(unsound)) => Err(unsound.into()),
+        Err(Unfit::Refused(refused)) => {
+            if let Refused::Bundle(sentence) = &refused {
+                let text = format!("a bundle is refused: {sentence} (by user {uid})");
+                api.core(move |core| core.tell_of_refusal(text)).await?;
+            }
+            Err(refused.into())
+        }
+    }
+}
+
+/// Why nothing is applied.
+enum Unfit {
+    Refused(Refused),
+    Unsound(Unsound),
 }
 
 fn fits(apply: &Apply) -> Result<(), Problem> {
-    if apply.policies.is_empty() {
-        return Err(Problem::unfit("there is no policy in it"));
+    match (apply.policies.is_empty(), &apply.bundle) {
+        (true, None) => return Err(Problem::unfit("there is no policy in it")),
+        (false, Some(_)) => return Err(Problem::unfit("it has policies and a bundle of them")),
+        (true, Some(_)) | (false, None) => {}
     }
     if apply.confirm_s.is_some_and(|confirm| confirm == 0 || confirm > CONFIRM_MAX_S) {
         return Err(Problem::unfit("the time to confirm is from one second to one week"));
@@ -180,28 +207,14 @@ fn fits(apply: &Apply) -> Result<(), Problem> {
     Ok(())
 }
 
-fn edition(apply: &Apply, uid: u32) -> Edition {
-    let text = |file: &File| Text {
-        name: file.name.clone(),
-        path: file.path.clone(),
-        text: file.text.clone(),
-    };
-    let rules = Written::Documents {
-        policies: apply.policies.iter().map(text).collect(),
-        inventory: apply.inventory.as_ref().map(text),
-        host: apply.host.clone(),
-    };
-    let applied = Applied { at: Timestamp::now(), uid, session: apply.session.clone() };
-    Edition { version: 0, rules, applied, signed: None }
-}
-
 fn outcome(
     core: &mut Core,
     apply: &Apply,
-    edition: Edition,
+    proposal: Proposal,
     tests: usize,
     read: Read,
 ) -> Result<Outcome, Problem> {
+    let Proposal { edition, marks } = proposal;
     let draft = core.draft(&edition).map_err(|error| Problem::unfit(format!("{error:#}")))?;
     let mut outcome = Outcome {
         version: core.kept.store.next_version(),
@@ -222,6 +235,7 @@ fn outcome(
         return Err(Problem::conflict("the policy locks somebody out").detail(detail));
     }
     let confirm = apply.confirm_s.map(|seconds| Duration::from_secs(seconds.into()));
+    Proposal::keep_marks(core, marks)?;
     core.revoking.wish =
         Wish { existing: apply.existing.into(), unprotected: apply.force, session: None };
     outcome.version = core.apply(edition, &Event::Apply { confirm })?;

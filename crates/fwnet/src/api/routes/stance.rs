@@ -77,6 +77,11 @@ pub(crate) async fn resume(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Body(by): Body<By>,
 ) -> Result<Json<Status>, Problem> {
+    if api.core(|core| core.is_locked_for_age()).await? {
+        return Err(Problem::conflict(
+            "the policy is too old, and its root says lockdown: a fresh bundle ends it (fwnet apply --bundle)",
+        ));
+    }
     happen(api, Event::Resume, by, &peer).await
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use agent::trusted::{Signed, SignedDocument};
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::ToSchema;
+use wire::{Stale, Then};
 
 use crate::{
     agent::{Core, counted, revoking::Revoked, wall_of},
@@ -94,6 +96,67 @@ pub(crate) struct InForce {
     pub(crate) uid: u32,
     /// The SSH session of that user, as sshd(8) spells `SSH_CONNECTION`.
     pub(crate) session: Option<String>,
+    /// Who vouches for it, where it was signed.
+    pub(crate) signed: Option<Vouched>,
+}
+
+/// Who vouches for a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Vouched {
+    /// The version of the root it was verified by.
+    pub(crate) root: u64,
+    /// The version of the snapshot.
+    pub(crate) snapshot: u64,
+    /// The version of the timestamp.
+    pub(crate) timestamp: u64,
+    /// The documents with their versions, and who signed them.
+    pub(crate) documents: Vec<String>,
+    /// Until when it is fresh.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) fresh_until: Timestamp,
+    /// What it is now.
+    pub(crate) age: Age,
+}
+
+/// How old a signed policy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Age {
+    /// It is vouched for
+    Fresh,
+    /// It is not any more, and stays in force
+    Stale,
+    /// It is too old, and stays in force as its root says
+    TooOldKept,
+    /// It is too old, and only the failsafe set is allowed, as its root says
+    TooOldLockdown,
+}
+
+impl From<Stale> for Age {
+    fn from(stale: Stale) -> Self {
+        match stale {
+            Stale::Fresh => Self::Fresh,
+            Stale::Stale => Self::Stale,
+            Stale::TooOld(Then::Keep) => Self::TooOldKept,
+            Stale::TooOld(Then::Lockdown) => Self::TooOldLockdown,
+        }
+    }
+}
+
+impl Vouched {
+    fn of(signed: &Signed, age: Stale) -> Self {
+        let document = |it: &SignedDocument| {
+            format!("{} (version {}) by {}", it.name, it.version, it.signers.join(", "))
+        };
+        Self {
+            root: signed.root,
+            snapshot: signed.snapshot,
+            timestamp: signed.timestamp,
+            documents: signed.documents.iter().map(document).collect(),
+            fresh_until: signed.freshness.until,
+            age: age.into(),
+        }
+    }
 }
 
 /// A program in its place.
@@ -126,6 +189,7 @@ impl Status {
                 applied: edition.applied.at,
                 uid: edition.applied.uid,
                 session: edition.applied.session.clone(),
+                signed: edition.signed.as_ref().map(|signed| Vouched::of(signed, core.age())),
             }),
             confirm_until: trial.map(|trial| wall_of(trial.until_ns, &now)),
             previous: if trial.is_some() { standing.current } else { standing.previous },
