@@ -187,12 +187,18 @@ fn what_a_unit_made_is_its_own_while_there_is_no_such_unit() {
     let _echo = Echo::tcp(&host.namespace, "[::]:20000");
     let name = format!("fwnet-former-{}.service", std::process::id());
     let service = host.cgroup.child(&name);
-    let document = Document::new(&format!("deny any[unit={name}] -> any : tcp/20000\n"));
+    let next = format!("fwnet-next-{}.service", std::process::id());
+    let document =
+        Document::new(&format!("deny any[unit in ({name}, {next})] -> any : tcp/20000\n"));
     let enforcing = document.enforce(&host, &[]);
     let before = made_in(&host, &service);
     let other = made_in(&host, &host.cgroup);
     drop(service);
-    enforcing.line("there is no unit");
+    // Once this one is known, the other is missed.
+    let next = host.cgroup.child(&next);
+    wait_until(Duration::from_secs(20), "the rules to be compiled anew", || {
+        attempt(&host, &made_in(&host, &next)) == Some(EACCES)
+    });
     assert_eq!(attempt(&host, &before), Some(EACCES));
     assert_eq!(attempt(&host, &other), None);
     enforcing.stop();
