@@ -186,10 +186,16 @@ pub(crate) fn refuse(slot: &Slot, rule: RuleNumber) -> i32 {
 /// Exact: no count is lost, whatever interrupts whom. The would-be verdict counts where another rule would make it.
 #[inline(always)]
 fn count(slot: &Slot, decision: &Decision) {
-    let (enforced, would) = counters(slot);
-    hit(enforced + u32::from(decision.enforced.rule.0));
-    if decision.would.rule.0 != decision.enforced.rule.0 {
-        hit(would + u32::from(decision.would.rule.0));
+    count_in(slot.number(), decision.enforced.rule.0, decision.would.rule.0);
+}
+
+/// A function of its own, because the stack of its callers has no room for what it needs.
+#[inline(never)]
+fn count_in(slot: u32, enforced: u16, would: u16) {
+    let (first, first_would) = counters(slot);
+    hit(first + u32::from(enforced));
+    if would != enforced {
+        hit(first_would + u32::from(would));
     }
 }
 

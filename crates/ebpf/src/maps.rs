@@ -145,11 +145,11 @@ pub(crate) fn own_netns() -> u64 {
 
 /// Where the counters of a slot's rules begin in `HITS`: those of enforced verdicts, and of would-be ones.
 #[inline(always)]
-pub(crate) fn counters(slot: &Slot) -> (u32, u32) {
+pub(crate) fn counters(slot: u32) -> (u32, u32) {
     // SAFETY: as in `has`.
     let (lines, rules) =
         unsafe { (read_volatile(&raw const SLOT_LINES), read_volatile(&raw const SLOT_RULES)) };
-    let enforced = before(slot.number(), lines) * rules;
+    let enforced = before(slot, lines) * rules;
     (enforced, enforced + (ring(lines) + 1) * rules)
 }
 
