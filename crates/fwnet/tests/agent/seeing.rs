@@ -5,6 +5,8 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::net::UnixDatagram,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -140,7 +142,7 @@ fn events_come_as_they_happen_and_allowed_ones_while_somebody_looks() {
     // Both follow once the agent says so in its figures: by the events that reach them.
     let (to_denied, to_allowed) = ("127.0.0.2:20000", "127.0.0.1:20000");
     let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             on(&host, || {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -257,7 +259,7 @@ fn an_event_file_that_is_moved_away_loses_no_line() {
     const EACH: u16 = 400;
     const TURNS: u16 = 6;
     let moved = |turn: u16| bed.path(&format!("events.json-{turn}"));
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| on(&host, || deny_ports(20_000..20_000 + EACH * TURNS)));
         for turn in 0..TURNS {
             // As logrotate(8) does it: the file is moved, and then the agent is told.
@@ -290,11 +292,14 @@ fn an_event_file_that_is_moved_away_loses_no_line() {
 #[test]
 fn events_are_paged_through_beyond_what_is_in_memory_and_past_a_restart() {
     const COUNT: u16 = 6_000;
+    const STEP: Duration = Duration::from_millis(60);
     let host = host();
     let bed = Bed::new(&host);
     bed.up(&["--deny", "127.0.0.2"]);
-    // Slower than the limit of the kernel programs: that one is not meant here.
-    for first in (10_000..10_000 + COUNT).step_by(500) {
+    // Slower than the limit of the kernel programs, 10,000 a second: that one is not meant here.
+    let begun = Instant::now();
+    for (first, turn) in (10_000..10_000 + COUNT).step_by(500).zip(0..) {
+        thread::sleep((begun + STEP * turn).saturating_duration_since(Instant::now()));
         on(&host, || deny_ports(first..first + 500));
         let wanted = usize::from(first + 500 - 10_000);
         wait_until(DEADLINE, "the events", || {
