@@ -192,7 +192,7 @@ fn count(slot: &Slot, decision: &Decision) {
 
 /// Counts a verdict of a slot by its rules. A function of its own, because the stack of its callers has no room for what
 /// it needs. And a global one, which the verifier looks at by itself: with a static one here Linux 6.1 refused allowed
-/// connections, too, uncounted and untold (seen on Debian's 6.1.0-56; 6.18 did not). A global function returns a number.
+/// connections, too, without an event (seen on Debian's 6.1.0-56; 6.18 did not). A global function returns a number.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn counted(slot: u32, enforced: u32, would: u32) -> u32 {
