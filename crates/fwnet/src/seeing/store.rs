@@ -10,6 +10,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -36,6 +37,8 @@ const RULES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rules");
 const RECORDS_MAX: u64 = 100_000;
 /// Events and notices that are kept, unless somebody says otherwise: some 60 MB of disk.
 pub(crate) const TOLD_MAX: u64 = 100_000;
+/// How long an agent that ends may take to close it: what it saw last is being written.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 /// Memory for pages of the file.
 const CACHE_BYTES: usize = 1 << 20;
 /// How often what was written has to be on the disk, and not on its way only.
@@ -102,7 +105,19 @@ impl Store {
         told_max: u64,
     ) -> Result<(Self, Option<String>), StoreError> {
         let open = || Builder::new().set_cache_size(CACHE_BYTES).create(path);
-        let (database, told) = match open() {
+        let start = Instant::now();
+        let opened = loop {
+            match open() {
+                // The agent before gave its lock back, and is still closing this.
+                Err(redb::DatabaseError::DatabaseAlreadyOpen)
+                    if start.elapsed() < CLOSED_WITHIN =>
+                {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                opened => break opened,
+            }
+        };
+        let (database, told) = match opened {
             Ok(database) => (database, None),
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
                 return Err(redb::DatabaseError::DatabaseAlreadyOpen.into());
