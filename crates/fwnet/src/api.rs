@@ -13,6 +13,7 @@ mod server;
 pub(crate) use self::{
     body::{Asked, Body},
     client::{CallError, Client, Reached},
+    described::described,
     peer::{Gate, Peer},
     problem::{Problem, Problems},
     server::{Api, listen, serve},

@@ -5,7 +5,7 @@
 //! those of its oldest holder. What no process holds that can be looked into (a socket on its way in a message, the
 //! kernel's own) stays unknown, and rules about processes do not hold for it.
 
-use std::{collections::BTreeMap, fs, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 
 use ::agent::connections::{Connection, Connections, Stage};
 use kernel::{Firewall, Known, Stranger};
@@ -16,7 +16,7 @@ use verdict::{
     abi::{Owner, Stamp},
 };
 
-use crate::connections::{Look, everywhere};
+use crate::connections::{Look, everywhere, sockets};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,16 +81,9 @@ fn claims(connection: &Connection) -> bool {
 fn descriptors(connections: &Connections) -> BTreeMap<(u32, u32), u32> {
     let mut found = BTreeMap::new();
     for process in &connections.processes {
-        let directory = fs::read_dir(format!("/proc/{}/fd", process.pid));
-        for entry in directory.into_iter().flatten().flatten() {
-            let link = fs::read_link(entry.path()).unwrap_or_default();
-            let inode = link.to_str().and_then(|link| {
-                link.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u32>().ok()
-            });
-            let number = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-            if let (Some(inode), Some(number)) = (inode, number) {
-                found.entry((process.pid, inode)).or_insert(number);
-            }
+        let held = sockets(Path::new(&format!("/proc/{}", process.pid)));
+        for (descriptor, inode) in held.into_iter().flatten() {
+            found.entry((process.pid, inode)).or_insert(descriptor);
         }
     }
     found

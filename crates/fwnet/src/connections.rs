@@ -18,6 +18,7 @@ use agent::{
 use kernel::{Netns, Sockets, State, Wanted};
 
 pub(crate) use namespaces::everywhere;
+pub(crate) use processes::sockets;
 pub(crate) use table::text;
 
 /// What was found, and what could not be looked at.

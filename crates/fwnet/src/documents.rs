@@ -3,8 +3,8 @@
 //! `-` is standard input. Files are read as far as their limit and one byte, so that an endless one is an error too.
 
 use std::{
-    fs::File,
-    io::{Read, stdin},
+    fs::{self, File, Permissions},
+    io::{self, Read, Write, stdin},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use jiff::Timestamp;
 use policy::{Checked, Inventory, Source, limits};
+
+use crate::report::host_name;
 
 /// Policies and inventory as they are named on every command line.
 #[derive(Clone, Debug, Args)]
@@ -140,6 +142,35 @@ impl Files {
     }
 }
 
+/// Writes a file beside its name and renames it: there is never half of it. Its permissions are `permissions`, else what
+/// the process gives.
+///
+/// # Errors
+/// If it cannot be written: then nothing of it is left.
+pub(crate) fn write_whole(
+    to: &Path,
+    content: &str,
+    permissions: Option<Permissions>,
+) -> io::Result<()> {
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(format!(".fwnet-{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = (|| {
+        let mut file = File::create_new(&beside)?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, to)
+    })();
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _removed = fs::remove_file(&beside);
+    }
+    written
+}
+
 fn check_together(paths: &[&Path], inventory: Option<Inventory>) -> anyhow::Result<Documents> {
     let documents = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let sources: Vec<Source<'_>> =
@@ -192,11 +223,11 @@ impl Documents {
                 None => bail!("the inventory does not know the host `{named}`"),
             };
         }
-        let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let own = host_name();
         match (self.inventory.find(&own).and_then(|index| self.inventory.host(index)), hosts) {
             (Some(host), _) => Ok(host.id.clone()),
             (None, [only]) => Ok(only.id.clone()),
-            (None, _) => Ok(own),
+            (None, _) => Ok(own.to_string()),
         }
     }
 }

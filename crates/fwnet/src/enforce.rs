@@ -100,7 +100,7 @@ impl Enforcement {
     /// # Errors
     /// Where waiting itself fails.
     pub(crate) fn watch(&mut self, signals: &Signals) -> anyhow::Result<()> {
-        let (mut looked, mut named) = (Instant::now(), Instant::now());
+        let mut looked = Instant::now();
         loop {
             self.drain();
             let timeout = self.timeout();
@@ -128,14 +128,11 @@ impl Enforcement {
             if self.own.have_changed(&self.place) {
                 self.follow("an address of this host came or went");
             }
-            if named.elapsed() >= LOOK_AGAIN {
+            // Events wake this loop too, and a walk through every process is not for each of them.
+            if looked.elapsed() >= LOOK_AGAIN {
                 if self.ready.meant.has_changed() {
                     self.follow("a name means something else now");
                 }
-                named = Instant::now();
-            }
-            // Events wake this loop too, and a walk through every process is not for each of them.
-            if self.place.follows() && looked.elapsed() >= LOOK_AGAIN {
                 self.place.join_new(&mut self.firewall);
                 looked = Instant::now();
             }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use policy::Identities;
+use policy::{Identities, syntax::Qualifier};
 
 use crate::{
     cgroups::{Home, is_gone},
@@ -36,34 +36,23 @@ struct Former {
     /// By path.
     exes: BTreeMap<String, Vec<u64>>,
     /// Of units and containers.
-    homes: BTreeMap<(Kind, String), Vec<Home>>,
-}
-
-/// What a name is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    User,
-    Group,
-    Exe,
-    Unit,
-    Container,
-    Netns,
+    homes: BTreeMap<(Qualifier, String), Vec<Home>>,
 }
 
 /// Names of this machine that remember what they were asked.
 #[derive(Debug)]
 pub(crate) struct Followed {
     names: Names,
-    asked: RefCell<BTreeMap<(Kind, String), Option<u64>>>,
+    asked: RefCell<BTreeMap<(Qualifier, String), Option<u64>>>,
     /// Where units and containers are.
-    homes: RefCell<BTreeMap<(Kind, String), Home>>,
+    homes: RefCell<BTreeMap<(Qualifier, String), Home>>,
     former: Former,
 }
 
 /// What the names of rules meant when the rules were compiled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meant {
-    names: BTreeMap<(Kind, String), Option<u64>>,
+    names: BTreeMap<(Qualifier, String), Option<u64>>,
     former: BTreeMap<String, Vec<u64>>,
     looked: Cell<Option<Instant>>,
 }
@@ -72,7 +61,7 @@ impl Followed {
     /// Of this machine, now.
     pub(crate) fn here() -> Self {
         let known = FORMER.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let gone = |(name, homes): (&(Kind, String), &Vec<Home>)| {
+        let gone = |(name, homes): (&(Qualifier, String), &Vec<Home>)| {
             (name.clone(), homes.iter().filter(|home| is_gone(home)).cloned().collect())
         };
         let former =
@@ -85,7 +74,7 @@ impl Followed {
         let names = self.asked.into_inner();
         let mut known = FORMER.lock().unwrap_or_else(PoisonError::into_inner);
         for ((kind, path), number) in &names {
-            if let (Kind::Exe, Some(number)) = (kind, number) {
+            if let (Qualifier::Exe, Some(number)) = (kind, number) {
                 remember(known.exes.entry(path.clone()).or_default(), *number);
             }
         }
@@ -95,7 +84,7 @@ impl Followed {
         Meant { names, former: self.former.exes, looked: Cell::new(Some(Instant::now())) }
     }
 
-    fn home(&self, kind: Kind, name: &str, home: Option<Home>) -> Option<u64> {
+    fn home(&self, kind: Qualifier, name: &str, home: Option<Home>) -> Option<u64> {
         let number = home.as_ref().map(|home| home.id);
         if let Some(home) = home {
             self.homes.borrow_mut().insert((kind, name.to_owned()), home);
@@ -104,12 +93,12 @@ impl Followed {
         number
     }
 
-    fn former_homes(&self, kind: Kind, name: &str) -> Vec<u64> {
+    fn former_homes(&self, kind: Qualifier, name: &str) -> Vec<u64> {
         let homes = self.former.homes.get(&(kind, name.to_owned()));
         homes.into_iter().flatten().map(|home| home.id).collect()
     }
 
-    fn note(&self, kind: Kind, name: &str, number: Option<u64>) {
+    fn note(&self, kind: Qualifier, name: &str, number: Option<u64>) {
         self.asked.borrow_mut().insert((kind, name.to_owned()), number);
     }
 }
@@ -153,14 +142,14 @@ impl Meant {
     }
 }
 
-fn look_up(names: &Names, kind: Kind, name: &str) -> Option<u64> {
+fn look_up(names: &Names, kind: Qualifier, name: &str) -> Option<u64> {
     match kind {
-        Kind::User => names.user(name).map(u64::from),
-        Kind::Group => names.group(name).map(u64::from),
-        Kind::Exe => names.exe(name),
-        Kind::Unit => names.unit(name),
-        Kind::Container => names.container(name),
-        Kind::Netns => names.netns(name),
+        Qualifier::User => names.user(name).map(u64::from),
+        Qualifier::Group => names.group(name).map(u64::from),
+        Qualifier::Exe => names.exe(name),
+        Qualifier::Unit => names.unit(name),
+        Qualifier::Container => names.container(name),
+        Qualifier::Netns => names.netns(name),
     }
 }
 
@@ -194,33 +183,33 @@ fn running(files: &BTreeMap<String, Vec<u64>>) -> BTreeMap<String, Vec<u64>> {
 impl Identities for Followed {
     fn user(&self, name: &str) -> Option<u32> {
         let number = self.names.user(name);
-        self.note(Kind::User, name, number.map(u64::from));
+        self.note(Qualifier::User, name, number.map(u64::from));
         number
     }
 
     fn group(&self, name: &str) -> Option<u32> {
         let number = self.names.group(name);
-        self.note(Kind::Group, name, number.map(u64::from));
+        self.note(Qualifier::Group, name, number.map(u64::from));
         number
     }
 
     fn exe(&self, path: &str) -> Option<u64> {
         let number = self.names.exe(path);
-        self.note(Kind::Exe, path, number);
+        self.note(Qualifier::Exe, path, number);
         number
     }
 
     fn unit(&self, name: &str) -> Option<u64> {
-        self.home(Kind::Unit, name, self.names.unit_home(name))
+        self.home(Qualifier::Unit, name, self.names.unit_home(name))
     }
 
     fn container(&self, name: &str) -> Option<u64> {
-        self.home(Kind::Container, name, self.names.container_home(name))
+        self.home(Qualifier::Container, name, self.names.container_home(name))
     }
 
     fn netns(&self, name: &str) -> Option<u64> {
         let number = self.names.netns(name);
-        self.note(Kind::Netns, name, number);
+        self.note(Qualifier::Netns, name, number);
         number
     }
 
@@ -236,10 +225,10 @@ impl Identities for Followed {
     }
 
     fn former_units(&self, name: &str) -> Vec<u64> {
-        self.former_homes(Kind::Unit, name)
+        self.former_homes(Qualifier::Unit, name)
     }
 
     fn former_containers(&self, name: &str) -> Vec<u64> {
-        self.former_homes(Kind::Container, name)
+        self.former_homes(Qualifier::Container, name)
     }
 }

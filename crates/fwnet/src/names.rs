@@ -16,7 +16,10 @@ use kernel::{CgroupTree, Netns};
 use policy::{Identities, syntax::means_container};
 use rustix::fs::{Mode, OFlags, open};
 
-use crate::cgroups::{self, Home, Patience};
+use crate::{
+    cgroups::{self, Home, Patience},
+    report::host_name,
+};
 
 /// What rules call the network namespace of process 1, or our own where that may not be looked at (ptrace(2), "Ptrace
 /// access mode checking").
@@ -173,9 +176,9 @@ impl Identities for Assumed {
 
 /// What knows the names of the host `id`: this machine if it is called so, else [`Assumed`].
 pub(crate) fn known_at(id: &str, inventory: &policy::Inventory) -> Box<dyn Identities> {
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let own = host_name();
     let is_here =
-        id == own || inventory.find(&own).is_some_and(|at| inventory.find(id) == Some(at));
+        *id == *own || inventory.find(&own).is_some_and(|at| inventory.find(id) == Some(at));
     if is_here { Box::new(Names::here()) } else { Box::new(Assumed) }
 }
 

@@ -1,10 +1,10 @@
 //! What the verbs that sign have in common: files of keys, moments, envelopes on disk.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr,
 };
 
@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use wire::{Envelope, NamedKey, PublicKey, Role, SecretKey, Trust, limits};
 
 use crate::{
-    documents::{name, read_up_to},
+    documents::{name, read_up_to, write_whole},
     duration,
+    report::host_name,
 };
 
 /// What the first field of a key's file says.
@@ -184,26 +185,12 @@ pub(crate) fn text(envelope: &Envelope) -> anyhow::Result<String> {
 /// If it cannot be written.
 pub(crate) fn write(out: Option<&Path>, text: &str) -> anyhow::Result<()> {
     let Some(out) = out else { return crate::answer::print(text) };
-    let mut beside = out.to_path_buf().into_os_string();
-    beside.push(format!(".fwnet-{}", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = (|| {
-        let mut file = File::create_new(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, out)
-    })();
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _removed = fs::remove_file(&beside);
-    }
-    written.with_context(|| format!("write {}", out.display()))
+    write_whole(out, text, None).with_context(|| format!("write {}", out.display()))
 }
 
 /// What this host is called: as somebody said, or as the machine says.
 pub(crate) fn host(said: Option<&str>) -> String {
-    let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    said.map_or_else(own, str::to_owned)
+    said.map_or_else(|| host_name().to_string(), str::to_owned)
 }
 
 /// Reads a bundle, as text and up to its limit and one byte, which verification refuses.

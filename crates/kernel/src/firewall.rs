@@ -29,10 +29,11 @@ use crate::{
     flows::{Counted, Flows},
     hook::Hook,
     listeners::Listeners,
+    memory,
     object::{Numbers, ObjectError, Pins, open},
     set::PinError,
     slots::Slots,
-    sys::{self, Barrier},
+    sys::Barrier,
 };
 
 pub use before::{Identity, Known, Stranger};
@@ -205,7 +206,7 @@ impl Firewall {
     /// Gives back the memory that loading took, once everything is in place.
     fn rest(&mut self) {
         if self.object.take().is_some() {
-            sys::give_back_memory();
+            memory::give_back();
         }
     }
 

@@ -125,11 +125,16 @@ pub(crate) fn cgroup_programs(
     Ok(ids)
 }
 
-/// The tag of a program: a hash of its instructions, whoever loaded it under whatever name.
-pub(crate) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
+/// `BPF_PROG_GET_FD_BY_ID`: opens a program, whoever loaded it.
+fn program(id: u32) -> io::Result<OwnedFd> {
     let mut attributes = attributes();
     attributes.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
-    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attributes)?)?;
+    owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attributes)?)
+}
+
+/// The tag of a program: a hash of its instructions, whoever loaded it under whatever name.
+pub(crate) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
+    let program = program(id)?;
     let words = info_words::<4>(program.as_fd())?;
     let mut tag = [0; 8];
     tag[..4].copy_from_slice(&words[2].to_ne_bytes());
@@ -139,12 +144,10 @@ pub(crate) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
 
 /// How long and how often a program ran, as far as the kernel counted that.
 pub(crate) fn program_runs(id: u32) -> io::Result<(Duration, u64)> {
-    let mut attributes = attributes();
-    attributes.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
-    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attributes)?)?;
+    let program = program(id)?;
     // SAFETY: plain data without invalid bit patterns; pointers in it that are zero are not written through.
     let mut info: bpf_prog_info = unsafe { zeroed() };
-    let mut attributes = self::attributes();
+    let mut attributes = attributes();
     attributes.info.bpf_fd = raw(program.as_fd());
     attributes.info.info_len = size_of::<bpf_prog_info>().try_into().map_err(io::Error::other)?;
     attributes.info.info = (&raw mut info) as u64;
@@ -290,13 +293,6 @@ where
     // SAFETY: the arm that was filled in above and that the command writes its count to.
     let count = unsafe { attributes.batch.count }.min(room) as usize;
     Ok((count, if done { Walk::Done } else { Walk::At(to) }))
-}
-
-/// Hands freed memory back to the kernel, which the C library else keeps for later.
-pub(crate) fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: a function without pointers that may be called at any time (malloc_trim(3)).
-    let _anything_given = unsafe { libc::malloc_trim(0) };
 }
 
 /// Waits until every program that was running has ended.

@@ -34,6 +34,7 @@ mod world;
 
 use jiff::Timestamp;
 
+pub use crate::symbols::Symbols;
 pub use answer::{
     AnalysisError, Basis, Connection, Decider, Diff, Fault, Finding, Group, GroupFlows, Lint,
     Matrix, Part, Processes, Reach, Relation, Source, Witness,
@@ -43,7 +44,6 @@ pub use lint::lint;
 pub use matrix::matrix;
 pub use reach::who_can_reach;
 pub use service_text::{ServiceTextError, services};
-pub use symbols::Symbols;
 
 use crate::inventory::Inventory;
 

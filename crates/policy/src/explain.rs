@@ -13,7 +13,6 @@ use serde::Serialize;
 use verdict::{Direction, Endpoint, Flow, Judgement, Verdict, decide};
 
 pub use question::{Party, Question};
-pub(crate) use symbols::Symbols;
 pub use what_if::WhatIf;
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     facts::Facts,
     inventory::Inventory,
     read_aloud::{self, Said, Voice, voices},
+    symbols::Symbols,
 };
 
 /// Why there is no explanation.
@@ -162,7 +162,8 @@ pub fn explain(
     text: &str,
 ) -> Result<Explanation, ExplainError> {
     let question = Question::read(text, inventory)?;
-    let symbols = Symbols::new(&checked.policies, [&question.from.process, &question.to.process]);
+    let symbols =
+        Symbols::asking(&checked.policies, [&question.from.process, &question.to.process]);
     let mut ends = Vec::new();
     for (direction, party) in [(Direction::Out, &question.from), (Direction::In, &question.to)] {
         let Some(host) = party.host.and_then(|index| inventory.host(index)) else { continue };

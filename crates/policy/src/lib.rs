@@ -22,6 +22,7 @@ mod policy;
 mod read_aloud;
 mod resolve;
 mod span;
+mod symbols;
 pub mod syntax;
 mod trial;
 

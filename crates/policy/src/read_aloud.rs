@@ -154,6 +154,9 @@ fn runs(reader: &Reader<'_>, process: &Process) -> bool {
     let identities: &dyn Identities = reader.facts.identities;
     let subject = &reader.flow.subject;
     let number = |word: &Word| word.text.parse::<u32>().ok();
+    let within = |now: Option<u64>, former: Vec<u64>| {
+        subject.cgroups().any(|cgroup| now == Some(cgroup) || former.contains(&cgroup))
+    };
     let one = |words: &[Word], is: &dyn Fn(&Word) -> bool| words.is_empty() || words.iter().any(is);
     one(&process.user, &|user| {
         number(user).or_else(|| identities.user(&user.text)) == Some(subject.uid)
@@ -164,15 +167,9 @@ fn runs(reader: &Reader<'_>, process: &Process) -> bool {
             && (identities.exe(&exe.text) == Some(subject.exe)
                 || identities.former_exes(&exe.text).contains(&subject.exe))
     }) && one(&process.unit, &|unit| {
-        subject.cgroups().any(|cgroup| {
-            identities.unit(&unit.text) == Some(cgroup)
-                || identities.former_units(&unit.text).contains(&cgroup)
-        })
+        within(identities.unit(&unit.text), identities.former_units(&unit.text))
     }) && one(&process.container, &|container| {
-        subject.cgroups().any(|cgroup| {
-            identities.container(&container.text) == Some(cgroup)
-                || identities.former_containers(&container.text).contains(&cgroup)
-        })
+        within(identities.container(&container.text), identities.former_containers(&container.text))
     }) && one(&process.netns, &|netns| {
         subject.netns != 0 && identities.netns(&netns.text) == Some(subject.netns)
     })

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{AddressError, Addresses};
 pub(crate) use process::{
-    CONTAINER_DIGITS_MAX, CONTAINER_DIGITS_MIN, QUALIFIERS, Qualifier, container_symbols,
-    is_container_id, paths_above,
+    CONTAINER_DIGITS_MAX, CONTAINER_DIGITS_MIN, QUALIFIERS, container_symbols, is_container_id,
+    paths_above,
 };
-pub use process::{Process, means_container};
+pub use process::{Process, Qualifier, means_container};
 pub use selector::{Expression, LabelTest, Selector};
 pub use service::{PortRange, Service, ServiceError, ServiceKind};
 pub(crate) use service::{is_name, is_protocol};

@@ -21,11 +21,12 @@ use verdict::{Direction, Endpoint, Flow, Subject, Verdict, decide};
 use crate::{
     check::Checked,
     compile::{CompileError, Compiled, compile},
-    explain::{Symbols, word},
+    explain::word,
     facts::Facts,
     format,
     inventory::{HostIndex, Inventory},
     policy::Policy,
+    symbols::Symbols,
     syntax::{Answer, Mode, Process, Statement, Test},
 };
 use ends::{Classes, End};
@@ -168,7 +169,7 @@ struct Said {
 
 impl<'a> Trial<'a> {
     fn new(policies: Vec<Policy>, inventory: &'a Inventory, now: Timestamp) -> Self {
-        let symbols = Symbols::new(&policies, []);
+        let symbols = Symbols::asking(&policies, []);
         Self { policies, inventory, now, symbols, images: BTreeMap::new() }
     }
 

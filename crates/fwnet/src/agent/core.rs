@@ -77,8 +77,6 @@ pub(crate) struct Core {
     failed: Option<Instant>,
     mended: Instant,
     followed: Instant,
-    /// Whether a name in the rules means something else by now.
-    renamed: bool,
     /// The age of the policy that was told last.
     pub(super) told_age: wire::Stale,
     /// Where rules say `me`.
@@ -134,7 +132,6 @@ impl Core {
             failed: None,
             mended: Instant::now(),
             followed: Instant::now(),
-            renamed: false,
             told_age: wire::Stale::Fresh,
             own,
         };
@@ -199,14 +196,15 @@ impl Core {
             self.force.mend(&mut self.seeing);
             self.mended = Instant::now();
         }
+        let mut renamed = false;
         if self.followed.elapsed() >= FOLLOW_EVERY {
             self.force.join_new();
-            self.renamed = self.force.ready.meant.has_changed();
+            renamed = self.force.ready.meant.has_changed();
             self.followed = Instant::now();
         }
         let mut ended = self.force.advance(&mut self.seeing);
         // A service that was started again has another cgroup, a replaced executable is another file.
-        ended |= std::mem::take(&mut self.renamed);
+        ended |= renamed;
         ended |= self.own.have_changed(&self.settled.place);
         ended |= self.look_after_lists();
         if self.failed.is_none_or(|failed| failed.elapsed() >= RETRY_AFTER) {

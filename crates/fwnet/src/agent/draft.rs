@@ -2,12 +2,7 @@
 
 use std::rc::Rc;
 
-use ::agent::{
-    edition::{Edition, Written},
-    machine::Law,
-};
-use anyhow::Context;
-use kernel::Room;
+use ::agent::edition::{Edition, Written};
 
 use super::{
     core::{Core, edition_of},
@@ -77,10 +72,7 @@ impl Core {
         let state = self.kept.store.state();
         let find = |version| edition_of(state, Some(&edition), version);
         let making = Making { place: &self.settled.place, fronts, edition: &find };
-        let now_only = Room { all: 1, at_once: 1 };
-        let (stages, _lockdown) =
-            making.stages(Law { now: version, then: None }, &now, now_only)?;
-        let new = stages.into_iter().next().context("a plan has a stage")?.what;
+        let new = making.now_only(version, &now)?;
         let cuts = guard::cuts(Some(&self.force.ready), &new, edition.applied.session.as_deref());
         Ok(Draft { new, cuts })
     }

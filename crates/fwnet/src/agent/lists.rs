@@ -9,13 +9,11 @@ mod session;
 use ::agent::{
     edition::Applied,
     lists::{End, Entries, Entry, Feed, List, ListName, Moment, Plain, Target},
-    machine::{Law, Refusal},
+    machine::Refusal,
     revoke::Existing,
 };
-use anyhow::Context;
 use image::AddressSet;
 use jiff::Timestamp;
-use kernel::Room;
 use verdict::Flow;
 
 pub(crate) use feeds::{Feeds, feed};
@@ -60,16 +58,15 @@ impl Core {
         let Some(law) = self.standing().law(clock::counted(&now)) else {
             return Ok(Preview::default());
         };
+        let inbound = self.settled.place.inbound.into();
         let mut fronts = self.kept.store.fronts()?;
+        let before = Ahead { front: fronts.at(&now), inbound };
         fronts.entries = entries.clone();
-        let after = Ahead { front: fronts.at(&now), inbound: self.settled.place.inbound.into() };
+        let after = Ahead { front: fronts.at(&now), inbound };
         let state = self.kept.store.state();
         let edition = |version| edition_of(state, None, version);
         let making = Making { place: &self.settled.place, fronts, edition: &edition };
-        let law = Law { then: None, ..law };
-        let (stages, _lockdown) = making.stages(law, &now, Room { all: 1, at_once: 1 })?;
-        let new = stages.into_iter().next().context("a plan has a stage")?.what;
-        let before = self.ahead()?;
+        let new = making.now_only(law.now, &now)?;
         Ok(read.of_lists(self, &new, before, after))
     }
 

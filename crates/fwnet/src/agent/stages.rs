@@ -64,6 +64,16 @@ impl Making<'_> {
         Ok((stages, Rc::new(lockdown)))
     }
 
+    /// One edition as it would be in force now, for good. The image of lockdown is made with it, and must fit too.
+    ///
+    /// # Errors
+    /// As [`Making::stages`].
+    pub(crate) fn now_only(&self, version: u64, now: &Moment) -> anyhow::Result<Rc<Ready>> {
+        let law = Law { now: version, then: None };
+        let (stages, _lockdown) = self.stages(law, now, Room { all: 1, at_once: 1 })?;
+        Ok(stages.into_iter().next().expect("a plan has a stage").what)
+    }
+
     /// One edition as it is at a moment, behind what stands in front of it then.
     fn ready(
         &self,

@@ -14,12 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use axum::{Router, body::Bytes, extract::DefaultBodyLimit, http::StatusCode, middleware};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware};
 use tokio::sync::oneshot;
 
-use super::{
-    Gate, Peer, Problem, described::described, peer::pass, routes, routes::status::Status,
-};
+use super::{Gate, Peer, Problem, peer::pass, routes, routes::status::Status};
 use crate::agent::{Asking, Core, Shown};
 
 /// Bytes of one body: some documents of the largest size, as JSON.
@@ -30,7 +28,6 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Api {
     asking: Asking,
     shown: Shown,
-    described: Bytes,
 }
 
 impl Api {
@@ -48,11 +45,6 @@ impl Api {
     /// What the core wrote down before what it is at.
     pub(crate) fn busy(&self) -> Option<Status> {
         self.shown.busy()
-    }
-
-    /// The description of the API.
-    pub(crate) fn described(&self) -> Bytes {
-        self.described.clone()
     }
 }
 
@@ -127,8 +119,7 @@ pub(crate) fn serve(
         let _inside = runtime.enter();
         tokio::net::UnixListener::from_std(listener).context("start the API")?
     };
-    let service = router(Api { asking, shown, described: described().into() }, gate)
-        .into_make_service_with_connect_info::<Peer>();
+    let service = router(Api { asking, shown }, gate).into_make_service_with_connect_info::<Peer>();
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = mpsc::channel();
     let serving = move || {

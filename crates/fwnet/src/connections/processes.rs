@@ -52,16 +52,22 @@ pub(super) fn holders(wanted: &BTreeSet<u32>, stop: &AtomicBool) -> Walk {
 
 /// The sockets among `wanted` that a process holds.
 fn inodes(process: &Path, wanted: &BTreeSet<u32>) -> io::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for descriptor in fs::read_dir(process.join("fd"))?.flatten() {
+    let held = sockets(process)?.map(|(_, inode)| inode);
+    Ok(held.filter(|inode| wanted.contains(inode)).collect())
+}
+
+/// The sockets that a process holds, by its directory in /proc: descriptor and inode.
+///
+/// # Errors
+/// If it has ended, or we may not look into it.
+pub(crate) fn sockets(process: &Path) -> io::Result<impl Iterator<Item = (u32, u32)> + use<>> {
+    let socket = |descriptor: fs::DirEntry| {
         // Closed meanwhile.
-        let Ok(target) = fs::read_link(descriptor.path()) else { continue };
-        let inode = target
-            .to_str()
-            .and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        found.extend(inode.filter(|inode| wanted.contains(inode)));
-    }
-    Ok(found)
+        let target = fs::read_link(descriptor.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((descriptor.file_name().to_str()?.parse().ok()?, inode))
+    };
+    Ok(fs::read_dir(process.join("fd"))?.flatten().filter_map(socket))
 }
 
 /// What is known of one; `None` if it has ended.

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,7 +12,7 @@ use policy::{Diagnostics, Document};
 
 use crate::{
     answer::{exit, finding_if, print},
-    documents::{is_standard_input, name, read},
+    documents::{is_standard_input, name, read, write_whole},
 };
 
 /// Command line of `fwnet fmt`.
@@ -113,19 +112,7 @@ pub(crate) fn json(document: &Document) -> String {
 fn replace(file: &Path, content: &str) -> anyhow::Result<()> {
     // A link stays a link.
     let target = fs::canonicalize(file).with_context(|| name(file))?;
-    let mut beside = target.clone().into_os_string();
-    beside.push(format!(".fwnet-{}", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = (|| {
-        let mut new = fs::File::create_new(&beside)?;
-        new.set_permissions(fs::metadata(&target)?.permissions())?;
-        new.write_all(content.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&beside, &target)
-    })();
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _removed = fs::remove_file(&beside);
-    }
+    let written = fs::metadata(&target)
+        .and_then(|like| write_whole(&target, content, Some(like.permissions())));
     written.with_context(|| format!("write {}", name(file)))
 }

@@ -15,20 +15,18 @@ use rustix::{
 };
 use verdict::{
     Address, Endpoint, Protocol,
-    abi::{Evidence, Listener, ListenerKey, Stamp},
+    abi::{Evidence, Listener, Stamp},
     layout::{FLAG_INBOUND, FLAG_SUBJECTS},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Firewall, LoadError, take};
-use crate::object::Pins;
-
-/// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
-const NO_EXIST: u64 = 1;
+use crate::{
+    listeners::{KeyBytes, Listeners, NO_EXIST, key},
+    object::Pins,
+};
 
 type StampBytes = [u8; size_of::<Stamp>()];
-type KeyBytes = [u8; size_of::<ListenerKey>()];
-type ListenerBytes = [u8; size_of::<Listener>()];
 
 /// A socket that was found, and whose it is.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +70,6 @@ pub(super) struct Owners {
     stamps_apart: HashMap<MapData, u64, StampBytes>,
     claims: SkStorage<MapData, KeyBytes>,
     claims_apart: HashMap<MapData, u64, KeyBytes>,
-    listeners: HashMap<MapData, KeyBytes, ListenerBytes>,
     evidence: aya::maps::PerCpuArray<MapData, [u8; size_of::<Evidence>()]>,
 }
 
@@ -83,12 +80,15 @@ impl Owners {
             stamps_apart: take(pins, "OWNERS_APART")?,
             claims: take(pins, "CLAIMS")?,
             claims_apart: take(pins, "CLAIMS_APART")?,
-            listeners: take(pins, "LISTENERS")?,
             evidence: take(pins, "EVIDENCE")?,
         })
     }
 
-    fn introduce(&mut self, stranger: &Stranger) -> Result<Known, MapError> {
+    fn introduce(
+        &mut self,
+        stranger: &Stranger,
+        listeners: &mut Listeners,
+    ) -> Result<Known, MapError> {
         let descriptor = borrowed(stranger).ok();
         // The connections of an MPTCP socket have other cookies than itself, and it is what is held.
         let own = descriptor.as_ref().and_then(|socket| socket_cookie(socket).ok());
@@ -105,7 +105,8 @@ impl Owners {
             },
         };
         if let Some(claim) = stranger.claim {
-            self.claim(cookie, descriptor.as_ref(), claim, &stranger.stamp)?;
+            let listener = Listener { socket: cookie, stamp: stranger.stamp };
+            self.claim(&listener, descriptor.as_ref(), claim, listeners)?;
         }
         Ok(known)
     }
@@ -113,29 +114,21 @@ impl Owners {
     /// Enters the claim as `listeners.rs` of the kernel programs does, so that it ends with the socket.
     fn claim(
         &mut self,
-        cookie: u64,
+        listener: &Listener,
         descriptor: Option<&OwnedFd>,
         (netns, protocol, local): (u64, Protocol, Endpoint),
-        stamp: &Stamp,
+        listeners: &mut Listeners,
     ) -> Result<(), MapError> {
         let anywhere = local.address.is_unspecified();
         let address = if anywhere { Address::UNSPECIFIED_V6 } else { local.address };
-        let key = bytes(&ListenerKey {
-            netns,
-            address_hi: address.hi,
-            address_lo: address.lo,
-            port: local.port,
-            protocol: protocol.0,
-            padding: [0; 5],
-        });
-        let listener = bytes(&Listener { socket: cookie, stamp: *stamp });
-        match self.listeners.insert(key, listener, NO_EXIST) {
+        let key = key(netns, protocol, Endpoint { address, port: local.port });
+        match listeners.enter(key, listener) {
             Ok(()) => {}
             Err(error) if exists(&error) => return Ok(()),
             Err(error) => return Err(error),
         }
         let kept = descriptor.is_some_and(|socket| self.claims.insert(socket, key, 0).is_ok());
-        if kept { Ok(()) } else { self.claims_apart.insert(cookie, key, 0) }
+        if kept { Ok(()) } else { self.claims_apart.insert(listener.socket, key, 0) }
     }
 }
 
@@ -146,7 +139,7 @@ impl Firewall {
     /// # Errors
     /// Where the kernel refuses to write the maps.
     pub fn introduce(&mut self, stranger: &Stranger) -> io::Result<Known> {
-        self.owners.introduce(stranger).map_err(io::Error::other)
+        self.owners.introduce(stranger, &mut self.listeners).map_err(io::Error::other)
     }
 
     /// Whether strangers should be looked for now: rules ask for processes, and did not before, or what comes in is judged

@@ -75,14 +75,16 @@ impl Attached {
     /// What the kernel says of a link to a cgroup or namespace while it runs it: nothing once that is gone, or somebody
     /// detached it.
     pub(super) fn info(&self) -> Option<LinkInfo> {
-        let info = sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_)));
-        info.ok().filter(|info| info.target != 0)
+        self.told().filter(|info| info.target != 0)
     }
 
     /// The number of the program that the link runs.
     pub(super) fn program(&self) -> Option<u32> {
-        let info = sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_)));
-        info.ok().map(|info| info.program)
+        self.told().map(|info| info.program)
+    }
+
+    fn told(&self) -> Option<LinkInfo> {
+        sys::link_info(self.link.as_fd(), matches!(self.key, Key::Netns(_))).ok()
     }
 
     /// Whether the kernel still runs it.

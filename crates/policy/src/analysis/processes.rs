@@ -13,11 +13,11 @@ use super::{
     bits::{Bits, Numbered},
     families::families,
     limits::PROCESSES_MAX,
-    symbols::Symbols,
 };
 use crate::{
     facts::Identities as _,
     resolve::placed,
+    symbols::Symbols,
     syntax::{QUALIFIERS, Qualifier},
 };
 

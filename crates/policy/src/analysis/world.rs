@@ -14,12 +14,12 @@ use super::{
     processes::ProcessClasses,
     services::ServiceClasses,
     side::{ClauseNumbers, MaskNumber, RowNumber, Side},
-    symbols::Symbols,
 };
 use crate::{
     inventory::{HostIndex, Inventory},
     policy::Policy,
     resolve::{Eye, Near, NearNames},
+    symbols::Symbols,
 };
 
 /// An address of the hosts of one kind, or of nobody.

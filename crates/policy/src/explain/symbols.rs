@@ -1,62 +1,17 @@
-//! Whom process qualifiers name, as symbols: equal if they are written alike. What is asked about a fleet is
-//! answered without a look at any host's files.
+//! Processes as they are described, and as a policy spells them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use verdict::Subject;
 
 use crate::{
     facts::Identities,
-    policy::Policy,
     resolve::placed,
-    syntax::{
-        Failsafe, Process, Qualifier, Statement, Word, container_symbols, is_bare, paths_above,
-    },
+    symbols::Symbols,
+    syntax::{Process, Word, is_bare},
 };
 
-/// Where the numbers of named users and groups begin; below, numbers are what they say. The largest one is no user's.
-const NAMED_FROM: u32 = 0xf000_0000;
-
-/// A number for every name that policies and a question use.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Symbols {
-    users: BTreeMap<String, u32>,
-    groups: BTreeMap<String, u32>,
-    exes: BTreeMap<String, u64>,
-    units: BTreeMap<String, u64>,
-    containers: BTreeMap<String, u64>,
-    namespaces: BTreeMap<String, u64>,
-}
-
 impl Symbols {
-    pub(crate) fn new<'a>(
-        policies: &'a [Policy],
-        asked: impl IntoIterator<Item = &'a Option<Process>>,
-    ) -> Self {
-        let described: Vec<&Process> =
-            policies.iter().flat_map(processes).chain(asked.into_iter().flatten()).collect();
-        let named = |of: Qualifier| -> BTreeSet<&str> {
-            let words = described.iter().flat_map(|process| process.values(of));
-            words.map(|word| word.text.as_str()).collect()
-        };
-        let short = |of: Qualifier| {
-            let names = named(of).into_iter();
-            let names = names.filter(|name| *name != "root" && name.parse::<u32>().is_err());
-            // Every system has the first, by this number.
-            let root = std::iter::once(("root".to_owned(), 0));
-            root.chain(names.map(str::to_owned).zip(NAMED_FROM..)).collect()
-        };
-        let long = |of: Qualifier| named(of).into_iter().map(str::to_owned).zip(1..).collect();
-        Self {
-            users: short(Qualifier::User),
-            groups: short(Qualifier::Group),
-            exes: long(Qualifier::Exe),
-            units: long(Qualifier::Unit),
-            containers: container_symbols(&named(Qualifier::Container)),
-            namespaces: long(Qualifier::Netns),
-        }
-    }
-
     /// A process that is described; of several possibilities the first. What is left out is like no process that a rule
     /// names.
     pub(crate) fn subject(&self, process: Option<&Process>) -> Subject {
@@ -124,51 +79,4 @@ fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn processes(policy: &Policy) -> impl Iterator<Item = &Process> {
-    let ends = policy.document.statements().filter_map(|(_, said)| match said {
-        Statement::Rule(rule) => Some([&rule.from, &rule.to]),
-        Statement::Test(test) => Some([&test.flows.from, &test.flows.to]),
-        Statement::Failsafe(Failsafe::Flows(flows)) => Some([&flows.from, &flows.to]),
-        Statement::Failsafe(Failsafe::None)
-        | Statement::Tier(_)
-        | Statement::Mode(_)
-        | Statement::Name(_)
-        | Statement::Default(_)
-        | Statement::Inbound(_) => None,
-    });
-    ends.flatten().filter_map(|end| end.process.as_ref())
-}
-
-impl Identities for Symbols {
-    fn user(&self, name: &str) -> Option<u32> {
-        self.users.get(name).copied()
-    }
-
-    fn group(&self, name: &str) -> Option<u32> {
-        self.groups.get(name).copied()
-    }
-
-    fn exe(&self, path: &str) -> Option<u64> {
-        self.exes.get(path).copied()
-    }
-
-    fn unit(&self, name: &str) -> Option<u64> {
-        self.units.get(name).copied()
-    }
-
-    fn container(&self, name: &str) -> Option<u64> {
-        self.containers.get(name).copied()
-    }
-
-    fn netns(&self, name: &str) -> Option<u64> {
-        self.namespaces.get(name).copied()
-    }
-
-    fn above(&self, cgroup: u64) -> Vec<u64> {
-        let named = self.units.iter().find(|(_, number)| **number == cgroup);
-        let path = named.map(|(name, _)| name.as_str()).unwrap_or_default();
-        paths_above(path).filter_map(|path| self.units.get(path).copied()).collect()
-    }
 }

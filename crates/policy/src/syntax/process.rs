@@ -35,14 +35,20 @@ pub struct Process {
     pub span: Span,
 }
 
-/// What a process can be asked about.
+/// What a process can be asked about; each is a field of [`Process`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Qualifier {
+pub enum Qualifier {
+    /// `user=`
     User,
+    /// `group=`
     Group,
+    /// `exe=`
     Exe,
+    /// `unit=`
     Unit,
+    /// `container=`
     Container,
+    /// `netns=`
     Netns,
 }
 

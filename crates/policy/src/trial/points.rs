@@ -7,10 +7,10 @@ use verdict::{Direction, Protocol, Subject};
 
 use super::PROCESSES_MAX;
 use crate::{
-    explain::Symbols,
     facts::Identities as _,
     policy::Policy,
     resolve::ServiceNames,
+    symbols::Symbols,
     syntax::{self, Failsafe, PortRange, Process, Qualifier, ServiceKind, Statement, Word},
 };
 
@@ -151,12 +151,16 @@ pub(super) fn subjects(
     each(&mut subjects, &users, |subject, &uid| Subject { uid, ..subject });
     each(&mut subjects, &groups, |subject, &gid| Subject { gid, ..subject });
     each(&mut subjects, &exes, |subject, &exe| Subject { exe, ..subject });
-    let homes: Vec<(u64, u64)> = units
+    let within = |(unit, container)| symbols.within(unit, container, Subject::UNKNOWN);
+    let homes: Vec<Subject> = units
         .iter()
         .flat_map(|&unit| containers.iter().map(move |&container| (unit, container)))
+        .map(within)
         .collect();
-    each(&mut subjects, &homes, |subject, &(unit, container)| {
-        symbols.within(unit, container, subject)
+    each(&mut subjects, &homes, |subject, &Subject { cgroup, above, .. }| Subject {
+        cgroup,
+        above,
+        ..subject
     });
     each(&mut subjects, &namespaces, |subject, &netns| Subject { netns, ..subject });
     Some(subjects)

@@ -28,10 +28,10 @@ pub enum Why {
     #[error("the scope makes no sense: {0}")]
     Scope(String),
     /// Another tier.
-    #[error("it is in the tier {}", tier(.0))]
+    #[error("it is in the tier {}", .0.word())]
     Tier(Tier),
     /// Another effect.
-    #[error("the scope does not allow `{}`", effect(.0))]
+    #[error("the scope does not allow `{}`", .0.word())]
     Effect(Effect),
     /// No end, or too late a one.
     #[error("it must end by {limit}, and {}", .end.map_or("has no `until`".to_owned(), |end| format!("ends {end}")))]
@@ -104,21 +104,5 @@ impl fmt::Display for Escape {
             write!(to, "line {line}, `{said}`: ")?;
         }
         self.why.fmt(to)
-    }
-}
-
-fn tier(tier: &Tier) -> &'static str {
-    match tier {
-        Tier::Admin => "admin",
-        Tier::Team => "team",
-        Tier::Baseline => "baseline",
-    }
-}
-
-fn effect(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::Allow => "allow",
-        Effect::Deny => "deny",
-        Effect::Refuse => "refuse",
     }
 }

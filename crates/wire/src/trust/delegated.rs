@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{VerifyError, document, unexpired, wrong};
 use crate::{
     document::{Delegation, Listed, Policy, Snapshot, digest},
-    envelope::{Authority, Envelope, EnvelopeError},
+    envelope::{Envelope, EnvelopeError},
     role::Role,
     root::Root,
     scope::{Escape, Why},
@@ -39,11 +39,14 @@ pub(super) fn verify(
     let mut handed_on = VecDeque::new();
     for &(listed, envelope) in &listed {
         // What the role policy has not signed may be delegated: that is seen below.
-        if let Err(error) = envelope.signed_by(&authority) {
-            refused.insert(&listed.name, error);
-            continue;
-        }
-        let one = checked(listed, envelope, &authority, Vec::new(), now)?;
+        let signers = match envelope.signed_by(&authority) {
+            Ok(signers) => signers,
+            Err(error) => {
+                refused.insert(&listed.name, error);
+                continue;
+            }
+        };
+        let one = checked(listed, envelope, signers, Vec::new(), now)?;
         handed_on.extend(delegations(&one));
         verified.insert(&listed.name, one);
     }
@@ -52,9 +55,10 @@ pub(super) fn verify(
         // Not written yet.
         let Some(&(listed, envelope)) = found else { continue };
         refused.remove(listed.name.as_str());
-        let authority = delegation.authority();
+        let signers =
+            envelope.signed_by(&delegation.authority()).map_err(wrong(&document(&listed.name)))?;
         let under = scopes.iter().chain([&delegation]).cloned().collect();
-        let one = checked(listed, envelope, &authority, under, now)?;
+        let one = checked(listed, envelope, signers, under, now)?;
         handed_on.extend(delegations(&one));
         if verified.insert(&listed.name, one).is_some() {
             return Err(VerifyError::Delegated { name: listed.name.clone() });
@@ -90,15 +94,15 @@ fn matched<'a>(
     }
 }
 
+/// A document that `signers` signed, who may.
 fn checked(
     listed: &Listed,
     envelope: &Envelope,
-    authority: &Authority<'_>,
+    signers: Vec<String>,
     scopes: Vec<Delegation>,
     now: Timestamp,
 ) -> Result<Verified, VerifyError> {
     let what = document(&listed.name);
-    let signers = envelope.signed_by(authority).map_err(wrong(&what))?;
     let policy: Policy = envelope.unverified().map_err(wrong(&what))?;
     if policy.name != listed.name || policy.version != listed.version {
         return Err(VerifyError::Other { what, by: "the snapshot" });

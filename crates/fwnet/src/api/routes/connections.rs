@@ -1,6 +1,5 @@
 //! `GET /v1/connections`: every socket with whose it is, and what the rules in force say of it.
 
-use agent::connections::Connections;
 use axum::{Json, extract::State};
 
 use crate::{
@@ -29,7 +28,6 @@ pub(crate) async fn connections(State(api): State<Api>) -> Result<Json<Report>, 
         })
         .await?;
     let comparing = tokio::task::spawn_blocking(move || {
-        let connections: Connections = connections;
         let scope = judged.scope();
         let against =
             Against { image: Some((image.lines(), &reasons)), scope: Some(&scope), watch: None };
