@@ -21,6 +21,7 @@ mod role;
 mod root;
 pub mod scope;
 mod stale;
+pub mod sync;
 mod trust;
 
 pub use bundle::{Bundle, ReadError};
