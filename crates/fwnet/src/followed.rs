@@ -7,11 +7,11 @@
 //! What was replaced before it looked for the first time is not known by any name.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -54,7 +54,8 @@ pub(crate) struct Followed {
 pub(crate) struct Meant {
     names: BTreeMap<(Qualifier, String), Option<u64>>,
     former: BTreeMap<String, Vec<u64>>,
-    looked: Cell<Option<Instant>>,
+    /// When the processes were last walked through; of one compilation and its copies.
+    looked: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Followed {
@@ -81,7 +82,11 @@ impl Followed {
         for (name, home) in self.homes.into_inner() {
             remember(known.homes.entry(name).or_default(), home);
         }
-        Meant { names, former: self.former.exes, looked: Cell::new(Some(Instant::now())) }
+        Meant {
+            names,
+            former: self.former.exes,
+            looked: Arc::new(Mutex::new(Some(Instant::now()))),
+        }
     }
 
     fn home(&self, kind: Qualifier, name: &str, home: Option<Home>) -> Option<u64> {
@@ -125,10 +130,12 @@ impl Meant {
         if changed || self.former.is_empty() {
             return changed;
         }
-        if self.looked.get().is_some_and(|looked| looked.elapsed() < ENDED_EVERY) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.is_some_and(|looked| looked.elapsed() < ENDED_EVERY) {
             return false;
         }
-        self.looked.set(Some(Instant::now()));
+        *looked = Some(Instant::now());
+        drop(looked);
         running(&self.former) != self.former
     }
 

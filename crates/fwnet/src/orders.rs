@@ -1,7 +1,7 @@
 //! What is to be enforced, and where that is written: lists on the command line, or policy files that are read again.
 
 use ::agent::lists::{Front, FrontRule};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Context;
 use image::{Image, RuleSet, compile};
@@ -55,7 +55,7 @@ pub(crate) struct Ready {
     /// What the names of the rules mean.
     pub(crate) meant: Meant,
     /// What they were compiled from, where that was files: to do it again without reading half an edit.
-    pub(crate) documents: Option<Rc<Documents>>,
+    pub(crate) documents: Option<Arc<Documents>>,
 }
 
 /// Where a rule comes from.
@@ -132,7 +132,7 @@ impl Orders {
             return Ok(None);
         };
         let compiled = self::documents(documents, host.as_deref(), addresses, version)?;
-        Ok(Some(Ready { documents: Some(Rc::clone(documents)), ..compiled }))
+        Ok(Some(Ready { documents: Some(Arc::clone(documents)), ..compiled }))
     }
 
     fn compiled(
@@ -142,7 +142,7 @@ impl Orders {
         version: u64,
     ) -> anyhow::Result<Ready> {
         let compiled = documents(&from, host, addresses, version)?;
-        Ok(Ready { documents: Some(Rc::new(from)), ..compiled })
+        Ok(Ready { documents: Some(Arc::new(from)), ..compiled })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The core: everything the agent has, changed by one thread only. What the API asks runs here.
 
 use std::{
-    rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -112,7 +112,7 @@ impl Core {
             eprintln!("fwnet: {note}");
         }
         // Before the first policy everything was allowed.
-        let held = (!force.fresh).then(|| Rc::clone(&force.ready));
+        let held = (!force.fresh).then(|| Arc::clone(&force.ready));
         let revoking = Revoking { held, ..Revoking::default() };
         let mut core = Self {
             paths,

@@ -1,6 +1,6 @@
 //! An edition that is to be applied: compiled, and held against what is in force, before anything changes.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ::agent::edition::{Edition, Written};
 
@@ -54,7 +54,7 @@ pub(crate) fn sound(written: &Written) -> Result<usize, Unsound> {
 /// A compiled draft.
 pub(crate) struct Draft {
     /// What would be in force.
-    pub(crate) new: Rc<Ready>,
+    pub(crate) new: Arc<Ready>,
     /// What it would cut, each in one sentence.
     pub(crate) cuts: Vec<String>,
 }

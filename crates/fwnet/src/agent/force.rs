@@ -1,6 +1,6 @@
 //! What is in force: the firewall with its images, and the rules that these were made of, so that events can be told.
 
-use std::{collections::BTreeMap, path::PathBuf, rc::Rc, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use ::agent::lists::Planned;
 use image::RuleSet;
@@ -9,7 +9,7 @@ use kernel::{Adopted, Door, Event, Firewall, Retired, Scheduled, SwapError};
 use crate::{before::Before, followed::Meant, orders::Ready, place::Place, seeing::Seeing};
 
 /// Rules, and until when they are in force.
-pub(crate) type Stage = Planned<Rc<Ready>>;
+pub(crate) type Stage = Planned<Arc<Ready>>;
 
 /// Generations whose rules are remembered: those that may still judge, and as many before them.
 const REMEMBERED: u32 = 2 * verdict::abi::RING;
@@ -23,13 +23,13 @@ pub(crate) struct Force {
     pub(crate) before: Option<Before>,
     place: Place,
     /// The rules in force, leaving lockdown aside.
-    pub(crate) ready: Rc<Ready>,
+    pub(crate) ready: Arc<Ready>,
     /// What is in force in lockdown.
-    lockdown: Rc<Ready>,
+    lockdown: Arc<Ready>,
     /// Nothing is known of the rules that a predecessor had put in force.
-    unknown: Rc<Ready>,
+    unknown: Arc<Ready>,
     /// By generation.
-    rules: BTreeMap<u32, Rc<Ready>>,
+    rules: BTreeMap<u32, Arc<Ready>>,
 }
 
 impl Force {
@@ -42,7 +42,7 @@ impl Force {
         bpffs: PathBuf,
         place: Place,
         stages: &[Stage],
-        lockdown: &Rc<Ready>,
+        lockdown: &Arc<Ready>,
         seeing: &mut Seeing,
     ) -> anyhow::Result<(Self, Vec<String>)> {
         let attachments = place.attachments(false)?;
@@ -71,9 +71,9 @@ impl Force {
             fresh: is_fresh,
             before: None,
             place,
-            ready: Rc::clone(lockdown),
-            lockdown: Rc::clone(lockdown),
-            unknown: Rc::new(unknown),
+            ready: Arc::clone(lockdown),
+            lockdown: Arc::clone(lockdown),
+            unknown: Arc::new(unknown),
             rules: BTreeMap::new(),
         };
         force.enforce(stages, lockdown, seeing)?;
@@ -88,7 +88,7 @@ impl Force {
     pub(crate) fn enforce(
         &mut self,
         stages: &[Stage],
-        lockdown: &Rc<Ready>,
+        lockdown: &Arc<Ready>,
         seeing: &mut Seeing,
     ) -> anyhow::Result<()> {
         let wanted: Vec<_> =
@@ -108,15 +108,15 @@ impl Force {
             }
         }
         if self.firewall.stage_lockdown(&lockdown.image)? {
-            self.lockdown = Rc::clone(lockdown);
+            self.lockdown = Arc::clone(lockdown);
         }
         self.before = Before::where_due(&mut self.firewall).or(self.before);
         let first = self.firewall.generation();
         for (step, stage) in (0..).zip(stages) {
-            self.rules.insert(first.wrapping_add(step), Rc::clone(&stage.what));
+            self.rules.insert(first.wrapping_add(step), Arc::clone(&stage.what));
         }
         if let Some(stage) = stages.first() {
-            self.ready = Rc::clone(&stage.what);
+            self.ready = Arc::clone(&stage.what);
         }
         self.rules.retain(|generation, _| {
             first.wrapping_sub(*generation) <= REMEMBERED
@@ -128,7 +128,7 @@ impl Force {
     fn put(
         &mut self,
         stages: &[Stage],
-        lockdown: &Rc<Ready>,
+        lockdown: &Arc<Ready>,
         seeing: &mut Seeing,
     ) -> anyhow::Result<()> {
         let retired = match self.firewall.schedule(&scheduled(stages)) {
@@ -178,13 +178,13 @@ impl Force {
             }
         };
         if let Some(ready) = self.rules.get(&self.firewall.generation()) {
-            self.ready = Rc::clone(ready);
+            self.ready = Arc::clone(ready);
         }
         ended
     }
 
     /// The rules that judge now: those of lockdown, if that is on.
-    pub(crate) fn judging(&self) -> &Rc<Ready> {
+    pub(crate) fn judging(&self) -> &Arc<Ready> {
         if self.firewall.is_locked_down() { &self.lockdown } else { &self.ready }
     }
 
@@ -206,7 +206,7 @@ impl Force {
         if !now && !seeing.is_due() {
             return;
         }
-        let judging = Rc::clone(self.judging());
+        let judging = Arc::clone(self.judging());
         let Self { firewall, lockdown, unknown, rules, ready: _, place: _, fresh: _, before: _ } =
             self;
         let of = |judged: Option<u32>| -> &Ready {

@@ -3,7 +3,7 @@
 //! A policy on trial ends nothing, because the policy before may follow; neither does lockdown. The core does this itself
 //! and does nothing else meanwhile; where no rule revokes and nobody asked for it, there is nothing to do.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ::agent::revoke::Existing;
 use kernel::{Cgroup, Netns};
@@ -63,7 +63,7 @@ impl Revoked {
 #[derive(Debug, Default)]
 pub(crate) struct Revoking {
     /// The rules; none where nothing was in force.
-    pub(super) held: Option<Rc<Ready>>,
+    pub(super) held: Option<Arc<Ready>>,
     /// For the change that is under way or on trial.
     pub(crate) wish: Wish,
     /// By the last change.
@@ -80,8 +80,8 @@ impl Core {
         {
             return;
         }
-        let new = Rc::clone(&self.force.ready);
-        let held = self.revoking.held.replace(Rc::clone(&new));
+        let new = Arc::clone(&self.force.ready);
+        let held = self.revoking.held.replace(Arc::clone(&new));
         let wish = std::mem::take(&mut self.revoking.wish);
         if held.as_ref().is_some_and(|held| held.image.digest() == new.image.digest()) {
             return;

@@ -1,6 +1,6 @@
 //! From what is to be in force by number to images: now, and after each next end.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ::agent::{
     edition::Edition,
@@ -42,7 +42,7 @@ impl Making<'_> {
         law: Law,
         now: &Moment,
         room: Room,
-    ) -> anyhow::Result<(Vec<Stage>, Rc<Ready>)> {
+    ) -> anyhow::Result<(Vec<Stage>, Arc<Ready>)> {
         let deadline = law.then.map(|(until, _)| until);
         let most = if deadline.is_some() { room.at_once } else { room.all };
         let addresses = self.place.addresses()?;
@@ -56,19 +56,19 @@ impl Making<'_> {
             let ready = self.ready(version, &addresses, front, moment)?;
             let next = ready.next.map(|end| moment.boottime_of(end));
             let next = next.into_iter().chain(ends).min();
-            anyhow::Ok((Rc::new(ready), next))
+            anyhow::Ok((Arc::new(ready), next))
         })?;
         // What is confirmed says who must never be locked out, not what is on trial.
         let settled = stages.last().expect("a plan has a stage");
         let lockdown = locked(&settled.what).context("compile the failsafe set for lockdown")?;
-        Ok((stages, Rc::new(lockdown)))
+        Ok((stages, Arc::new(lockdown)))
     }
 
     /// One edition as it would be in force now, for good. The image of lockdown is made with it, and must fit too.
     ///
     /// # Errors
     /// As [`Making::stages`].
-    pub(crate) fn now_only(&self, version: u64, now: &Moment) -> anyhow::Result<Rc<Ready>> {
+    pub(crate) fn now_only(&self, version: u64, now: &Moment) -> anyhow::Result<Arc<Ready>> {
         let law = Law { now: version, then: None };
         let (stages, _lockdown) = self.stages(law, now, Room { all: 1, at_once: 1 })?;
         Ok(stages.into_iter().next().expect("a plan has a stage").what)
