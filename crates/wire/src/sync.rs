@@ -6,10 +6,14 @@
 //! what it lacks, and may name an older piece that it has to get the difference only. Nobody keeps a queue for anybody: a slow host is
 //! told the newest target when it can hear again.
 //!
-//! A frame is a length (four bytes, big endian) and one message of protocol buffers. Each side knows the other by its
+//! A frame is a length (four bytes, big endian) and one message of protocol buffers ([`encode`], [`Decoder`]). Each side knows the other by its
 //! certificate; no message says who its sender is.
 
+mod frame;
+
 use prost::{Enumeration, Message, Oneof};
+
+pub use frame::{Decoder, FrameError, LENGTH_BYTES, encode};
 
 /// The protocol's name in the TLS handshake (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"fwnet-sync/1";

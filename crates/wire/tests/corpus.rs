@@ -7,10 +7,13 @@ mod bundles;
 #[path = "fleet/fleet.rs"]
 #[expect(dead_code, reason = "the tests of verification use the rest")]
 mod fleet;
+#[path = "../../../fuzz/frames.rs"]
+mod frames;
 
 use std::{fs, path::Path};
 
 use fleet::{Making, delegation, policy, root, signed};
+use wire::sync::{self, Down, Up};
 
 fn folder(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name)
@@ -47,9 +50,95 @@ fn scopes() {
     each("scope", bundles::scope);
 }
 
+#[test]
+fn frames() {
+    each("frame", frames::frame);
+}
+
 fn seeded(seed: u8) -> wire::NamedKey {
     let key = wire::SecretKey::from_seed([seed; 32]).public();
     wire::NamedKey { name: format!("key-{seed}"), key }
+}
+
+fn said_upward() -> Vec<Vec<u8>> {
+    let (target, text) = (vec![7; 32], "denied by nobody");
+    let hello = sync::Hello {
+        program: "0.1.0".to_owned(),
+        enforced: target.clone(),
+        stage: sync::Stage::Trial.into(),
+    };
+    let want = sync::Want { digest: vec![3; 32], base: vec![2; 32], offset: 65_536 };
+    let progress = sync::Progress {
+        target: target.clone(),
+        stage: sync::Stage::Refused.into(),
+        why: text.to_owned(),
+        snapshot: 12,
+    };
+    let beat = sync::Beat {
+        target,
+        denied: 3,
+        allowed: 1 << 40,
+        stance: sync::Stance::Lockdown.into(),
+        stale_s: 60,
+        failing: text.to_owned(),
+    };
+    let all = [Up::Hello(hello), Up::Want(want), Up::Progress(progress), Up::Beat(beat)];
+    let framed = |say| sync::encode(&sync::Upward { say: Some(say) }).unwrap();
+    all.into_iter().map(framed).collect()
+}
+
+fn said_downward() -> Vec<Vec<u8>> {
+    let manifest = sync::Manifest { rollout: 3, confirm_within_s: 600, ..Default::default() };
+    let member = sync::Member {
+        id: "web-1".to_owned(),
+        addresses: vec![vec![192, 0, 2, 1]],
+        ..Default::default()
+    };
+    let target = sync::Target {
+        manifest: manifest_bytes(&manifest),
+        me: member_bytes(&member),
+        same: Vec::new(),
+        beat_ms: 10_000,
+    };
+    let part = sync::Part {
+        digest: vec![3; 32],
+        total: 5,
+        bytes: b"piece".to_vec(),
+        ..Default::default()
+    };
+    let later = sync::Later { after_ms: 1_500, why: "too many at once".to_owned() };
+    let refused = sync::Refused { why: "removed".to_owned() };
+    let all = [Down::Target(target), Down::Part(part), Down::Later(later), Down::Refused(refused)];
+    let framed = |say| sync::encode(&sync::Downward { say: Some(say) }).unwrap();
+    all.into_iter().map(framed).collect()
+}
+
+fn relayed() -> Vec<Vec<u8>> {
+    let came = sync::Came { host: "web-1".to_owned(), certificate: vec![9; 32] };
+    let carried = sync::Carried { came: vec![came], gone: vec!["web-2".to_owned()] };
+    let said = sync::Said { host: "web-1".to_owned(), progress: None, beat: None };
+    let assignment = sync::Assignment {
+        host: "web-1".to_owned(),
+        manifest: vec![4; 32],
+        me: Vec::new(),
+        refused: String::new(),
+    };
+    let assigned = sync::Assigned { hosts: vec![assignment], manifests: vec![vec![0x30, 1]] };
+    let up = |say| sync::encode(&sync::Upward { say: Some(say) }).unwrap();
+    vec![
+        up(Up::Carried(carried)),
+        up(Up::Gathered(sync::Gathered { said: vec![said] })),
+        sync::encode(&sync::Downward { say: Some(Down::Assigned(assigned)) }).unwrap(),
+    ]
+}
+
+/// The message without the frame around it.
+fn manifest_bytes(manifest: &sync::Manifest) -> Vec<u8> {
+    sync::encode(manifest).unwrap().split_off(sync::LENGTH_BYTES)
+}
+
+fn member_bytes(member: &sync::Member) -> Vec<u8> {
+    sync::encode(member).unwrap().split_off(sync::LENGTH_BYTES)
 }
 
 /// The seeds, made anew by `FWNET_WRITE=1`: keys are of known names, so that they are the same each time.
@@ -87,6 +176,7 @@ fn the_seeds_are_what_the_code_makes() {
         all.join("\n---\n").into_bytes()
     };
     let json = |envelope: &wire::Envelope| serde_json::to_vec_pretty(envelope).unwrap();
+    let stream = |size: u8, frames: &[Vec<u8>]| [vec![size], frames.concat()].concat();
     let root = signed(&root(), &["anna", "ben"]);
     let bundle = within.clone().bundle();
     for (name, bytes) in [
@@ -103,6 +193,11 @@ fn the_seeds_are_what_the_code_makes() {
         ("envelope/policy", json(&base)),
         ("envelope/snapshot", json(&bundle.snapshot)),
         ("envelope/timestamp", json(&bundle.timestamp)),
+        ("frame/up", stream(9, &said_upward())),
+        ("frame/down", stream(255, &said_downward())),
+        ("frame/relayed", stream(64, &relayed())),
+        ("frame/cut", stream(1, &[vec![0, 0, 0, 9, 0x12]])),
+        ("frame/large", stream(3, &[vec![0, 4, 0, 1, 0, 0]])),
     ] {
         let path = folder(name);
         if std::env::var_os("FWNET_WRITE").is_some() {
