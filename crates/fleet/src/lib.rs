@@ -1,4 +1,9 @@
 //! The programs of the fleet around their machines: stores, certificates, and the server that controllers and relays
 //! share.
 
+pub mod authority;
+pub mod join;
 pub mod membership;
+pub mod subject;
+pub mod tls;
+pub mod whole;
