@@ -13,7 +13,7 @@ const ROOT: &[u8] = include_bytes!("corpus/bundle/root.json");
 /// A bundle: it is answered, whatever it is, and what is taken was signed: no byte of its documents can change.
 pub(crate) fn bundle(bytes: &[u8]) {
     let trust = Trust::begin(ROOT).expect("the root of the corpus is sound");
-    let moment = Moment { now: Timestamp::UNIX_EPOCH, names: None };
+    let moment = Moment { now: Timestamp::UNIX_EPOCH, names: None, host: None };
     let Ok(accepted) = trust.verify(bytes, moment) else { return };
     let read = Bundle::read(bytes).expect("what is accepted can be read");
     assert_eq!(read.documents.len(), accepted.documents.len(), "nothing is left out unseen");
@@ -46,11 +46,7 @@ pub(crate) fn documents(bytes: &[u8]) {
     };
     let documents: Vec<Envelope> = policies.iter().zip(documents).map(by_whom).collect();
     let (start, end) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
-    let listed = |(policy, envelope): (&Policy, &Envelope)| Listed {
-        name: policy.name.clone(),
-        version: policy.version,
-        digest: digest(envelope.payload()),
-    };
+    let listed = |(policy, envelope): (&Policy, &Envelope)| Listed::of(policy, envelope.payload());
     let snapshot = by_roles(Envelope::new(&Snapshot {
         version: 1,
         expires: end,
@@ -62,7 +58,7 @@ pub(crate) fn documents(bytes: &[u8]) {
     let root = serde_json::to_vec(&their_root()).expect("it can be written");
     let trust = Trust::begin(&root).expect("it is signed");
     let bundle = Bundle::new(vec![their_root()], stamp, snapshot, documents).to_json();
-    let at = |now| trust.verify(bundle.as_bytes(), Moment { now, names: None });
+    let at = |now| trust.verify(bundle.as_bytes(), Moment { now, names: None, host: None });
     let Ok(accepted) = at(start) else { return };
     for document in &accepted.documents {
         for under in &document.under {

@@ -58,7 +58,8 @@ pub struct Examined {
 }
 
 impl Trusted {
-    /// Verifies a bundle for the host called `host`. Changes nothing.
+    /// Verifies a bundle for the host called `host`. Changes nothing. Documents may be missing where it is `known` what a
+    /// controller says of the host and they do not concern it.
     ///
     /// # Errors
     /// The one thing that is wrong with it.
@@ -66,11 +67,13 @@ impl Trusted {
         &self,
         bundle: &[u8],
         host: &str,
+        known: Option<&policy::Host>,
         now: Timestamp,
     ) -> Result<Examined, VerifyError> {
         let mut names = vec![host.to_owned()];
         names.extend(self.audiences.iter().cloned());
-        let accepted = self.trust.verify(bundle, Moment { now, names: Some(&names) })?;
+        let moment = Moment { now, names: Some(&names), host: known };
+        let accepted = self.trust.verify(bundle, moment)?;
         let signed = Signed {
             root: accepted.root,
             snapshot: accepted.snapshot,

@@ -6,6 +6,7 @@
 pub mod analysis;
 mod check;
 mod compile;
+mod concerns;
 mod diagnostic;
 mod explain;
 mod facts;
@@ -28,6 +29,7 @@ mod trial;
 
 pub use check::{Checked, Source, check, read};
 pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
+pub use concerns::{CONCERNS_BYTES_MAX, Concerned, concerns};
 pub use diagnostic::{
     Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render, sarif, short,
 };

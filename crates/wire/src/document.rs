@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use policy::{Concerned, Diagnostics, Host, Source};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -88,6 +89,10 @@ pub struct Listed {
     pub version: u64,
     /// BLAKE3 of its payload.
     pub digest: String,
+    /// The hosts that it concerns, as a selector ([`policy::concerns`]): others need not have it. Everybody needs to
+    /// where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concerns: Option<String>,
 }
 
 /// Which snapshot is the newest.
@@ -102,6 +107,45 @@ pub struct Stamp {
     pub snapshot: u64,
     /// BLAKE3 of its payload.
     pub digest: String,
+}
+
+impl Listed {
+    /// As `policy`, whose signed bytes are `payload`, is listed.
+    pub fn of(policy: &Policy, payload: &[u8]) -> Self {
+        Self {
+            name: policy.name.clone(),
+            version: policy.version,
+            digest: digest(payload),
+            concerns: policy.concerns(),
+        }
+    }
+
+    /// Whether a host must have the document.
+    ///
+    /// # Errors
+    /// If what stands there is no selector.
+    pub fn is_for(&self, host: &Host) -> Result<bool, String> {
+        match &self.concerns {
+            Some(selector) => Ok(Concerned::read(selector)?.selects(host)),
+            None => Ok(true),
+        }
+    }
+}
+
+impl Policy {
+    /// The hosts that it concerns, as a selector; `None` for everybody, and where it cannot be read.
+    pub fn concerns(&self) -> Option<String> {
+        let mut report = Diagnostics::default();
+        let (_text, parsed) = policy::read(self.source(), 0, &mut report);
+        if report.has_errors() || 0 < parsed.damaged {
+            return None;
+        }
+        policy::concerns(&parsed.document)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { name: "", bytes: self.policy.as_bytes() }
+    }
 }
 
 /// BLAKE3 of signed bytes, in hexadecimal.
@@ -167,6 +211,10 @@ impl Payload for Snapshot {
         for listed in &self.documents {
             named("a document", &listed.name)?;
             counted(listed.version)?;
+            if let Some(selector) = &listed.concerns {
+                Concerned::read(selector)
+                    .map_err(|error| format!("whom `{}` concerns: {error}", listed.name))?;
+            }
             if !names.insert(&listed.name) {
                 return Err(format!("it lists `{}` twice", listed.name));
             }

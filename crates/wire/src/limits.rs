@@ -7,8 +7,8 @@ pub const BUNDLE_BYTES_MAX: usize = 48 << 20;
 pub const POLICY_BYTES_MAX: usize = 2 * policy::limits::DOCUMENT_BYTES_MAX;
 /// Bytes of a root, and of a timestamp.
 pub const ROOT_BYTES_MAX: usize = 64 << 10;
-/// Bytes of a snapshot.
-pub const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a snapshot: every document has its name, its digest and whom it concerns there.
+pub const SNAPSHOT_BYTES_MAX: usize = 8 << 20;
 /// Documents of one bundle: what the policy language checks together.
 pub const DOCUMENTS_MAX: usize = policy::limits::DOCUMENTS_MAX;
 /// Roots of one bundle: the chain from the oldest host's root to the newest.

@@ -70,6 +70,9 @@ pub struct Moment<'a> {
     /// The host's name and its audiences; `None` to leave audiences out of account, for those who look at a bundle
     /// that is not for them.
     pub names: Option<&'a [String]>,
+    /// What a controller says of the host. Then documents may be missing that do not concern it; `None` where everything
+    /// must be there, as in a bundle that was made for all.
+    pub host: Option<&'a policy::Host>,
 }
 
 /// What a host may take.
@@ -81,6 +84,8 @@ pub struct Accepted {
     pub documents: Vec<Document>,
     /// Names of those that are for others.
     pub others: Vec<String>,
+    /// Names of those that did not come, and do not concern this host.
+    pub left_out: Vec<String>,
     /// The version of the root.
     pub root: u64,
     /// The version of the timestamp.
@@ -165,7 +170,8 @@ impl Trust {
             let (names, audience) = (names.to_vec(), snapshot.audience);
             return Err(VerifyError::Audience { names, audience });
         }
-        let verified = delegated::verify(&root, &snapshot, &bundle.documents, now)?;
+        let (listed, left_out) = delegated::matched(&snapshot, &bundle.documents, moment.host)?;
+        let verified = delegated::verify(&root, &listed, now)?;
         let first = [root.expires, stamp.expires, snapshot.expires].into_iter();
         let until = first.chain(verified.iter().map(|it| it.policy.expires)).min();
         let mut accepted = Accepted {
@@ -179,6 +185,7 @@ impl Trust {
             trust: Self { root: envelope, marks: Marks { seen: now, ..marks } },
             documents: Vec::new(),
             others: Vec::new(),
+            left_out,
         };
         for one in verified {
             let Policy { name, version, audience, policy, .. } = one.policy;

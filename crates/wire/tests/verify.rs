@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
 
+#[path = "fleet/concerns.rs"]
+mod concerns;
 #[path = "fleet/delegation.rs"]
 mod delegation;
 #[path = "fleet/fleet.rs"]

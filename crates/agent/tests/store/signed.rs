@@ -62,7 +62,12 @@ fn bundle(version: u64) -> Vec<u8> {
         delegations: Vec::new(),
     };
     let policy = signed(&policy, Role::Policy);
-    let listed = Listed { name: "base".to_owned(), version, digest: digest(policy.payload()) };
+    let listed = Listed {
+        name: "base".to_owned(),
+        version,
+        digest: digest(policy.payload()),
+        concerns: None,
+    };
     let (expires, audience) = (later(), Vec::new());
     let snapshot =
         signed(&Snapshot { version, expires, audience, documents: vec![listed] }, Role::Snapshot);
@@ -80,7 +85,7 @@ fn trusted() -> Trusted {
 fn apply(store: &mut Store, version: u64) -> Result<bool, String> {
     let known =
         store.trusted().map_err(|lost| lost.to_string())?.expect("a root is trusted").clone();
-    let examined = known.examine(&bundle(version), "host", NOW);
+    let examined = known.examine(&bundle(version), "host", None, NOW);
     let Examined { trusted, policies, signed } = examined.map_err(|error| error.to_string())?;
     if store.set_trusted(trusted).is_err() {
         return Ok(false);

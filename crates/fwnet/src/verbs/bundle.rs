@@ -67,7 +67,7 @@ fn bundle(typed: &Typed) -> anyhow::Result<u8> {
     let snapshot = snapshot(typed, before.as_ref(), &documents, now)?;
     let stamp = stamp(typed, before.as_ref(), &snapshot, now)?;
     let bundle = Bundle::new(roots, stamp, snapshot, documents).to_json();
-    if let Err(error) = trust.verify(bundle.as_bytes(), Moment { now, names: None }) {
+    if let Err(error) = trust.verify(bundle.as_bytes(), Moment { now, names: None, host: None }) {
         eprintln!("fwnet: no host would take this bundle: {error}");
         return Ok(answer::FINDING);
     }
@@ -115,8 +115,7 @@ fn snapshot(
     }
     let old = old.map(|envelope| envelope.unverified::<Snapshot>()).transpose()?;
     let listed = |envelope: &Envelope| {
-        let Policy { name, version, .. } = envelope.unverified::<Policy>()?;
-        anyhow::Ok(Listed { name, version, digest: digest(envelope.payload()) })
+        anyhow::Ok(Listed::of(&envelope.unverified::<Policy>()?, envelope.payload()))
     };
     let audience = match &old {
         Some(old) if typed.audience.is_empty() => old.audience.clone(),

@@ -46,7 +46,7 @@ fn verify(typed: &Typed) -> anyhow::Result<u8> {
     let bundle = read_up_to(&typed.bundle, limits::BUNDLE_BYTES_MAX)?;
     let names: Vec<String> = typed.host.iter().chain(&typed.audience).cloned().collect();
     let now = typed.at.unwrap_or_else(Timestamp::now);
-    let moment = Moment { now, names: (!names.is_empty()).then_some(&names) };
+    let moment = Moment { now, names: (!names.is_empty()).then_some(&names), host: None };
     let (text, value, code) = match trust.verify(&bundle, moment) {
         Ok(accepted) => (text(&accepted, now), value(&accepted), answer::FINE),
         Err(error) => (

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ::policy::Host;
 use jiff::Timestamp;
 
 use super::{VerifyError, document, unexpired, wrong};
@@ -25,19 +26,20 @@ pub(super) struct Verified {
     rules: u64,
 }
 
-/// Verifies all documents of a snapshot. They come back in its order.
+/// A document as the snapshot lists it, and as it came.
+pub(super) type Matched<'a> = (&'a Listed, &'a Envelope);
+
+/// Verifies the documents that came. They come back in the same order.
 pub(super) fn verify(
     root: &Root,
-    snapshot: &Snapshot,
-    envelopes: &[Envelope],
+    listed: &[Matched<'_>],
     now: Timestamp,
 ) -> Result<Vec<Verified>, VerifyError> {
-    let listed = matched(snapshot, envelopes)?;
     let authority = root.authority(Role::Policy);
     let mut verified: BTreeMap<&str, Verified> = BTreeMap::new();
     let mut refused: BTreeMap<&str, EnvelopeError> = BTreeMap::new();
     let mut handed_on = VecDeque::new();
-    for &(listed, envelope) in &listed {
+    for &(listed, envelope) in listed {
         // What the role policy has not signed may be delegated: that is seen below.
         let signers = match envelope.signed_by(&authority) {
             Ok(signers) => signers,
@@ -72,24 +74,35 @@ pub(super) fn verify(
     Ok(order.collect())
 }
 
-/// Each listed document with its envelope, by digest.
-fn matched<'a>(
+/// Each listed document with its envelope, by digest, and the names of those that did not come and need not have: they
+/// do not concern `host`.
+pub(super) fn matched<'a>(
     snapshot: &'a Snapshot,
     envelopes: &'a [Envelope],
-) -> Result<Vec<(&'a Listed, &'a Envelope)>, VerifyError> {
+    host: Option<&Host>,
+) -> Result<(Vec<Matched<'a>>, Vec<String>), VerifyError> {
     let mut left: BTreeMap<String, &Envelope> =
         envelopes.iter().map(|it| (digest(it.payload()), it)).collect();
-    let mut matched = Vec::with_capacity(snapshot.documents.len());
+    let (mut matched, mut left_out) = (Vec::with_capacity(snapshot.documents.len()), Vec::new());
     for listed in &snapshot.documents {
-        let Some(envelope) = left.remove(&listed.digest) else {
-            let Listed { name, version, .. } = listed.clone();
-            return Err(VerifyError::Missing { name, version });
-        };
-        matched.push((listed, envelope));
+        match (left.remove(&listed.digest), host) {
+            (Some(envelope), _) => matched.push((listed, envelope)),
+            (None, None) => {
+                let Listed { name, version, .. } = listed.clone();
+                return Err(VerifyError::Missing { name, version });
+            }
+            // What cannot be read concerns everybody; a snapshot is not taken with it anyway.
+            (None, Some(host)) if listed.is_for(host).unwrap_or(true) => {
+                let Listed { name, version, concerns, .. } = listed.clone();
+                let concerns = concerns.unwrap_or_else(|| "any".to_owned());
+                return Err(VerifyError::HeldBack { name, version, concerns });
+            }
+            (None, Some(_)) => left_out.push(listed.name.clone()),
+        }
     }
     // More envelopes than documents, or the same one more than once.
     match envelopes.len() - matched.len() {
-        0 => Ok(matched),
+        0 => Ok((matched, left_out)),
         more => Err(VerifyError::Unlisted(more)),
     }
 }
@@ -106,6 +119,11 @@ fn checked(
     let policy: Policy = envelope.unverified().map_err(wrong(&what))?;
     if policy.name != listed.name || policy.version != listed.version {
         return Err(VerifyError::Other { what, by: "the snapshot" });
+    }
+    // Whoever makes snapshots says whom a document concerns, and its authors have: others must not be told less.
+    if listed.concerns.is_some() && listed.concerns != policy.concerns() {
+        let (name, concerns) = (policy.name.clone(), policy.concerns());
+        return Err(VerifyError::Concerns { name, concerns });
     }
     unexpired(&what, policy.expires, now)?;
     let mut rules = 0;

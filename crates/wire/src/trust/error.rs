@@ -79,6 +79,26 @@ pub enum VerifyError {
         /// Its version.
         version: u64,
     },
+    /// A document that concerns this host did not come.
+    #[error(
+        "the document `{name}` (version {version}) was held back, though it concerns this host: `{concerns}`"
+    )]
+    HeldBack {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: u64,
+        /// Whom it concerns.
+        concerns: String,
+    },
+    /// The snapshot says something else than the document of whom it concerns.
+    #[error("the snapshot is wrong about whom the document `{name}` concerns: {}", .concerns.as_deref().unwrap_or("everybody"))]
+    Concerns {
+        /// Its name.
+        name: String,
+        /// Whom it concerns by its own rules.
+        concerns: Option<String>,
+    },
     /// A document came that the snapshot does not list.
     #[error("the bundle has {0} documents that the snapshot does not list")]
     Unlisted(usize),

@@ -129,11 +129,15 @@ impl Making {
 }
 
 fn listed(envelope: &Envelope) -> Listed {
-    let (name, version) = match envelope.unverified::<Policy>() {
-        Ok(policy) => (policy.name, policy.version),
-        Err(_) => ("broken".to_owned(), 1),
-    };
-    Listed { name, version, digest: digest(envelope.payload()) }
+    match envelope.unverified::<Policy>() {
+        Ok(policy) => Listed::of(&policy, envelope.payload()),
+        Err(_) => Listed {
+            name: "broken".to_owned(),
+            version: 1,
+            digest: digest(envelope.payload()),
+            concerns: None,
+        },
+    }
 }
 
 pub(crate) fn trust() -> Trust {
@@ -144,7 +148,7 @@ pub(crate) fn trust() -> Trust {
 /// Verifies as host `web-1` of audience `prod` at an hour.
 pub(crate) fn verify_at(trust: &Trust, bundle: &[u8], hour: i64) -> Result<Accepted, String> {
     let names = ["web-1".to_owned(), "prod".to_owned()];
-    let moment = Moment { now: at(hour), names: Some(&names) };
+    let moment = Moment { now: at(hour), names: Some(&names), host: None };
     trust.verify(bundle, moment).map_err(|error| error.to_string())
 }
 

@@ -85,7 +85,7 @@ impl Signing {
             (Some(trusted), Some(bundle)) => {
                 let (bundle, host) =
                     (signing::bundle(bundle)?, signing::host(typed.host.as_deref()));
-                let examined = trusted.examine(bundle.as_bytes(), &host, now);
+                let examined = trusted.examine(bundle.as_bytes(), &host, None, now);
                 let Examined { trusted, policies, signed } =
                     examined.context("the bundle is refused")?;
                 let inventory = typed.files.inventory()?.map(rules::text).transpose()?;

@@ -55,7 +55,7 @@ impl Proposal {
             }
             (Some(before), Some(bundle)) => {
                 let host = signing::host(apply.host.as_deref());
-                let examined = before.examine(bundle.as_bytes(), &host, applied.at);
+                let examined = before.examine(bundle.as_bytes(), &host, None, applied.at);
                 let Examined { trusted, policies, signed } =
                     examined.map_err(|error| Refused::Bundle(error.to_string()))?;
                 let (rules, signed) = (rules(policies), Some(signed));
