@@ -68,6 +68,9 @@ pub(crate) enum CallError {
     /// It takes too long.
     #[error("the agent at {} does not answer", .0.display())]
     Silent(PathBuf),
+    /// It ended before it answered: nobody knows what it has done.
+    #[error("the agent at {} ended while it was asked", .0.display())]
+    Ended(PathBuf),
     /// Its protocol.
     #[error("talk to the agent")]
     Http(#[from] hyper::Error),
@@ -211,7 +214,18 @@ impl Client {
                 CallError::Socket { socket, source }
             }
         })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // A killed agent's socket takes connections until its last thread is gone, and then hangs up.
+        let ended = |error: hyper::Error| {
+            let hung_up = std::error::Error::source(&error)
+                .and_then(|source| source.downcast_ref::<io::Error>())
+                .is_some_and(|it| it.kind() == io::ErrorKind::ConnectionReset);
+            if hung_up || error.is_incomplete_message() {
+                return CallError::Ended(self.socket.clone());
+            }
+            error.into()
+        };
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(ended)?;
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "agent");
         if let Some((kind, _)) = &body {
@@ -219,7 +233,7 @@ impl Client {
         }
         let body = body.map(|(_, body)| body).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body))).expect("paths of verbs are valid");
-        let response = sender.send_request(request).await?;
+        let response = sender.send_request(request).await.map_err(ended)?;
         if response.status().is_success() {
             return Ok(response);
         }

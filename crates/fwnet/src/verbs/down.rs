@@ -50,7 +50,7 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     let down = Down { stance: typed.stance, session: session::own() };
     let taken_off = match Client::new(&typed.paths.socket)?.post::<TakenOff>("/v1/down", &down) {
         Ok(taken_off) => taken_off,
-        Err(no_agent @ CallError::NoAgent(_)) => without(typed, no_agent)?,
+        Err(no_agent @ (CallError::NoAgent(_) | CallError::Ended(_))) => without(typed, no_agent)?,
         Err(error) => return Err(error.into()),
     };
     if let Some(pid) = taken_off.pid {

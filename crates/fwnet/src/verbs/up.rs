@@ -216,8 +216,12 @@ fn answer(
         match client.get::<Status>("/v1/status") {
             Ok(status) => return Ok(status),
             // One that cannot begin hangs up.
-            Err(CallError::NoAgent(_) | CallError::Http(_) | CallError::Socket { .. })
-                if start.elapsed() < ANSWER_DEADLINE => {}
+            Err(
+                CallError::NoAgent(_)
+                | CallError::Ended(_)
+                | CallError::Http(_)
+                | CallError::Socket { .. },
+            ) if start.elapsed() < ANSWER_DEADLINE => {}
             Err(error) => return Err(error.into()),
         }
         if let Some(agent) = &mut agent

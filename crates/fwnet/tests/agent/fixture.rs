@@ -190,7 +190,9 @@ fn running(state: &Path) -> Option<Pid> {
     let pid = Pid::from_raw(lock.trim().parse().ok()?)?;
     // A process that has ended is there until somebody waits for it; whoever started it has gone, so that is not us.
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let ended = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+    // Its other threads may end after the first, and hold its socket until then.
+    let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).ok()?.count();
+    let ended = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')) && threads < 2;
     (!ended && test_kill_process(pid).is_ok()).then_some(pid)
 }
 
