@@ -4,6 +4,7 @@
 pub mod authority;
 pub mod join;
 pub mod membership;
+pub mod store;
 pub mod subject;
 pub mod tls;
 pub mod whole;

@@ -1,0 +1,10 @@
+//! Both stores keep the same promises, also when what they run on is killed.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers panic as its test does")]
+
+#[path = "store/crash.rs"]
+mod crash;
+#[path = "store/embedded.rs"]
+mod embedded;
+#[path = "store/promises.rs"]
+mod promises;
