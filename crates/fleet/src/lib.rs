@@ -1,9 +1,12 @@
 //! The programs of the fleet around their machines: stores, certificates, and the server that controllers and relays
 //! share.
 
+pub mod api;
 pub mod authority;
 pub mod join;
+pub mod joining;
 pub mod membership;
+pub mod server;
 pub mod store;
 pub mod subject;
 pub mod tls;
