@@ -1,0 +1,306 @@
+//! A bundle becomes a version: verified as a host would, checked and tested over all hosts, and then stored.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use wire::{Bundle, Envelope, Moment, Snapshot, Trust};
+
+use super::{Batch, Refusal, Stamping, enrol::later, rollout, stamp};
+use crate::{
+    digest::Digest,
+    edition::inventory,
+    limits::{CONFIRM_S_MAX, CONFIRM_S_MIN, VERSIONS_KEPT},
+    model::{Model, chunks},
+    records::{
+        CurrentRecord, Key, Pieces, RolloutRecord, RolloutState, Share, Step, VersionRecord,
+    },
+    rollout::pick,
+};
+
+/// An operator brings a bundle.
+#[derive(Clone, Copy, Debug)]
+pub struct Apply<'a> {
+    /// As `fwnet bundle` wrote it.
+    pub bundle: &'a [u8],
+    /// What they say about it.
+    pub what: &'a str,
+    /// Some hosts first; `None` for all at once.
+    pub canary: Option<&'a Canary>,
+    /// Even if tests in the policy fail.
+    pub force: bool,
+    /// Who asks.
+    pub by: &'a str,
+    /// Makes a timestamp for it, where the controller holds the key.
+    pub stamping: Option<&'a Stamping>,
+}
+
+/// Some hosts first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// Which.
+    pub share: Share,
+    /// It is rolled back by itself unless it is confirmed within so many seconds.
+    pub confirm_s: u64,
+}
+
+/// Makes a bundle the next version: the current one, or one that is tried.
+///
+/// A bundle with the current snapshot and a newer timestamp is no version of its own: it renews the timestamp.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn apply(model: &Model, asked: &Apply<'_>, now: Timestamp) -> Result<Batch, Refusal> {
+    let trust = model.trust().ok_or(Refusal::NoRoot)?;
+    if let Some(open) = model.rollout().filter(|rollout| rollout.is_open()) {
+        return Err(Refusal::Open(open.to()));
+    }
+    let stamped;
+    let bytes = match asked.stamping {
+        Some(stamping) => {
+            stamped = restamped(trust, asked.bundle, stamping, now)?;
+            stamped.as_slice()
+        }
+        None => asked.bundle,
+    };
+    // The very bundle that is current: said before its versions are compared.
+    let bundle = Bundle::read(bytes).map_err(wire::VerifyError::from)?;
+    let accepted = trust.verify(bytes, Moment { now, names: None, host: None })?;
+    let stored = Stored::of(&bundle);
+    if let Some(order) = same_snapshot(model, &stored, &accepted.trust, &bundle, asked)? {
+        return Ok(order);
+    }
+    fits(model, &accepted, asked.force, now)?;
+    let version = model.versions().next_back().map_or(0, |last| last.version) + 1;
+    let record = VersionRecord {
+        version,
+        at: now,
+        by: asked.by.to_owned(),
+        what: asked.what.to_owned(),
+        snapshot: accepted.snapshot,
+        vouched_until: vouched_until(&accepted.trust, &bundle)?,
+        bundle: stored.pieces.clone(),
+    };
+    let step = stored.step(&record, &bundle)?;
+    let mut batch = Batch::default()
+        .replacing(model, &Key::Root, &accepted.trust)
+        .replacing(model, &Key::Version(version), &record)
+        .expecting(model, &Key::Rollout);
+    batch = match (asked.canary, model.current()) {
+        (Some(canary), Some(current)) => {
+            let rollout = canaries(model, canary, current, step, asked.by, now)?;
+            batch.expecting(model, &Key::Current).putting(&Key::Rollout, &rollout)
+        }
+        // Before the first version there is nothing to go back to: it is everybody's at once.
+        (_, _) => {
+            let next = rollout::stepped(model, &stored.pieces.roots, step, now);
+            batch.replacing(model, &Key::Current, &next)
+        }
+    };
+    forget(model, &stored.pieces, &mut batch);
+    batch.pieces = stored.missing(model);
+    Ok(batch)
+}
+
+/// The bundle with a timestamp of the controller's own.
+fn restamped(
+    trust: &Trust,
+    bytes: &[u8],
+    stamping: &Stamping,
+    now: Timestamp,
+) -> Result<Vec<u8>, Refusal> {
+    let mut bundle = Bundle::read(bytes).map_err(wire::VerifyError::from)?;
+    bundle.timestamp = stamp::stamped(trust, &bundle.snapshot, stamping, now)?;
+    Ok(bundle.to_json().into_bytes())
+}
+
+/// Envelopes as pieces.
+struct Stored {
+    pieces: Pieces,
+    bytes: Vec<Vec<u8>>,
+}
+
+impl Stored {
+    fn of(bundle: &Bundle) -> Self {
+        let mut bytes = Vec::new();
+        let mut piece = |envelope: &Envelope| {
+            let written = written(envelope);
+            let digest = Digest::of(&written);
+            bytes.push(written);
+            digest
+        };
+        let pieces = Pieces {
+            roots: bundle.roots.iter().map(&mut piece).collect(),
+            timestamp: piece(&bundle.timestamp),
+            snapshot: piece(&bundle.snapshot),
+            documents: in_order(bundle).into_iter().map(&mut piece).collect(),
+        };
+        Self { pieces, bytes }
+    }
+
+    /// What a version is once it is current.
+    fn step(&self, record: &VersionRecord, bundle: &Bundle) -> Result<Step, Refusal> {
+        let stamp: wire::Stamp =
+            bundle.timestamp.unverified().map_err(|error| Refusal::Stamp(error.to_string()))?;
+        Ok(Step {
+            version: record.version,
+            timestamp: self.pieces.timestamp,
+            expires: stamp.expires,
+            fresh_until: stamp.expires.min(record.vouched_until),
+        })
+    }
+
+    /// What is not there yet, in chunks.
+    fn missing(&self, model: &Model) -> Vec<(String, Vec<u8>)> {
+        let missing = |bytes: &&Vec<u8>| model.piece(&Digest::of(bytes)).is_none();
+        let chunks = self.bytes.iter().filter(missing).flat_map(|bytes| chunks(bytes));
+        let mut chunks: Vec<_> = chunks.map(|(key, chunk)| (key.text(), chunk)).collect();
+        chunks.sort();
+        chunks.dedup();
+        chunks
+    }
+}
+
+/// An envelope as a piece.
+pub(super) fn written(envelope: &Envelope) -> Vec<u8> {
+    serde_json::to_vec(envelope).expect("envelopes have string keys and no failing serializer")
+}
+
+/// The documents in the order of the snapshot, so that equal bundles are stored alike.
+fn in_order(bundle: &Bundle) -> Vec<&Envelope> {
+    let listed =
+        bundle.snapshot.unverified::<Snapshot>().map(|it| it.documents).unwrap_or_default();
+    let place = |envelope: &&Envelope| {
+        let digest = wire::digest(envelope.payload());
+        listed.iter().position(|it| it.digest == digest)
+    };
+    let mut documents: Vec<&Envelope> = bundle.documents.iter().collect();
+    documents.sort_by_key(place);
+    documents
+}
+
+/// What is to be done with a bundle of the current snapshot: renew the timestamp, or nothing.
+fn same_snapshot(
+    model: &Model,
+    stored: &Stored,
+    trust: &Trust,
+    bundle: &Bundle,
+    asked: &Apply<'_>,
+) -> Result<Option<Batch>, Refusal> {
+    let Some(current) = model.current() else { return Ok(None) };
+    let Some(record) = model.version(current.version()) else { return Ok(None) };
+    let Pieces { roots, timestamp: _, snapshot, documents } = &stored.pieces;
+    let Pieces { roots: had_roots, timestamp: _, snapshot: had_snapshot, documents: had } =
+        &record.bundle;
+    if (roots, snapshot, documents) != (had_roots, had_snapshot, had) {
+        return Ok(None);
+    }
+    if current.last().timestamp == stored.pieces.timestamp || asked.stamping.is_some() {
+        return Err(Refusal::Same(current.version()));
+    }
+    let step = stored.step(record, bundle)?;
+    let batch = Batch::default()
+        .replacing(model, &Key::Root, trust)
+        .replacing(model, &Key::Current, &CurrentRecord { steps: vec![step] })
+        .expecting(model, &Key::Rollout);
+    Ok(Some(Batch { pieces: stored.missing(model), ..batch }))
+}
+
+/// When the first of root, snapshot and documents expires.
+fn vouched_until(trust: &Trust, bundle: &Bundle) -> Result<Timestamp, Refusal> {
+    let wrong = |error: wire::EnvelopeError| {
+        Refusal::Bundle(wire::VerifyError::Envelope { what: "the bundle".to_owned(), error })
+    };
+    let snapshot: Snapshot = bundle.snapshot.unverified().map_err(wrong)?;
+    let mut until = trust.root()?.expires.min(snapshot.expires);
+    for envelope in &bundle.documents {
+        until = until.min(envelope.unverified::<wire::Policy>().map_err(wrong)?.expires);
+    }
+    Ok(until)
+}
+
+/// Whether the documents make sense with the hosts that there are, and whether their tests hold.
+fn fits(
+    model: &Model,
+    accepted: &wire::Accepted,
+    force: bool,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let inventory = inventory(model);
+    let sources: Vec<policy::Source<'_>> = accepted
+        .documents
+        .iter()
+        .map(|it| policy::Source { name: &it.name, bytes: it.policy.as_bytes() })
+        .collect();
+    let checked = policy::check(&sources, Some(&inventory), now);
+    if checked.diagnostics.has_errors() {
+        return Err(Refusal::Policy(checked.short()));
+    }
+    if force {
+        return Ok(());
+    }
+    let results = policy::run_tests(&checked, &inventory, now)
+        .map_err(|error| Refusal::Policy(crate::trials::told(&error)))?;
+    let failing: Vec<String> =
+        results.iter().filter(|result| !result.passed).map(crate::trials::failure).collect();
+    if failing.is_empty() { Ok(()) } else { Err(Refusal::Tests(failing)) }
+}
+
+fn canaries(
+    model: &Model,
+    canary: &Canary,
+    current: &CurrentRecord,
+    step: Step,
+    by: &str,
+    now: Timestamp,
+) -> Result<RolloutRecord, Refusal> {
+    let Canary { share, confirm_s } = canary;
+    if !(CONFIRM_S_MIN..=CONFIRM_S_MAX).contains(confirm_s) {
+        return Err(Refusal::Confirm(*confirm_s));
+    }
+    let id = model.rollout().map_or(0, |last| last.id) + 1;
+    Ok(RolloutRecord {
+        id,
+        from: current.version(),
+        step,
+        pick: pick(model, id, share)?,
+        share: share.clone(),
+        began: now,
+        confirm_until: later(now, *confirm_s),
+        confirm_within_s: *confirm_s,
+        state: RolloutState::Canary,
+        by: by.to_owned(),
+    })
+}
+
+/// Removes the oldest versions beyond those that are kept, and pieces that nobody speaks of any more.
+fn forget(model: &Model, new: &Pieces, batch: &mut Batch) {
+    let needed: BTreeSet<u64> = model
+        .current()
+        .into_iter()
+        .flat_map(|current| current.steps.iter().map(|step| step.version))
+        .collect();
+    let count = model.versions().count();
+    let old: Vec<u64> = model
+        .versions()
+        .map(|record| record.version)
+        .take((count + 1).saturating_sub(VERSIONS_KEPT))
+        .filter(|version| !needed.contains(version))
+        .collect();
+    let mut spoken: BTreeSet<Digest> = pieces(new).collect();
+    spoken.extend(model.current().into_iter().flat_map(|it| &it.steps).map(|it| it.timestamp));
+    let kept = model.versions().filter(|record| !old.contains(&record.version));
+    spoken.extend(kept.flat_map(|record| pieces(&record.bundle)));
+    batch.remove.extend(old.into_iter().map(|version| Key::Version(version).text()));
+    let idle = model.pieces().filter(|(digest, _)| !spoken.contains(digest));
+    let keys = idle.flat_map(|(digest, chunks)| (0..chunks).map(move |at| Key::Piece(digest, at)));
+    // What does not fit into one batch goes with the next.
+    batch.remove.extend(keys.take(REMOVED_MAX).map(|key| key.text()));
+}
+
+/// Records that one batch removes: etcd takes 128 operations in one.
+const REMOVED_MAX: usize = 64;
+
+fn pieces(of: &Pieces) -> impl Iterator<Item = Digest> {
+    let Pieces { roots, timestamp, snapshot, documents } = of;
+    roots.iter().chain(documents).chain([timestamp, snapshot]).copied()
+}
