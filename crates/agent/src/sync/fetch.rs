@@ -1,0 +1,210 @@
+//! Fetching pieces: a few at a time, each checked by its digest, resumed where a connection broke off, and as a difference
+//! where an older piece of the same name is here.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use wire::sync::{Difference, Member, Members, Part, Piece, Want};
+
+use super::{Digest, want};
+
+/// Pieces that are asked for at once.
+const AT_ONCE: usize = 4;
+/// Whoever has heard nothing for so long asks again, from where it is.
+const AGAIN_MS: u64 = 5_000;
+/// Whoever has heard nothing for so long asks somebody else.
+const STUCK_MS: u64 = 30_000;
+/// How often a piece may come wrong from one side.
+const WRONG_MAX: u32 = 2;
+
+/// What is wrong with a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Nobody has the piece any more: a newer target is on its way.
+    Lost,
+    /// It is not what was asked for.
+    Garbage(String),
+}
+
+/// A piece that is not whole.
+#[derive(Clone, Debug)]
+struct Missing {
+    name: String,
+    /// Bytes of the whole.
+    total: u64,
+    /// What came so far, of the piece or of a difference.
+    came: Vec<u8>,
+    /// Of a difference from this piece.
+    base: Option<Digest>,
+    /// It did not lead there: the whole is asked for.
+    without_base: bool,
+    /// When it was asked for, or a part of it came.
+    asked: Option<u64>,
+    wrong: u32,
+}
+
+/// What is missing, in the order of need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fetch {
+    missing: BTreeMap<Digest, Missing>,
+    /// When something came, or was first asked for.
+    moved: Option<u64>,
+}
+
+impl Fetch {
+    /// Wants these pieces from now on, but for those that are here. What came already of one of them stays.
+    pub(super) fn want<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = (Digest, &'a Piece)>,
+        here: &BTreeMap<Digest, Vec<u8>>,
+    ) {
+        let mut before = std::mem::take(&mut self.missing);
+        self.moved = None;
+        for (digest, piece) in pieces.filter(|(digest, _)| !here.contains_key(digest)) {
+            let known = before.remove(&digest).filter(|known| known.total == piece.bytes);
+            let missing = known.unwrap_or_else(|| Missing {
+                name: piece.name.clone(),
+                total: piece.bytes,
+                came: Vec::new(),
+                base: None,
+                without_base: false,
+                asked: None,
+                wrong: 0,
+            });
+            self.missing.insert(digest, missing);
+        }
+    }
+
+    /// The connection is gone: everything is to be asked for again, from where it is.
+    pub(super) fn interrupted(&mut self) {
+        self.moved = None;
+        for missing in self.missing.values_mut() {
+            missing.asked = None;
+            missing.wrong = 0;
+            if missing.base.take().is_some() {
+                missing.came = Vec::new();
+            }
+        }
+    }
+
+    /// What to ask for now. `base` finds an older piece of a name.
+    pub(super) fn next(&mut self, now: u64, base: impl Fn(&str) -> Option<Digest>) -> Vec<Want> {
+        let waiting = |it: &Missing| it.asked.is_some_and(|asked| now < asked + AGAIN_MS);
+        let busy = self.missing.values().filter(|it| waiting(it)).count();
+        let idle = self.missing.iter_mut().filter(|(_, it)| !waiting(it));
+        let mut wants = Vec::new();
+        for (digest, missing) in idle.take(AT_ONCE.saturating_sub(busy)) {
+            missing.asked = Some(now);
+            if missing.base.take().is_some() {
+                missing.came = Vec::new();
+            }
+            let fresh = missing.came.is_empty() && !missing.without_base;
+            let base = fresh.then(|| base(&missing.name)).flatten();
+            wants.push(want(*digest, base, missing.came.len() as u64));
+        }
+        if !wants.is_empty() && self.moved.is_none() {
+            self.moved = Some(now);
+        }
+        wants
+    }
+
+    /// Whether nothing has come for too long.
+    pub(super) fn is_stuck(&self, now: u64) -> bool {
+        !self.missing.is_empty() && self.moved.is_some_and(|moved| moved + STUCK_MS <= now)
+    }
+
+    /// Takes a part. A piece that is whole by it comes back, verified.
+    pub(super) fn part(
+        &mut self,
+        part: Part,
+        now: u64,
+        here: &BTreeMap<Digest, Vec<u8>>,
+    ) -> Result<Option<(Digest, Vec<u8>)>, Trouble> {
+        let Part { digest, offset, total, bytes, base, lost } = part;
+        let Ok(digest) = Digest::try_from(&*digest) else {
+            return Err(Trouble::Garbage("a part of nothing".to_owned()));
+        };
+        // Of something that is not wanted any more, or came twice.
+        let Some(missing) = self.missing.get_mut(&digest) else { return Ok(None) };
+        if lost {
+            self.missing.clear();
+            return Err(Trouble::Lost);
+        }
+        let base = (!base.is_empty()).then(|| Digest::try_from(&*base).ok());
+        let base = match base {
+            Some(None) => return Err(Trouble::Garbage("a difference from nothing".to_owned())),
+            Some(base) => base.filter(|base| here.contains_key(base)),
+            None => None,
+        };
+        if offset == 0 && missing.base != base {
+            // The other side chose between the piece and a difference just now.
+            (missing.base, missing.came) = (base, Vec::new());
+        }
+        let have = missing.came.len() as u64;
+        if missing.base != base || offset != have || bytes.is_empty() && total != 0 {
+            // Twice, or a part before it is lost: it is asked for again.
+            return Ok(None);
+        }
+        let fits = match base {
+            // A difference that is larger than the whole is none.
+            Some(_) => total <= missing.total.max(64),
+            None => total == missing.total,
+        };
+        let after = have + bytes.len() as u64;
+        if !fits || total < after {
+            return missing
+                .wrong(format!("the piece `{}` has other bytes than it should", missing.name));
+        }
+        missing.came.extend_from_slice(&bytes);
+        (missing.asked, self.moved) = (Some(now), Some(now));
+        if after < total {
+            return Ok(None);
+        }
+        let came = std::mem::take(&mut missing.came);
+        let whole = match base.map(|base| here.get(&base)) {
+            Some(Some(before)) => {
+                missing.without_base = true;
+                patched(before, &came)
+            }
+            Some(None) => None,
+            None => Some(came),
+        };
+        missing.base = None;
+        match whole.filter(|whole| *blake3::hash(whole).as_bytes() == digest) {
+            Some(whole) => {
+                self.missing.remove(&digest);
+                Ok(Some((digest, whole)))
+            }
+            None if base.is_some() => {
+                // The whole is asked for at once.
+                missing.asked = None;
+                Ok(None)
+            }
+            None => missing.wrong(format!("the piece `{}` is not what it should be", missing.name)),
+        }
+    }
+}
+
+impl Missing {
+    /// It is asked for anew, unless that was done already.
+    fn wrong(&mut self, why: String) -> Result<Option<(Digest, Vec<u8>)>, Trouble> {
+        (self.came, self.base, self.asked) = (Vec::new(), None, None);
+        self.wrong += 1;
+        if self.wrong < WRONG_MAX { Ok(None) } else { Err(Trouble::Garbage(why)) }
+    }
+}
+
+/// Members after a difference; `None` where that makes no sense.
+fn patched(before: &[u8], difference: &[u8]) -> Option<Vec<u8>> {
+    let before = Members::decode(before).ok()?;
+    let Difference { put, gone } = Difference::decode(difference).ok()?;
+    let mut hosts: BTreeMap<String, Member> =
+        before.hosts.into_iter().map(|host| (host.id.clone(), host)).collect();
+    for id in gone {
+        hosts.remove(&id);
+    }
+    for host in put {
+        hosts.insert(host.id.clone(), host);
+    }
+    Some(Members { hosts: hosts.into_values().collect() }.encode_to_vec())
+}

@@ -1,0 +1,155 @@
+//! What a controller wants a host to have, read and put together: pieces become a bundle and an inventory.
+
+use std::collections::BTreeMap;
+
+use policy::{Host, Inventory};
+use prost::Message;
+use verdict::Address;
+use wire::{
+    Bundle, Envelope,
+    limits::{BUNDLE_BYTES_MAX, DOCUMENTS_MAX, ROOTS_MAX},
+    sync::{Manifest, Member, Members, Piece, Target},
+};
+
+use super::{Assignment, Digest};
+
+/// Bytes of all pieces of one target: the largest bundle, and as much again for the hosts.
+pub(super) const PIECES_BYTES_MAX: u64 = 2 * BUNDLE_BYTES_MAX as u64;
+/// Sets of hosts of one target.
+const MEMBERS_MAX: usize = 4_096;
+
+/// A target that makes sense by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) digest: Digest,
+    pub(super) manifest: Manifest,
+    me: Member,
+    /// As they came: their digests make the name.
+    encoded: (Vec<u8>, Vec<u8>),
+    pieces: Vec<(Digest, Piece)>,
+}
+
+impl Wanted {
+    /// Reads a target for `host`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one sentence.
+    pub(super) fn read(target: &Target, host: &str) -> Result<Self, String> {
+        let manifest = Manifest::decode(&*target.manifest)
+            .map_err(|error| format!("the manifest cannot be read: {error}"))?;
+        let me = Member::decode(&*target.me)
+            .map_err(|error| format!("what it says of this host cannot be read: {error}"))?;
+        if me.id != host {
+            return Err(format!("it is for the host `{}`, and this is `{host}`", me.id));
+        }
+        let Manifest { roots, timestamp, snapshot, documents, members, .. } = &manifest;
+        if roots.len() > ROOTS_MAX || documents.len() > DOCUMENTS_MAX || members.len() > MEMBERS_MAX
+        {
+            return Err("it has too many pieces".to_owned());
+        }
+        let (Some(timestamp), Some(snapshot)) = (timestamp, snapshot) else {
+            return Err("it has no timestamp or no snapshot".to_owned());
+        };
+        let mut pieces = Vec::new();
+        let mut bytes = 0u64;
+        for piece in roots.iter().chain([timestamp, snapshot]).chain(documents).chain(members) {
+            let digest = Digest::try_from(&*piece.digest)
+                .map_err(|_other| format!("the piece `{}` has no digest", piece.name))?;
+            bytes = bytes.saturating_add(piece.bytes);
+            pieces.push((digest, piece.clone()));
+        }
+        if bytes > PIECES_BYTES_MAX {
+            return Err(format!("it has {bytes} bytes, more than {PIECES_BYTES_MAX}"));
+        }
+        let encoded = (target.manifest.clone(), target.me.clone());
+        let digest = wire::sync::target_digest(&encoded.0, &encoded.1);
+        Ok(Self { digest, manifest, me, encoded, pieces })
+    }
+
+    /// Everything it is made of.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (Digest, &Piece)> {
+        self.pieces.iter().map(|(digest, piece)| (*digest, piece))
+    }
+
+    /// As it came.
+    pub(super) fn target(&self) -> Target {
+        let (manifest, me) = self.encoded.clone();
+        Target { manifest, me, same: Vec::new(), beat_ms: 0 }
+    }
+
+    /// Whether the same is to be enforced, on trial or not, in whichever rollout.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let bare = |it: &Self| {
+            let manifest = it.manifest.clone();
+            Manifest { confirm_within_s: 0, rollout: 0, quarantine: false, ..manifest }
+        };
+        self.encoded.1 == other.encoded.1 && bare(self) == bare(other)
+    }
+
+    /// What the core is to apply. All pieces are there.
+    ///
+    /// # Errors
+    /// Why they make no sense together.
+    pub(super) fn assignment(
+        &self,
+        pieces: &BTreeMap<Digest, Vec<u8>>,
+    ) -> Result<Assignment, String> {
+        let Manifest { roots, timestamp, snapshot, documents, members, confirm_within_s, .. } =
+            &self.manifest;
+        let bytes = |piece: &Piece| {
+            let digest = Digest::try_from(&*piece.digest).ok();
+            digest.and_then(|digest| pieces.get(&digest)).ok_or("a piece is not there")
+        };
+        let envelope = |piece: &Piece| {
+            serde_json::from_slice::<Envelope>(bytes(piece)?)
+                .map_err(|error| format!("the piece `{}` is no envelope: {error}", piece.name))
+        };
+        let all = |pieces: &[Piece]| pieces.iter().map(envelope).collect::<Result<Vec<_>, _>>();
+        let one = |piece: &Option<Piece>| {
+            envelope(piece.as_ref().expect("a target without it is not read"))
+        };
+        let bundle = Bundle::new(all(roots)?, one(timestamp)?, one(snapshot)?, all(documents)?);
+        let me = host(&self.me)?;
+        let mut hosts = BTreeMap::from([(me.id.clone(), me.clone())]);
+        for piece in members {
+            let read = Members::decode(&**bytes(piece)?)
+                .map_err(|error| format!("the piece `{}` has no hosts: {error}", piece.name))?;
+            for member in &read.hosts {
+                let host = host(member)?;
+                // What it says of this host itself is in `me`.
+                let known = hosts.entry(host.id.clone()).or_insert_with(|| host.clone());
+                if host.id != me.id && *known != host {
+                    return Err(format!("two pieces say different things of `{}`", host.id));
+                }
+            }
+        }
+        let inventory = Inventory::new(hosts.into_values().collect()).map_err(|faults| {
+            let first = faults.first().map(ToString::to_string).unwrap_or_default();
+            format!("the hosts contradict each other: {first}")
+        })?;
+        Ok(Assignment {
+            target: self.digest,
+            bundle: bundle.to_json(),
+            inventory: inventory.to_json(),
+            me,
+            confirm_s: (*confirm_within_s != 0).then_some(*confirm_within_s),
+        })
+    }
+}
+
+/// A host as the policy language knows it.
+fn host(member: &Member) -> Result<Host, String> {
+    let Member { id, names, addresses, labels } = member;
+    let address =
+        |bytes: &Vec<u8>| match (<[u8; 4]>::try_from(&**bytes), <[u8; 16]>::try_from(&**bytes)) {
+            (Ok(v4), _) => Ok(Address::v4(u32::from_be_bytes(v4))),
+            (_, Ok(v6)) => Ok(Address::from_bits(u128::from_be_bytes(v6))),
+            _ => Err(format!("the host `{id}` has an address of {} bytes", bytes.len())),
+        };
+    Ok(Host {
+        id: id.clone(),
+        names: names.clone(),
+        addresses: addresses.iter().map(address).collect::<Result<_, _>>()?,
+        labels: labels.iter().map(|it| (it.key.clone(), it.value.clone())).collect(),
+    })
+}
