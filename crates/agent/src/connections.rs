@@ -1,8 +1,9 @@
 //! The sockets of a host with whose they are: put together from what the kernel lists and what /proc shows.
 //!
-//! Nothing is looked up here: [`Facts`] are what was read, [`Connections`] is what follows from them. A socket's user and
-//! cgroup are its own, as it was created; its group and executable are those of the oldest process that holds it. For a
-//! connection that was accepted, all four are the listener's, because that is whom the kernel judges.
+//! Nothing is looked up here: [`Facts`] are what was read, [`Connections`] is what follows from them. Whose a socket is says
+//! the stamp that the kernel's programs gave it when it was made, where it has one. Elsewhere its user and cgroup are its
+//! own, and its group and executable are those of the oldest process that holds it. For a connection that was accepted, all
+//! of it is the listener's, because that is whom the kernel judges.
 
 mod assemble;
 mod case;
@@ -39,6 +40,31 @@ impl Stage {
             Self::Opening => "opening",
             Self::Open => "open",
             Self::Closing => "closing",
+        }
+    }
+}
+
+/// How it is known whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KnownBy {
+    /// By its stamp: who made it.
+    Stamp,
+    /// By who holds it; where several do, rules cannot tell them apart.
+    Holder,
+    /// By the oldest one of several that hold it and differ in group or executable.
+    OldestHolder,
+    /// By the socket alone: user and cgroup, and nothing else.
+    Socket,
+}
+
+impl KnownBy {
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Stamp => "stamp",
+            Self::Holder => "holder",
+            Self::OldestHolder => "oldest holder",
+            Self::Socket => "socket",
         }
     }
 }
@@ -129,6 +155,8 @@ pub struct Connection {
     pub direction: Option<Direction>,
     /// Whom the kernel judges where it connects, and where it accepts.
     pub subjects: [Subject; 2],
+    /// How each of the two is known.
+    pub known_by: [KnownBy; 2],
 }
 
 impl Connection {
@@ -163,16 +191,19 @@ impl Connection {
     /// Whether it can be ended: there is something that goes on without being judged again.
     pub fn can_be_ended(&self) -> bool {
         match self.socket.protocol {
-            // The kernel ends connections of MPTCP, but not its listeners (`tcp_abort_override` in net/mptcp/subflow.c).
-            Protocol::TCP => {
-                self.socket.stage != Stage::Bound
-                    && !(self.socket.mptcp && self.socket.stage == Stage::Listening)
-            }
+            Protocol::TCP => self.socket.stage != Stage::Bound,
             // Each datagram of an unconnected socket is judged by itself.
             Protocol::UDP => self.socket.stage == Stage::Open,
             Protocol(_) => false,
         }
     }
+}
+
+/// Whether sockets of a protocol go on when making one is newly denied, because nothing ends them: raw sockets (sock_diag
+/// ends the first that has the protocol and the addresses, whosever it is: `raw_sock_get` in net/ipv4/raw_diag.c looks at no
+/// cookie), SCTP (net/sctp/diag.c ends nothing), and what else has no ports.
+pub fn is_beyond_revoking(protocol: Protocol) -> bool {
+    !matches!(protocol, Protocol::TCP | Protocol::UDP)
 }
 
 /// The sockets of a host.
@@ -201,6 +232,11 @@ impl Connections {
     /// Who is named first where one name is wanted: the oldest process that holds it.
     pub fn process(&self, connection: &Connection) -> Option<&Process> {
         self.processes.get(*connection.holders.first()?)
+    }
+
+    /// The processes that hold a socket, the oldest first.
+    pub fn holders<'a>(&'a self, connection: &'a Connection) -> impl Iterator<Item = &'a Process> {
+        connection.holders.iter().filter_map(|&index| self.processes.get(index))
     }
 
     /// The cgroup that it was created in.

@@ -28,6 +28,8 @@ pub struct Swap<'a> {
     pub old: Option<&'a [Line]>,
     /// The image that takes its place.
     pub new: &'a [Line],
+    /// What came into force since, where that is another image: what it allows does not end.
+    pub since: Option<&'a [Line]>,
     /// What was asked for.
     pub existing: Existing,
     /// Which sockets the firewall judges.
@@ -69,6 +71,9 @@ impl Swap<'_> {
         }
         let case = self.scope.case(connections, connection)?;
         let denied = case.turned(self.old, self.new)?;
+        if self.since.is_some_and(|image| !case.judge(image).denies()) {
+            return None;
+        }
         let Judgement { rule, verdict: _ } = denied.judgement;
         let wanted = match self.existing {
             Existing::Keep => false,

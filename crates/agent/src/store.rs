@@ -105,6 +105,38 @@ pub struct ListError {
 )]
 pub struct TrustLost;
 
+/// A list as it is written, for [`Store::set_sealed_list`]: that takes a moment for one of a million lines, and can be
+/// done elsewhere.
+#[derive(Clone, Debug)]
+pub struct SealedList {
+    list: List,
+    bytes: Vec<u8>,
+}
+
+impl SealedList {
+    /// This list with its addresses.
+    pub fn of(list: List, addresses: &AddressSet) -> Self {
+        let body = inspect::ListBody { about: list, addresses: Ranges(addresses.clone()) };
+        let bytes = seal(Kind::List, &body);
+        Self { list: body.about, bytes }
+    }
+}
+
+/// The addresses of an imported list, for those who only read: see [`Store::addresses`].
+///
+/// # Errors
+/// The fault of its file, when none before it can be used either.
+pub fn addresses(disk: &mut impl Disk, name: &ListName) -> Result<AddressSet, Fault> {
+    let file = list_file(name);
+    addresses_in(disk, &file)
+        .or_else(|fault| addresses_in(disk, &last(&file)).map_err(|_none| fault))
+}
+
+fn addresses_in(disk: &mut impl Disk, file: &str) -> Result<AddressSet, Fault> {
+    let read = inspect::read::<inspect::ListBody>(disk, file, Kind::List);
+    read.map(|body| body.addresses.0)
+}
+
 /// The state on disk. What is in memory is what is on disk: a change that cannot be written is not made.
 #[derive(Debug)]
 pub struct Store<D, P> {
@@ -199,9 +231,17 @@ impl<D: Disk, P: Serialize + DeserializeOwned> Store<D, P> {
     /// # Errors
     /// [`WriteError`]; nothing is changed then.
     pub fn set_list(&mut self, list: List, addresses: &AddressSet) -> Result<(), WriteError> {
-        let body = inspect::ListBody { about: list, addresses: Ranges(addresses.clone()) };
-        self.replace(&list_file(&body.about.name), &seal(Kind::List, &body))?;
-        self.state.lists.insert(body.about.name.clone(), body.about);
+        self.set_sealed_list(SealedList::of(list, addresses))
+    }
+
+    /// Writes an imported list that was made ready before, in the place of the one with its name.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing is changed then.
+    pub fn set_sealed_list(&mut self, sealed: SealedList) -> Result<(), WriteError> {
+        let SealedList { list, bytes } = sealed;
+        self.replace(&list_file(&list.name), &bytes)?;
+        self.state.lists.insert(list.name.clone(), list);
         Ok(())
     }
 
@@ -222,15 +262,15 @@ impl<D: Disk, P: Serialize + DeserializeOwned> Store<D, P> {
     /// # Errors
     /// The fault of its file, when none before it can be used either. It was whole when the store was opened.
     pub fn addresses(&mut self, name: &ListName) -> Result<AddressSet, Fault> {
-        let file = list_file(name);
-        let read = inspect::read::<inspect::ListBody>(self.writer.disk(), &file, Kind::List);
-        let read = match read {
-            Err(fault) => {
-                inspect::read(self.writer.disk(), &last(&file), Kind::List).map_err(|_none| fault)
-            }
-            whole => whole,
-        };
-        read.map(|body: inspect::ListBody| body.addresses.0)
+        addresses(self.writer.disk(), name)
+    }
+
+    /// The addresses that the list of this name had before it was written last.
+    ///
+    /// # Errors
+    /// The fault of the file that keeps them.
+    pub fn addresses_before(&mut self, name: &ListName) -> Result<AddressSet, Fault> {
+        addresses_in(self.writer.disk(), &last(&list_file(name)))
     }
 
     /// The entries, and the lists with their addresses.

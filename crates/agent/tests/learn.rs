@@ -62,6 +62,10 @@ fn process() -> impl Strategy<Value = Process> {
             "/user.slice/user-1.slice/user@1.service/app.slice/nginx.service",
             "/user.slice/user-1.slice/session-1.scope",
             "/docker/4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b",
+            "/docker/4f3c1a2b4f3cffff4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b4f3c1a2b/worker",
+            "/lxc.payload.web/system.slice/nginx.service",
+            "/lxc.payload.web/init.scope",
+            "/lxc/cafe",
             "/",
         ]),
     )
@@ -217,4 +221,48 @@ fn a_replay_names_the_rule_and_the_flows_that_change() {
         .collect();
     assert_eq!(told, [("look", false, 3, 1), ("no-git", true, 2, 1)]);
     assert_eq!(answer.unchanged, 1);
+}
+
+#[test]
+fn who_lives_in_a_container_is_drafted_by_the_container_s_id_and_a_service_by_its_name() {
+    const ID: &str = "4c01db0b339c6f1f8c5b2cbd8dbf1b6b8a4c01db0b339c6f1f8c5b2cbd8dbf1b";
+    let unlike = ID.replace("339c", "33ff");
+    let in_cgroup = |cgroup: &str| {
+        let mut record = out("/usr/bin/curl", "192.0.2.1", 443, 1);
+        record.kind.process.cgroup = Some(cgroup.to_owned());
+        record
+    };
+    for (cgroups, expected) in [
+        (vec![format!("/system.slice/docker-{ID}.scope")], "[container=4c01db0b339c]"),
+        // What is below is the container's, the engine's service is not.
+        (vec![format!("/docker/{ID}/worker")], "[container=4c01db0b339c]"),
+        (
+            vec![format!("/system.slice/containerd.service/kubepods-pod1:cri-containerd:{ID}")],
+            "[container=4c01db0b339c]",
+        ),
+        (
+            vec![format!("/docker/{ID}"), format!("/machine.slice/libpod-{unlike}.scope")],
+            "[container in (4c01db0b339c, 4c01db0b33ff)]",
+        ),
+        // Two that nobody can tell apart by what engines show.
+        (
+            vec![format!("/docker/{ID}"), format!("/other/docker/{}", ID.replace("6f1f", "6fff"))],
+            "",
+        ),
+        (vec!["/lxc.payload.web/init.scope".to_owned()], "[container=web]"),
+        // A word of hexadecimal digits is no name in the language.
+        (vec!["/lxc/cafe".to_owned()], "[unit=/lxc/cafe]"),
+        // A service of a system in a container is further in than the container.
+        (vec!["/lxc.payload.web/system.slice/nginx.service".to_owned()], "[unit=nginx.service]"),
+        (vec!["/system.slice/nginx.service/worker".to_owned()], "[unit=nginx.service]"),
+    ] {
+        let records: Vec<Record> = cgroups.iter().map(|cgroup| in_cgroup(cgroup)).collect();
+        let draft = learn(&records, "here");
+        let rules: String = draft.lines().filter(|line| line.starts_with("allow")).collect();
+        if expected.is_empty() {
+            assert!(rules.contains("container=") && rules.contains("unit="), "{draft}");
+        } else {
+            assert_eq!(rules, format!("allow me{expected} -> 192.0.2.1 : tcp/443"), "{draft}");
+        }
+    }
 }

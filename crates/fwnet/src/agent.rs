@@ -12,7 +12,7 @@ mod draft;
 mod force;
 mod guard;
 pub(crate) mod kept;
-mod lists;
+pub(crate) mod lists;
 mod lock;
 pub(crate) mod paths;
 mod reload;
@@ -70,8 +70,10 @@ pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
     let seeing =
         Seeing::begin(&paths.state, &settled.map(|it| it.outputs.clone()).unwrap_or_default())?;
     let listener = api::listen(&paths.socket, gate)?;
-    let mut core = Core::begin(paths, kept, seeing)?;
     let (asking, asked) = bell::pair()?;
+    let mut core = Core::begin(paths, kept, seeing, Some(asking.clone()))?;
+    // Whoever waits for the agent waits for what its first policy ends, too.
+    core.finish_sweeps();
     core.feeds = Feeds::new(asking.clone());
     let shown = Shown::default();
     let serving = api::serve(listener, gate, asking, shown.clone())?;
@@ -128,8 +130,9 @@ pub(crate) fn load(paths: Paths) -> anyhow::Result<()> {
     let kept = Kept::open(&paths.state)?;
     // Nobody is told anything yet: the agent will read what the kernel keeps.
     let seeing = Seeing::begin(&paths.state, &Outputs::default())?;
-    let core = Core::begin(paths, kept, seeing)?;
+    let mut core = Core::begin(paths, kept, seeing, None)?;
     core.announce();
+    core.finish_sweeps();
     Ok(())
 }
 

@@ -15,7 +15,11 @@ use agent::{
     connections::{Connections, Facts, Namespace, Socket, Stage},
     revoke::Revoked,
 };
-use kernel::{Netns, Sockets, State, Wanted};
+use kernel::{Netns, Sockets, Stamps, State, Wanted};
+use verdict::{
+    Subject,
+    abi::{Owner, Stamp},
+};
 
 pub(crate) use namespaces::everywhere;
 pub(crate) use processes::sockets;
@@ -62,8 +66,14 @@ impl Listed {
         listed
     }
 
-    /// Looks up the cgroups, and the processes too if they are wanted.
-    pub(crate) fn look(self, with_holders: bool, stop: &AtomicBool) -> Look {
+    /// Looks up the cgroups, and the processes too if they are wanted; then `stamps` say who made a socket that somebody
+    /// holds.
+    pub(crate) fn look(
+        self,
+        with_holders: bool,
+        stamps: Option<&Stamps>,
+        stop: &AtomicBool,
+    ) -> Look {
         let Self { namespaces, sockets, mut gaps } = self;
         let sockets: Vec<Socket> =
             sockets.iter().map(|(index, socket)| taken(socket, *index)).collect();
@@ -72,6 +82,10 @@ impl Listed {
             let inodes = facts.sockets.iter().map(|socket| socket.inode).collect();
             let walk = processes::holders(&inodes, stop);
             (facts.processes, facts.held) = (walk.processes, walk.held);
+            for (inode, held) in &walk.places {
+                let stamp = stamps.and_then(|stamps| stamps.of(held));
+                facts.stamped.extend(stamp.map(|stamp| (*inode, made_by(&stamp))));
+            }
             if walk.hidden > 0 {
                 gaps.push(format!(
                     "{} processes do not show what they hold (run as root to see whose sockets are whose)",
@@ -88,7 +102,16 @@ impl Look {
     /// Looks at the sockets of `namespaces` and everything that is known of them, until `stop` is set: then what is
     /// known so far is returned.
     pub(crate) fn at(namespaces: &[Netns], stop: &AtomicBool) -> Self {
-        Listed::at(namespaces, stop).look(true, stop)
+        Self::stamped(namespaces, None, stop)
+    }
+
+    /// The same, where `stamps` say who made a socket.
+    pub(crate) fn stamped(
+        namespaces: &[Netns],
+        stamps: Option<&Stamps>,
+        stop: &AtomicBool,
+    ) -> Self {
+        Listed::at(namespaces, stop).look(true, stamps, stop)
     }
 
     /// Looks up who holds these connections, for a look without holders.
@@ -113,6 +136,12 @@ impl Look {
         }
         self.connections.processes = walk.processes;
     }
+}
+
+fn made_by(stamp: &Stamp) -> Subject {
+    let Stamp { owner, above } = *stamp;
+    let Owner { cgroup, exe, uid, gid, pid: _, tid: _, comm: _ } = owner;
+    Subject { uid, gid, exe, cgroup, above, ..Subject::UNKNOWN }
 }
 
 fn taken(socket: &kernel::Socket, namespace: usize) -> Socket {

@@ -1,4 +1,5 @@
-//! Ends the existing connections that a swap of images revokes, by sock_diag(7), in every network namespace.
+//! Ends the existing connections that a swap of images revokes, in every network namespace: by sock_diag(7), and listeners
+//! of MPTCP by a descriptor of theirs.
 //!
 //! Two looks at least, because a connection that the old image was just asked about is in no list yet when the first one
 //! is made; and more while there is something to end, because a program may listen again. Whose sockets they are is
@@ -6,15 +7,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::AtomicBool,
+    io,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use agent::{
-    connections::{Connection, Scope, Stage},
+    connections::{Connection, Connections, Scope, Stage},
     revoke::{Existing, Revoked, Swap},
 };
 use image::Image;
-use kernel::{Door, Event, Netns, Sockets, boottime};
+use kernel::{Door, Event, Held, Netns, Sockets, Stamps, boottime};
 use verdict::{
     Decision, Endpoint, Judgement, Line, RuleNumber, Verdict,
     abi::Owner,
@@ -22,7 +25,10 @@ use verdict::{
     layout::{FLAG_SUBJECTS, RULE_REVOKE},
 };
 
-use crate::connections::{Listed, Look};
+use crate::{
+    connections::{Listed, Look, sockets as held_sockets},
+    orders::Ready,
+};
 
 /// Looks that are taken at most. Nobody wins against a program that listens again and again; its port stays denied.
 const LOOKS_MAX: u32 = 8;
@@ -30,16 +36,20 @@ const LOOKS_MAX: u32 = 8;
 const LOOKS_MIN: u32 = 2;
 
 /// A swap that has happened, and what is asked for existing connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Sweep<'a> {
     /// The image that was in force; without one everything was allowed.
     pub(crate) old: Option<&'a Image>,
     /// The image that is.
     pub(crate) new: &'a Image,
+    /// What came into force since, asked before each look: what it allows is left alone.
+    pub(crate) since: &'a (dyn Fn() -> Option<Arc<Ready>> + Sync),
     /// What was asked for.
     pub(crate) existing: Existing,
     /// Which sockets the firewall judges.
     pub(crate) judged: Judged,
+    /// Who made which socket, where that was entered.
+    pub(crate) stamps: Option<&'a Stamps>,
     /// Connections that are never ended.
     pub(crate) protected: Vec<(Endpoint, Endpoint)>,
 }
@@ -101,17 +111,6 @@ impl Sweep<'_> {
         swept
     }
 
-    /// Whether any rule of the new image revokes; else there is no need to look.
-    pub(crate) fn may_revoke(&self) -> bool {
-        let flags = |rule| verdict::rule_flags(RuleNumber(rule), self.new.lines());
-        let rules = u16::try_from(self.new.rules()).unwrap_or(u16::MAX);
-        match self.existing {
-            Existing::Keep => false,
-            Existing::Revoke => true,
-            Existing::ByRule => (0..rules).any(|rule| flags(rule) & RULE_REVOKE != 0),
-        }
-    }
-
     /// One look: what is to end, ended.
     fn look(&self, namespaces: &[Netns], failed: &mut BTreeSet<String>) -> Vec<Ended> {
         let never = AtomicBool::new(false);
@@ -121,12 +120,14 @@ impl Sweep<'_> {
         let with_holders = asks(self.new.lines()) || old.is_some_and(asks);
         let by_cookie: BTreeMap<u64, kernel::Socket> =
             listed.sockets.iter().map(|&(_, socket)| (socket.cookie, socket)).collect();
-        let mut look = listed.look(with_holders, &never);
+        let mut look = listed.look(with_holders, self.stamps, &never);
         failed.append(&mut look.gaps.drain(..).collect());
         let scope = self.judged.scope();
+        let since = (self.since)();
         let swap = Swap {
             old,
             new: self.new.lines(),
+            since: since.as_ref().map(|ready| ready.image.lines()),
             existing: self.existing,
             scope: &scope,
             protected: &self.protected,
@@ -153,6 +154,17 @@ impl Sweep<'_> {
     }
 }
 
+/// Whether any rule of a new image revokes, or everything is to; else there is no need to look.
+pub(crate) fn may_revoke(existing: Existing, new: &Image) -> bool {
+    let flags = |rule| verdict::rule_flags(RuleNumber(rule), new.lines());
+    let rules = u16::try_from(new.rules()).unwrap_or(u16::MAX);
+    match existing {
+        Existing::Keep => false,
+        Existing::Revoke => true,
+        Existing::ByRule => (0..rules).any(|rule| flags(rule) & RULE_REVOKE != 0),
+    }
+}
+
 /// Ends connections of one namespace, and returns those that did not end before by themselves.
 fn destroy(
     namespace: &Netns,
@@ -162,8 +174,13 @@ fn destroy(
     failed: &mut BTreeSet<String>,
 ) -> Vec<Revoked> {
     let list = &look.connections.list;
-    let (revoked, sockets): (Vec<Revoked>, Vec<kernel::Socket>) = revoked
-        .iter()
+    let by_hand = |revoked: &&Revoked| {
+        let connection = list.get(revoked.connection);
+        connection.is_some_and(|it| it.socket.mptcp && it.socket.stage == Stage::Listening)
+    };
+    let (listeners, others): (Vec<&Revoked>, Vec<&Revoked>) = revoked.iter().partition(by_hand);
+    let (revoked, sockets): (Vec<Revoked>, Vec<kernel::Socket>) = others
+        .into_iter()
         .filter_map(|revoked| {
             let connection: &Connection = list.get(revoked.connection)?;
             Some((*revoked, *by_cookie.get(&connection.socket.cookie)?))
@@ -176,18 +193,39 @@ fn destroy(
             return Vec::new();
         }
     };
+    let outcomes = revoked.into_iter().zip(outcomes);
+    let by_hand = listeners.into_iter().map(|revoked| {
+        let connection = list.get(revoked.connection);
+        (*revoked, connection.map_or(Ok(()), |it| end_listener(&look.connections, it)))
+    });
     let mut ended = Vec::new();
-    for (revoked, outcome) in revoked.into_iter().zip(outcomes) {
+    for (revoked, outcome) in outcomes.chain(by_hand) {
         match outcome {
             Ok(()) => ended.push(revoked),
             // It has ended by itself.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 failed.insert(format!("end a socket in {}: {error}", namespace.name()));
             }
         }
     }
     ended
+}
+
+/// Ends a listener of MPTCP, by a descriptor of whoever holds it.
+fn end_listener(connections: &Connections, connection: &Connection) -> io::Result<()> {
+    let inode = connection.socket.inode;
+    let mut outcome = Err(io::Error::other("it is not known who holds this listener of MPTCP"));
+    for process in connections.holders(connection) {
+        let Ok(held) = held_sockets(Path::new(&format!("/proc/{}", process.pid))) else { continue };
+        for (descriptor, _) in held.filter(|&(_, held)| held == inode) {
+            outcome = Held { pid: process.pid, descriptor, inode }.end_listener();
+            if outcome.is_ok() {
+                return outcome;
+            }
+        }
+    }
+    outcome
 }
 
 /// What is told of one that was ended.

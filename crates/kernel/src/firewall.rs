@@ -36,7 +36,7 @@ use crate::{
     sys::Barrier,
 };
 
-pub use before::{Identity, Known, Stranger};
+pub use before::{Identity, Known, Stamps, Stranger};
 pub use counters::{Hits, Lost};
 use links::{Attached, Judged};
 pub use links::{Joined, Namespaces};

@@ -20,6 +20,7 @@ mod executable;
 mod features;
 mod firewall;
 mod flows;
+mod held;
 mod hook;
 mod listeners;
 mod memory;
@@ -44,9 +45,11 @@ pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
     Adopted, Attachments, Firewall, Hits, Identity, Joined, Known, LoadError, Lost, Mended,
-    Namespaces, Removed, Retired, Room, Runs, Scheduled, Stranger, SwapError, boottime, pinned,
+    Namespaces, Removed, Retired, Room, Runs, Scheduled, Stamps, Stranger, SwapError, boottime,
+    pinned,
 };
 pub use flows::Counted;
+pub use held::Held;
 pub use hook::{Hook, Scope};
 pub use memory::give_back;
 pub use netns::{Netns, NetnsError};

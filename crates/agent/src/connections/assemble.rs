@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use verdict::{Direction, Endpoint, Protocol, Subject, limits::ANCESTORS_MAX};
 
-use super::{Cgroup, Connection, Connections, Namespace, Process, Socket, Stage, covers};
+use super::{Cgroup, Connection, Connections, KnownBy, Namespace, Process, Socket, Stage, covers};
 
 /// What was read of a host, in any order.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Facts {
     pub processes: Vec<Process>,
     /// Which socket, by inode, is held by which process, by its index.
     pub held: Vec<(u32, usize)>,
+    /// Who made a socket, by its inode, as its stamp says; the namespace in there is not looked at.
+    pub stamped: BTreeMap<u32, Subject>,
     /// The cgroups.
     pub cgroups: Vec<Cgroup>,
     /// The sockets.
@@ -24,13 +26,18 @@ pub struct Facts {
 impl Facts {
     /// Puts the facts together.
     pub fn connections(self) -> Connections {
-        let Self { namespaces, processes, mut held, mut cgroups, sockets } = self;
+        let Self { namespaces, processes, mut held, stamped, mut cgroups, sockets } = self;
         cgroups.sort_unstable_by_key(|cgroup| cgroup.id);
         let age = |index: usize| processes.get(index).map(|process| (process.started, process.pid));
         held.sort_unstable_by_key(|&(inode, process)| (inode, age(process), process));
         held.dedup();
-        let made =
-            Made { namespaces: &namespaces, processes: &processes, held: &held, cgroups: &cgroups };
+        let made = Made {
+            namespaces: &namespaces,
+            processes: &processes,
+            held: &held,
+            stamped: &stamped,
+            cgroups: &cgroups,
+        };
         let mut list: Vec<Connection> =
             whole(sockets).into_iter().map(|socket| made.connection(socket)).collect();
         list.sort_by_key(|connection| {
@@ -86,6 +93,8 @@ struct Made<'a> {
     processes: &'a [Process],
     /// By inode, then by age.
     held: &'a [(u32, usize)],
+    /// By inode.
+    stamped: &'a BTreeMap<u32, Subject>,
     /// By id.
     cgroups: &'a [Cgroup],
 }
@@ -104,13 +113,19 @@ impl Made<'_> {
         };
         let cgroup = self.cgroups.binary_search_by_key(&socket.cgroup, |cgroup| cgroup.id).ok();
         let holder = holders.first().and_then(|&index| self.processes.get(index));
-        let subject = Subject {
+        let netns = self.namespaces.get(socket.namespace).map_or(0, |namespace| namespace.cookie);
+        let by_holder = Subject {
             uid: socket.uid,
             gid: holder.map_or(u32::MAX, |process| process.gid),
             exe: holder.map_or(0, |process| process.exe_id),
             cgroup: socket.cgroup,
             above: cgroup.and_then(|at| self.cgroups.get(at)).map_or_else(Default::default, above),
-            netns: self.namespaces.get(socket.namespace).map_or(0, |namespace| namespace.cookie),
+            netns,
+        };
+        let stamp = self.stamped.get(&socket.inode).filter(|_| socket.inode != 0);
+        let (subject, known_by) = match stamp {
+            Some(stamp) => (Subject { netns, ..*stamp }, KnownBy::Stamp),
+            None => (by_holder, self.known_by(&holders)),
         };
         let direction = match (socket.stage, socket.protocol) {
             (Stage::Listening | Stage::Bound, _) => Some(Direction::In),
@@ -118,7 +133,20 @@ impl Made<'_> {
             (_, Protocol::UDP) => Some(Direction::Out),
             (_, _) => socket.opened,
         };
-        Connection { socket, holders, cgroup, direction, subjects: [subject; 2] }
+        let (subjects, known_by) = ([subject; 2], [known_by; 2]);
+        Connection { socket, holders, cgroup, direction, subjects, known_by }
+    }
+
+    fn known_by(&self, holders: &[usize]) -> KnownBy {
+        let mut told = holders.iter().filter_map(|&index| self.processes.get(index));
+        let told_apart = |process: &Process| (process.gid, process.exe_id);
+        match told.next() {
+            None => KnownBy::Socket,
+            Some(first) if told.all(|other| told_apart(other) == told_apart(first)) => {
+                KnownBy::Holder
+            }
+            Some(_) => KnownBy::OldestHolder,
+        }
     }
 }
 
@@ -131,18 +159,26 @@ fn above(cgroup: &Cgroup) -> [u64; ANCESTORS_MAX] {
     above
 }
 
+/// A local end where somebody listens, and who that is.
+struct Claim {
+    local: Endpoint,
+    subject: Subject,
+    known_by: KnownBy,
+}
+
 /// Gives connections that were accepted the subject of who listens there, and takes those for accepted of which is not
 /// known who opened them and at whose local end somebody listens.
 fn accepted(list: &mut [Connection]) {
-    let mut listeners: BTreeMap<(usize, Protocol, u16), Vec<(Endpoint, Subject)>> = BTreeMap::new();
+    let mut listeners: BTreeMap<(usize, Protocol, u16), Vec<Claim>> = BTreeMap::new();
     for connection in list.iter().filter(|connection| connection.socket.stage == Stage::Listening) {
         let Socket { namespace, protocol, local, .. } = connection.socket;
-        let [_, into] = connection.subjects;
-        listeners.entry((namespace, protocol, local.port)).or_default().push((local, into));
+        let ([_, into], [_, known_by]) = (connection.subjects, connection.known_by);
+        let claims = listeners.entry((namespace, protocol, local.port)).or_default();
+        claims.push(Claim { local, subject: into, known_by });
     }
     // The more exact claim is the one that gets the connection.
     for claims in listeners.values_mut() {
-        claims.sort_by_key(|(local, _)| local.address.is_unspecified());
+        claims.sort_by_key(|claim| claim.local.address.is_unspecified());
     }
     for connection in list {
         let Socket { namespace, protocol, local, stage, .. } = connection.socket;
@@ -150,9 +186,10 @@ fn accepted(list: &mut [Connection]) {
             continue;
         }
         let claims = listeners.get(&(namespace, protocol, local.port));
-        let claim = claims.into_iter().flatten().find(|(claimed, _)| covers(*claimed, local));
-        if let Some((_, subject)) = claim {
+        let claim = claims.into_iter().flatten().find(|claim| covers(claim.local, local));
+        if let Some(Claim { local: _, subject, known_by }) = claim {
             connection.subjects[1] = *subject;
+            connection.known_by[1] = *known_by;
             connection.direction = connection.direction.or(Some(Direction::In));
         }
     }

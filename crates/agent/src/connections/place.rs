@@ -62,7 +62,12 @@ pub fn unit(path: &str) -> Option<String> {
 
 /// The container that the cgroup is in, the innermost where they are nested.
 pub fn container(path: &str) -> Option<Container> {
-    above(path).find_map(container_at)
+    container_around(path).map(|(container, _)| container)
+}
+
+/// The same, with the path of the container's own cgroup.
+pub fn container_around(path: &str) -> Option<(Container, &str)> {
+    above(path).find_map(|own| Some((container_at(own)?, own)))
 }
 
 /// The container whose own cgroup this is: all that is below it is the container's, too.

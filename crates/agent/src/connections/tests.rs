@@ -118,13 +118,7 @@ fn connections_of_mptcp_get_what_is_known_of_the_whole() {
     assert_eq!(shown, [(1, 5, 7), (1, 5, 7), (3, 6, 7), (8, 5, 7)]);
     assert_eq!(all.list.iter().filter(|one| one.socket.token == 10).count(), 1, "without flows");
     assert!(all.list.iter().all(|one| one.socket.mptcp));
-    let endable: Vec<_> = all
-        .list
-        .iter()
-        .filter(|one| !one.can_be_ended())
-        .map(|one| one.socket.local.port)
-        .collect();
-    assert_eq!(endable, [3], "the kernel does not end such listeners");
+    assert!(all.list.iter().all(Connection::can_be_ended));
 }
 
 #[test]
@@ -174,4 +168,37 @@ fn a_scope_leaves_strangers_alone() {
     below = judged(&Scope { cgroup: Some(2), namespaces: Some(vec![10]) });
     assert_eq!(below.len(), 2);
     assert!(below.contains(&inside) && below.contains(&unknown));
+}
+
+#[test]
+fn a_stamp_says_whose_a_socket_is_and_goes_with_what_its_listener_accepts() {
+    let mut listener = socket(Stage::Listening, end(HOST, 80), Endpoint::default());
+    (listener.inode, listener.cookie) = (42, 1);
+    let mut accepted = socket(Stage::Open, end(HOST, 80), end(PEER, 5000));
+    (accepted.inode, accepted.cookie) = (43, 2);
+    let mut lone = socket(Stage::Open, end(HOST, 5001), end(PEER, 80));
+    (lone.inode, lone.cookie) = (44, 3);
+    let made = Subject { uid: 7, gid: 8, exe: 9, netns: 99, ..Subject::UNKNOWN };
+    let connections = |stamped: &[u32], held: &[(u32, usize)]| {
+        let all = Facts {
+            processes: vec![process(900, 5), process(901, 4)],
+            held: held.to_vec(),
+            stamped: stamped.iter().map(|&inode| (inode, made)).collect(),
+            ..facts(vec![listener, accepted, lone])
+        };
+        let mut list = all.connections().list;
+        list.sort_by_key(|connection| connection.socket.cookie);
+        list.into_iter().map(|one| (one.subjects, one.known_by)).collect::<Vec<_>>()
+    };
+    let both = [(42, 0), (42, 1), (43, 0), (44, 0), (44, 1)];
+    let stamped = connections(&[42, 44], &both);
+    let made_here = Subject { netns: 70, ..made };
+    assert_eq!(stamped[0], ([made_here; 2], [KnownBy::Stamp; 2]));
+    // Coming in it is whoever listens, going out whoever holds it.
+    assert_eq!(stamped[1].0[1], made_here);
+    assert_eq!((stamped[1].0[0].gid, stamped[1].1), (900, [KnownBy::Holder, KnownBy::Stamp]));
+    assert_eq!(stamped[2].1, [KnownBy::Stamp; 2]);
+    let unstamped = connections(&[], &both);
+    assert_eq!((unstamped[2].0[0].gid, unstamped[2].1[0]), (901, KnownBy::OldestHolder));
+    assert_eq!(connections(&[], &[])[2].1[0], KnownBy::Socket);
 }

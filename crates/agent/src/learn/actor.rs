@@ -1,4 +1,5 @@
-//! Who does something, as a rule can name it: the unit where there is one that stays, else the executable, else the user.
+//! Who does something, as a rule can name it: the unit or the container where there is one that lasts, else the executable,
+//! else the user.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,15 +9,24 @@ use std::{
 use policy::Identities;
 use verdict::limits::ANCESTORS_MAX;
 
-use crate::flows::{Named, Process};
+use crate::{
+    connections::place,
+    flows::{Named, Process},
+};
+
+/// Digits of the id of a container, and how many of them engines show.
+const ID_DIGITS: usize = 64;
+const ID_DIGITS_SHOWN: usize = 12;
 
 /// One of those that a rule can name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Actor {
     /// Nobody knows.
     Anyone,
-    /// A service of systemd, or the cgroup of a container.
+    /// A service of systemd, or a cgroup by its path.
     Unit(String),
+    /// A container.
+    Container(String),
     /// An executable.
     Exe(String),
     /// A user.
@@ -26,8 +36,8 @@ pub(super) enum Actor {
 impl Actor {
     /// As the records that `named` knows tell units apart.
     pub(super) fn of(process: &Process, named: &Named<'_>) -> Self {
-        if let Some(unit) = lasting_unit(process, named) {
-            return Self::Unit(unit);
+        if let Some(lasting) = lasting(process, named) {
+            return lasting;
         }
         if let Some(exe) = process.exe.as_deref().filter(|exe| exe.starts_with('/') && sayable(exe))
         {
@@ -37,24 +47,63 @@ impl Actor {
     }
 }
 
-/// Services come back under their name and containers last as long as their cgroup; sessions do neither. What is below a
-/// service is the service's, as far down as rules about it hold.
-fn lasting_unit(process: &Process, named: &Named<'_>) -> Option<String> {
+/// Whoever comes back, or lasts as long as its cgroup: the service, or the container, whichever is further in. What is below
+/// is theirs, as far down as rules about them hold; sessions do not last.
+fn lasting(process: &Process, named: &Named<'_>) -> Option<Actor> {
     let cgroup = process.cgroup.as_deref().filter(|path| sayable(path))?;
-    let is_service =
-        process.unit().is_some_and(|unit| unit.ends_with(".service") && !unit.starts_with("user@"));
-    if !is_service {
-        return process.container().is_some().then(|| cgroup.to_owned());
+    let container = place::container_around(cgroup);
+    let service = service_around(cgroup);
+    let around = |own: &str| own == cgroup || own.matches('/').count() <= ANCESTORS_MAX;
+    match (container, service) {
+        (Some((container, own)), service) if service.is_none_or(|unit| unit.len() < own.len()) => {
+            if !around(own) {
+                return Some(Actor::Unit(cgroup.to_owned()));
+            }
+            let name = short(&container.id);
+            let home = named.unit(own);
+            // The id alone, where the language takes it and it means this one and no other.
+            let is_known = home.is_some() && named.container(name) == home && is_word(name);
+            Some(match is_known {
+                true => Actor::Container(name.to_owned()),
+                false => Actor::Unit(own.to_owned()),
+            })
+        }
+        (_, Some(own)) if !around(own) => Some(Actor::Unit(cgroup.to_owned())),
+        (_, Some(own)) => {
+            let unit = own.rsplit('/').next().unwrap_or(own);
+            // The name alone, where it means this unit and no other.
+            let is_known = named.unit(unit).is_some() && named.unit(unit) == named.unit(own);
+            Some(Actor::Unit(if is_known { unit } else { own }.to_owned()))
+        }
+        (_, None) => None,
     }
-    let unit = process.unit()?;
+}
+
+/// The path of the service that owns a cgroup.
+fn service_around(cgroup: &str) -> Option<&str> {
+    let unit = place::unit(cgroup)?;
+    if !unit.ends_with(".service") || unit.starts_with("user@") {
+        return None;
+    }
     let below = cgroup.split('/').rev().take_while(|part| *part != unit).map(|part| part.len() + 1);
-    let own = cgroup.get(..cgroup.len() - below.sum::<usize>())?;
-    if own != cgroup && own.matches('/').count() > ANCESTORS_MAX {
-        return Some(cgroup.to_owned());
-    }
-    // The name alone, where it means this unit and no other.
-    let is_known = named.unit(&unit).is_some() && named.unit(&unit) == named.unit(own);
-    Some(if is_known { unit } else { own.to_owned() })
+    cgroup.get(..cgroup.len() - below.sum::<usize>())
+}
+
+/// As many digits of an id as engines show.
+fn short(id: &str) -> &str {
+    let is_id = id.len() == ID_DIGITS && is_hexadecimal(id);
+    id.get(..ID_DIGITS_SHOWN).filter(|_| is_id).unwrap_or(id)
+}
+
+/// Whether a rule can say it of a container: the language takes short words of hexadecimal digits for mistyped ids.
+fn is_word(name: &str) -> bool {
+    let is_id = (ID_DIGITS_SHOWN..=ID_DIGITS).contains(&name.len())
+        && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_id || !is_hexadecimal(name)
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether a value of the language can say it.
@@ -100,8 +149,9 @@ impl Actors {
                 _ if anyone => (0, "", String::new()),
                 Actor::Anyone => (0, "", String::new()),
                 Actor::Unit(path) => (1, "unit", quoted(path)),
-                Actor::Exe(path) => (2, "exe", quoted(path)),
-                Actor::User(number) => (3, "user", number.to_string()),
+                Actor::Container(id) => (2, "container", quoted(id)),
+                Actor::Exe(path) => (3, "exe", quoted(path)),
+                Actor::User(number) => (4, "user", number.to_string()),
             };
             let part = parts.entry(rank).or_insert_with(|| Part {
                 process: Qualifier::default(),

@@ -150,6 +150,7 @@ proptest! {
         let swap = Swap {
             old: Some(images.0.lines()),
             new: images.1.lines(),
+            since: None,
             existing,
             scope: &scope,
             protected: &[],
@@ -165,6 +166,11 @@ proptest! {
         let mut index = 0;
         left.list.retain(|_| { index += 1; !gone.contains(&(index - 1)) });
         prop_assert_eq!(again.revoked(&left), []);
+        // What came into force since and denies the same changes nothing; what it allows stays.
+        let still = Swap { since: Some(swap.new), ..swap };
+        prop_assert_eq!(still.revoked(&connections), revoked);
+        let taken_back = Swap { since: swap.old, ..swap };
+        prop_assert_eq!(taken_back.revoked(&connections), []);
         // A protected connection stays, whatever its rule says.
         let protected: Vec<_> = connections
             .list

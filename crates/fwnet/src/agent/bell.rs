@@ -2,6 +2,7 @@
 //! back through a channel of its own.
 
 use std::{
+    iter,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, mpsc},
 };
@@ -24,12 +25,14 @@ pub(crate) struct Gone;
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     requests: mpsc::Sender<Request>,
+    urgent: mpsc::Sender<Request>,
     bell: Arc<OwnedFd>,
 }
 
 /// The end of the core.
 pub(crate) struct Asked {
     requests: mpsc::Receiver<Request>,
+    urgent: mpsc::Receiver<Request>,
     bell: Arc<OwnedFd>,
 }
 
@@ -40,8 +43,10 @@ pub(crate) struct Asked {
 pub(crate) fn pair() -> anyhow::Result<(Asking, Asked)> {
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     let bell = Arc::new(eventfd(0, flags).context("make an eventfd")?);
-    let (sender, receiver) = mpsc::channel();
-    Ok((Asking { requests: sender, bell: Arc::clone(&bell) }, Asked { requests: receiver, bell }))
+    let (requests, requested) = mpsc::channel();
+    let (urgent, urged) = mpsc::channel();
+    let asking = Asking { requests, urgent, bell: Arc::clone(&bell) };
+    Ok((asking, Asked { requests: requested, urgent: urged, bell }))
 }
 
 impl Asking {
@@ -53,12 +58,34 @@ impl Asking {
         &self,
         work: impl FnOnce(&mut Core) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        let (answer, answered) = oneshot::channel();
+        Self::answered(&self.requests, &self.bell, work).await
+    }
+
+    /// The same before everything else that waits: an emergency.
+    ///
+    /// # Errors
+    /// [`Gone`] where there will be no answer.
+    pub(crate) async fn ask_first<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        Self::answered(&self.urgent, &self.bell, work).await
+    }
+
+    /// The same for a thread that has nothing else to do meanwhile.
+    ///
+    /// # Errors
+    /// [`Gone`] where there will be no answer.
+    pub(crate) fn ask_and_wait<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (answer, answered) = mpsc::channel();
         self.tell(move |core| {
-            // Whoever asked may have gone meanwhile: the work is done all the same.
+            // Nobody waits any more where the thread is gone.
             let _heard = answer.send(work(core));
         })?;
-        answered.await.map_err(|_dropped| Gone)
+        answered.recv().map_err(|_dropped| Gone)
     }
 
     /// Has the core do `work`, and does not wait.
@@ -66,9 +93,27 @@ impl Asking {
     /// # Errors
     /// [`Gone`] where it will not be done.
     pub(crate) fn tell(&self, work: impl FnOnce(&mut Core) + Send + 'static) -> Result<(), Gone> {
-        self.requests.send(Box::new(work)).map_err(|_ended| Gone)?;
+        Self::put(&self.requests, &self.bell, Box::new(work))
+    }
+
+    async fn answered<T: Send + 'static>(
+        queue: &mpsc::Sender<Request>,
+        bell: &OwnedFd,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (answer, answered) = oneshot::channel();
+        let asked: Request = Box::new(move |core| {
+            // Whoever asked may have gone meanwhile: the work is done all the same.
+            let _heard = answer.send(work(core));
+        });
+        Self::put(queue, bell, asked)?;
+        answered.await.map_err(|_dropped| Gone)
+    }
+
+    fn put(queue: &mpsc::Sender<Request>, bell: &OwnedFd, work: Request) -> Result<(), Gone> {
+        queue.send(work).map_err(|_ended| Gone)?;
         // A full counter wakes the core just as well.
-        let _rung = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+        let _rung = rustix::io::write(bell, &1u64.to_ne_bytes());
         Ok(())
     }
 }
@@ -79,10 +124,10 @@ impl Asked {
         self.bell.as_fd()
     }
 
-    /// What was asked, in order.
+    /// What was asked, in order; an emergency goes before everything that waits.
     pub(crate) fn requests(&self) -> impl Iterator<Item = Request> {
         // Read before the requests are taken: one that comes later rings again.
         let _count = rustix::io::read(&*self.bell, &mut [0; 8]);
-        self.requests.try_iter()
+        iter::from_fn(|| self.urgent.try_recv().or_else(|_none| self.requests.try_recv()).ok())
     }
 }

@@ -17,6 +17,7 @@ use kernel::{Door, Removed, Room};
 use tokio::sync::oneshot;
 
 use super::{
+    bell::Asking,
     clock,
     force::Force,
     kept::{Kept, Settled},
@@ -67,6 +68,8 @@ pub(crate) struct Core {
     /// Set once the agent was told to end, and how.
     pub(crate) ending: Option<Ending>,
     pub(super) boot: String,
+    /// Counts the changes of what images are made of: what was made beside the core is of use where it is the same still.
+    pub(super) basis: u64,
     /// When the images in force were made.
     pub(super) made: Moment,
     /// Something could not be put in force as the disk says: it is tried again.
@@ -84,11 +87,17 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Takes up what the disk says and what is pinned, and has the kernel follow the disk.
+    /// Takes up what the disk says and what is pinned, and has the kernel follow the disk. What ends beside the core
+    /// rings `bell`.
     ///
     /// # Errors
     /// Where there is nothing to enforce, or it cannot be.
-    pub(crate) fn begin(paths: Paths, kept: Kept, seeing: Seeing) -> anyhow::Result<Self> {
+    pub(crate) fn begin(
+        paths: Paths,
+        kept: Kept,
+        seeing: Seeing,
+        bell: Option<Asking>,
+    ) -> anyhow::Result<Self> {
         let state = kept.store.state();
         let Some(settled) = state.place.clone() else {
             bail!("nothing was put up in {}: fwnet up", paths.state.display());
@@ -113,7 +122,7 @@ impl Core {
         }
         // Before the first policy everything was allowed.
         let held = (!force.fresh).then(|| Arc::clone(&force.ready));
-        let revoking = Revoking { held, ..Revoking::default() };
+        let revoking = Revoking::new(held, bell);
         let mut core = Self {
             paths,
             settled,
@@ -126,6 +135,7 @@ impl Core {
             ended: None,
             ending: None,
             boot,
+            basis: 0,
             made: now,
             behind: false,
             feeds: Feeds::default(),
@@ -254,6 +264,7 @@ impl Core {
     /// everything stays in force.
     pub(crate) fn finish(mut self) {
         self.drain();
+        self.finish_sweeps();
         self.read_what_was_seen();
         self.seeing.finish();
         let Some(Ending { stance, by, answer }) = self.ending.take() else { return };

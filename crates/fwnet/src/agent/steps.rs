@@ -1,7 +1,10 @@
 //! Events, and the steps that the machine says follow.
 
+use std::sync::Arc;
+
 use ::agent::{
     edition::{Applied, Edition},
+    lists::Moment,
     machine::{Event, Law, Refusal, Step},
     store::{Pending, Stance, Taken},
 };
@@ -11,10 +14,11 @@ use kernel::Room;
 use super::{
     clock,
     core::{Core, edition_of},
-    revoking::{Revoked, Wish},
+    force::Stage,
+    revoking::Wish,
     stages::Making,
 };
-use crate::seeing::Back;
+use crate::{orders::Ready, seeing::Back};
 
 /// Why something did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,6 @@ impl Core {
     /// As [`Core::happen`].
     pub(crate) fn apply(&mut self, edition: Edition, event: &Event) -> Result<u64, Undone> {
         let version = self.kept.store.next_version();
-        self.revoking.last = Revoked::default();
         let by = edition.applied.clone();
         self.proposed = Some(Edition { version, ..edition });
         let done = self.happen(event, &by);
@@ -168,6 +171,7 @@ impl Core {
 
     /// Has the kernel enforce `law`, as it is now and will be at the next ends.
     fn enforce(&mut self, law: Law) -> anyhow::Result<()> {
+        self.basis += 1;
         let now = self.now();
         let fronts = self.kept.store.fronts()?;
         let (state, proposed) = (self.kept.store.state(), self.proposed.as_ref());
@@ -179,9 +183,20 @@ impl Core {
             // The set with larger tables that is loaded for it has room for fewer.
             (stages, lockdown) = making.stages(law, &now, Room::LEAST)?;
         }
+        self.enforce_made(&stages, &lockdown, now)
+    }
+
+    /// Has the kernel enforce images that were made at `now`.
+    pub(super) fn enforce_made(
+        &mut self,
+        stages: &[Stage],
+        lockdown: &Arc<Ready>,
+        now: Moment,
+    ) -> anyhow::Result<()> {
+        self.basis += 1;
         // Whatever the images before have to tell is told while their rules are known.
         self.drain();
-        self.force.enforce(&stages, &lockdown, &mut self.seeing)?;
+        self.force.enforce(stages, lockdown, &mut self.seeing)?;
         (self.made, self.behind) = (now, false);
         // A compilation takes many times what the agent needs until the next one.
         kernel::give_back();

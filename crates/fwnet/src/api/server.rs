@@ -42,6 +42,30 @@ impl Api {
         Ok(self.asking.ask(work).await?)
     }
 
+    /// Has the core do `work` before everything else that waits.
+    ///
+    /// # Errors
+    /// Where the agent is ending.
+    pub(crate) async fn core_first<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        Ok(self.asking.ask_first(work).await?)
+    }
+
+    /// Has `work` done by a thread of its own, which asks the core for what it needs.
+    ///
+    /// # Errors
+    /// What `work` says, and where the agent is ending.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Asking) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let asking = self.asking.clone();
+        let working = tokio::task::spawn_blocking(move || work(&asking));
+        working.await.map_err(anyhow::Error::from)?
+    }
+
     /// What the core wrote down before what it is at.
     pub(crate) fn busy(&self) -> Option<Status> {
         self.shown.busy()

@@ -1,13 +1,14 @@
 //! Who holds which socket: one walk over /proc/PID/fd (proc(5)).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use agent::connections::Process;
+use kernel::Held;
 
 use crate::names::exe_of;
 
@@ -18,6 +19,8 @@ pub(super) struct Walk {
     pub(super) processes: Vec<Process>,
     /// Socket by inode, and the index of a process that holds it.
     pub(super) held: Vec<(u32, usize)>,
+    /// Where one of them holds a socket, by inode.
+    pub(super) places: BTreeMap<u32, Held>,
     /// Processes that we may not look into.
     pub(super) hidden: usize,
 }
@@ -34,13 +37,16 @@ pub(super) fn holders(wanted: &BTreeSet<u32>, stop: &AtomicBool) -> Walk {
             break;
         }
         let path = entry.path();
-        match inodes(&path, wanted) {
-            Ok(inodes) if inodes.is_empty() => {}
-            Ok(inodes) => {
+        match held(&path, wanted) {
+            Ok(held) if held.is_empty() => {}
+            Ok(held) => {
                 let Some(process) = process(pid, &path) else { continue };
                 let index = walk.processes.len();
                 walk.processes.push(process);
-                walk.held.extend(inodes.into_iter().map(|inode| (inode, index)));
+                for (descriptor, inode) in held {
+                    walk.held.push((inode, index));
+                    walk.places.entry(inode).or_insert(Held { pid, descriptor, inode });
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => walk.hidden += 1,
             // It has ended.
@@ -50,10 +56,9 @@ pub(super) fn holders(wanted: &BTreeSet<u32>, stop: &AtomicBool) -> Walk {
     walk
 }
 
-/// The sockets among `wanted` that a process holds.
-fn inodes(process: &Path, wanted: &BTreeSet<u32>) -> io::Result<Vec<u32>> {
-    let held = sockets(process)?.map(|(_, inode)| inode);
-    Ok(held.filter(|inode| wanted.contains(inode)).collect())
+/// The sockets among `wanted` that a process holds, with their descriptors.
+fn held(process: &Path, wanted: &BTreeSet<u32>) -> io::Result<Vec<(u32, u32)>> {
+    Ok(sockets(process)?.filter(|(_, inode)| wanted.contains(inode)).collect())
 }
 
 /// The sockets that a process holds, by its directory in /proc: descriptor and inode.

@@ -149,6 +149,10 @@ pub(crate) struct Said {
     pub(crate) enforced: String,
     /// In which direction it was asked.
     pub(crate) direction: String,
+    /// By what is known whose it is: `stamp` (who made it), `holder` (the process that holds it), `oldest holder` (of
+    /// several that differ), `socket` (its user and cgroup alone). Of what was accepted it is the listener's.
+    #[serde(default)]
+    pub(crate) known_by: String,
     /// The deciding rule.
     pub(crate) rule: String,
     /// What it says.
@@ -235,7 +239,7 @@ fn row(
     let holders = connection.holders.iter().filter_map(|&index| connections.processes.get(index));
     let verdict = against.image.and_then(|(image, reasons)| {
         let judged = scope.case(connections, connection)?.judge(image);
-        Some(said(judged, reasons))
+        Some(said(judged, connection, reasons))
     });
     let watched = against.watch.and_then(|list| list.watches(socket));
     Row {
@@ -278,11 +282,14 @@ fn row(
     }
 }
 
-fn said(judged: Judged, reasons: &[Reason]) -> Said {
+fn said(judged: Judged, connection: &Connection, reasons: &[Reason]) -> Said {
     let Reason { id, text, place, reason } = named(judged.judgement.rule, reasons);
     let enforced = if judged.denies() { "deny" } else { "allow" };
     let direction = way(judged.direction).to_owned();
-    Said { enforced: enforced.to_owned(), direction, rule: id, text, place, reason }
+    let [out, into] = connection.known_by;
+    let known_by = if judged.direction == Direction::Out { out } else { into };
+    let (enforced, known_by) = (enforced.to_owned(), known_by.words().to_owned());
+    Said { enforced, direction, known_by, rule: id, text, place, reason }
 }
 
 /// Where a rule comes from; its number, where that is not known.

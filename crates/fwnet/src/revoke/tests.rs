@@ -52,8 +52,10 @@ fn sweep<'a>(new: &'a Image, beds: &[&Bed]) -> Sweep<'a> {
     Sweep {
         old: None,
         new,
+        since: &|| None,
         existing: Existing::ByRule,
         judged: Bed::judged(beds),
+        stamps: None,
         protected: Vec::new(),
     }
 }
@@ -132,11 +134,11 @@ fn what_no_rule_revokes_stays_unless_that_is_asked_for() {
     let port = listener.local_addr().unwrap().port();
     let new = denying(Direction::Out, &[Service::tcp(port..=port)], 0);
     let by_rule = sweep(&new, &[&bed]);
-    assert!(!by_rule.may_revoke());
+    assert!(!may_revoke(by_rule.existing, by_rule.new));
     assert_eq!(run(&by_rule, &[&bed]).ended, []);
     let revoking = denying(Direction::Out, &[Service::tcp(port..=port)], RULE_REVOKE);
     let keep = Sweep { existing: Existing::Keep, ..sweep(&revoking, &[&bed]) };
-    assert!(!keep.may_revoke());
+    assert!(!may_revoke(keep.existing, keep.new));
     // What was denied before is not newly denied.
     let known = Sweep { old: Some(&new), ..sweep(&revoking, &[&bed]) };
     assert_eq!(run(&known, &[&bed]).ended, []);
@@ -338,7 +340,8 @@ fn an_mptcp_connection_ends() {
     });
     let new = denying(Direction::In, &[Service::tcp(20_300..=20_300)], RULE_REVOKE);
     let swept = run(&sweep(&new, &[&bed]), &[&bed]);
-    assert_eq!(swept.ended.len(), 1, "{swept:#?}");
+    let listened: Vec<bool> = swept.ended.iter().map(|ended| ended.listened).collect();
+    assert!(listened.len() == 2 && listened.contains(&true), "{swept:#?}");
     let own = std::process::id();
     assert!(
         swept.ended.iter().all(|ended| ended.event.owner.is_some_and(|owner| owner.pid == own)),
@@ -349,6 +352,43 @@ fn an_mptcp_connection_ends() {
         assert!(read.is_err() || read.is_ok_and(|(count, _)| count == 0));
     }
     drop(listener);
+}
+
+#[test]
+fn an_mptcp_listener_ends_by_a_descriptor_of_whoever_holds_it() {
+    use rustix::net::{AddressFamily, SocketType, accept, bind, listen, socket};
+    let mptcp = rustix::net::Protocol::from_raw(262.try_into().unwrap());
+    let bed = Bed::new();
+    let listening = |port: u16| {
+        bed.bed.inside(|| {
+            let listener = socket(AddressFamily::INET, SocketType::STREAM, Some(mptcp)).unwrap();
+            bind(&listener, &std::net::SocketAddr::from(([10, 9, 0, 1], port))).unwrap();
+            listen(&listener, 8).unwrap();
+            listener
+        })
+    };
+    let (listener, other) = (listening(20_301), listening(20_302));
+    let waits = bed.bed.inside(|| TcpStream::connect("10.9.0.1:20301")).unwrap();
+    // Anybody is closed out, so that it is the listener which is denied.
+    let new = denying(Direction::In, &[Service::tcp(20_301..=20_301)], RULE_REVOKE);
+    thread::scope(|scope| {
+        let accepting = scope.spawn(|| {
+            // What waited is returned, and then nothing more.
+            let _first = accept(&listener);
+            [(); 3].map(|()| accept(&listener).unwrap_err())
+        });
+        let swept = run(&sweep(&new, &[&bed]), &[&bed]);
+        let ended: Vec<_> = swept.ended.iter().filter(|ended| ended.listened).collect();
+        let [ended] = ended[..] else { panic!("{swept:#?}") };
+        let owner = ended.event.owner.unwrap();
+        assert_eq!((ended.event.local.port, owner.pid), (20_301, std::process::id()));
+        assert_eq!(accepting.join().unwrap(), [rustix::io::Errno::INVAL; 3]);
+    });
+    assert!(!lives(&waits));
+    let refused = bed.bed.inside(|| TcpStream::connect("10.9.0.1:20301")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    bed.bed.inside(|| TcpStream::connect("10.9.0.1:20302")).unwrap();
+    drop(other);
 }
 
 #[test]
@@ -368,7 +408,7 @@ fn a_rule_about_a_process_ends_that_ones_connections_only() {
         compile(&RuleSet { sets: Vec::new(), rules, version: 1, ..RuleSet::default() }).unwrap()
     };
     let own = crate::names::exe_of(&std::env::current_exe().unwrap()).unwrap();
-    let another = crate::names::exe_of(std::path::Path::new("/bin/sh")).unwrap();
+    let another = crate::names::exe_of(Path::new("/bin/sh")).unwrap();
     for stranger in [
         SubjectTest { users: vec![54_321], ..SubjectTest::default() },
         SubjectTest { exes: vec![another], ..SubjectTest::default() },

@@ -19,7 +19,10 @@ use crate::{
     answer,
     api::{
         Reached,
-        routes::lists::{How, Imported, List, Lists, Removed},
+        routes::{
+            apply::ExistingWord,
+            lists::{How, Imported, List, Lists, Removed},
+        },
     },
     cli::Output,
     documents, duration,
@@ -64,6 +67,12 @@ struct ImportTyped {
     /// Even if it cuts off the session that asks
     #[arg(long)]
     force: bool,
+    /// What happens to existing connections that are newly denied: they stay, unless it is `revoke`
+    #[arg(long, value_enum, default_value_t = ExistingWord::Keep)]
+    existing: ExistingWord,
+    /// Say who would newly be denied, and change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     reached: Reached,
     /// How to print
@@ -136,6 +145,8 @@ fn import(typed: ImportTyped) -> anyhow::Result<()> {
         follow,
         session: session::own(),
         force: typed.force,
+        existing: typed.existing,
+        dry_run: typed.dry_run,
     };
     let bar = bar(0, "the agent compiles the list");
     bar.enable_steady_tick(STEADY);
@@ -146,8 +157,16 @@ fn import(typed: ImportTyped) -> anyhow::Result<()> {
     match typed.output {
         Output::Json => answer::print_json(&json!(imported)),
         Output::Text => {
-            let word = if imported.replaced { "replaced" } else { "imported" };
-            answer::print(&format!("{word} list {}", line(&imported.list)))
+            let word = match (imported.applied, imported.replaced) {
+                (true, true) => "replaced",
+                (true, false) => "imported",
+                (false, true) => "would replace",
+                (false, false) => "would import",
+            };
+            let mut out = format!("{word} list {}", line(&imported.list));
+            out.push_str(&imported.preview.map(|preview| preview.text()).unwrap_or_default());
+            out.push_str(&imported.revoked.text());
+            answer::print(&out)
         }
     }
 }

@@ -117,6 +117,9 @@ fn text(status: &Status) -> String {
             format!("{connections} connections, {listeners} listeners ({failures} failures)"),
         );
     }
+    if status.revoking {
+        line("revoking", "existing connections are being ended".into());
+    }
     if status.events_lost > 0 {
         line("lost", format!("{} events nobody was told of", status.events_lost));
     }

@@ -3,7 +3,7 @@
 
 use std::{
     env, fs,
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
@@ -12,16 +12,19 @@ use std::{
 };
 
 use serde_json::Value;
+use testbed::wait_until;
 
 use crate::{
     fixture::Bed,
-    shared::{complaint, host, text},
+    shared::{DEADLINE, EACCES, complaint, connect_errno, host, on, text},
 };
 
-/// Paths that the program leaves out: one ends the agent, and one goes on for as long as somebody listens.
-const LEFT_OUT: [&str; 2] = ["/v1/down", "/v1/events"];
+/// The path that the program leaves out, because it ends the agent: it has a test of its own.
+const LEFT_OUT: &str = "/v1/down";
 /// No description says what is a policy, an address or a path: most texts are none, and are refused.
-const TEXTS: [&str; 3] = ["/v1/apply", "/v1/deny", "/v1/lists/{name}"];
+const TEXTS: [&str; 4] = ["/v1/apply", "/v1/deny", "/v1/lists/{name}", "/v1/events"];
+/// Events are asked for as pages: what follows goes on for as long as somebody listens, and has a test of its own.
+const PAGES: &str = "parameters = { \"query.follow\" = false }\n";
 /// Seconds that it may take.
 const TRY_FOR_S: &str = "20";
 
@@ -70,7 +73,8 @@ fn the_description_is_what_the_agent_does() {
     let settings = TEXTS.map(|path| {
         format!("[[operations]]\ninclude-path = \"{path}\"\nchecks.positive_data_acceptance.enabled = false\n")
     });
-    bed.file("schemathesis.toml", &settings.concat());
+    // The last of them is that of the events.
+    bed.file("schemathesis.toml", &(settings.concat() + PAGES));
     let mut tried = Command::new(schemathesis());
     tried
         .current_dir(bed.path(""))
@@ -78,9 +82,7 @@ fn the_description_is_what_the_agent_does() {
         .args(["run", &format!("http://127.0.0.1:{port}/v1/openapi.json")])
         .args(["--seed", "1", "--max-time", TRY_FOR_S])
         .args(["--generation-database", "none", "--request-timeout", "30"]);
-    for path in LEFT_OUT {
-        tried.args(["--exclude-path", path]);
-    }
+    tried.args(["--exclude-path", LEFT_OUT]);
     let tried = tried.output().unwrap();
     assert!(tried.status.success(), "{}\n{}", text(&tried), complaint(&tried));
     assert!(!text(&tried).contains("Unresolvable"), "{}", text(&tried));
@@ -126,6 +128,114 @@ fn every_error_is_a_sentence_in_json() {
         let (answered, body) = answer(&bed, &request);
         let error = body["error"].as_str().unwrap_or_default();
         assert!(answered == status && !error.is_empty(), "{request}: {answered} {body}");
+    }
+}
+
+/// Whether a value is what the description says of a schema of that name: its properties, and no others, each of its type.
+fn is_described(description: &Value, schema: &str, value: &Value) -> bool {
+    let schema = &description["components"]["schemas"][schema];
+    let properties = schema["properties"].as_object().unwrap();
+    let required = schema["required"].as_array().unwrap();
+    let is_of = |kind: &Value, value: &Value| match kind.as_str() {
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_u64() || value.is_i64(),
+        Some("array") => value.is_array(),
+        Some("null") => value.is_null(),
+        other => panic!("{other:?} is not known here"),
+    };
+    let fits = |(name, value): (&String, &Value)| {
+        let kind = &properties[name]["type"];
+        let one = std::slice::from_ref(kind);
+        kind.as_array().map_or(one, Vec::as_slice).iter().any(|kind| is_of(kind, value))
+    };
+    let value = value.as_object().unwrap();
+    required.iter().all(|name| value.contains_key(name.as_str().unwrap())) && value.iter().all(fits)
+}
+
+#[test]
+fn down_is_what_its_description_says_and_the_last_that_is_answered() {
+    let host = host();
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.2"]);
+    let pid = bed.pid();
+    let description: Value = serde_json::from_str(&bed.get("/v1/openapi.json")).unwrap();
+    let responses = description["paths"]["/v1/down"]["post"]["responses"].as_object().unwrap();
+    let down = |kind: &str, body: &str| {
+        let head = "Host: a\r\nConnection: close\r\n";
+        let length = body.len();
+        let request =
+            format!("POST /v1/down HTTP/1.1\r\n{head}{kind}Content-Length: {length}\r\n\r\n{body}");
+        answer(&bed, &request)
+    };
+    let json = "Content-Type: application/json\r\n";
+    let long = format!("{{\"session\":\"{}\"}}", "x".repeat(300));
+    for (kind, body, expected) in [
+        ("", "{}", 415),
+        (json, "{", 400),
+        (json, "7", 422),
+        (json, "{\"final\":\"ajar\"}", 422),
+        (json, "{\"final\":null}", 422),
+        (json, "{\"session\":7}", 422),
+        (json, "{\"more\":true}", 422),
+        (json, &long, 422),
+    ] {
+        let (status, said) = down(kind, body);
+        assert_eq!(status, expected, "{body}: {said}");
+        assert!(responses.contains_key(&status.to_string()), "{status} is not described");
+        assert!(is_described(&description, "Wrong", &said), "{said}");
+        assert_eq!(bed.status()["pid"], pid.as_raw_nonzero().get(), "{body} has ended it");
+    }
+    let (status, said) = down(json, "{\"final\":\"open\",\"session\":null}");
+    assert_eq!(status, 200, "{said}");
+    assert!(is_described(&description, "TakenOff", &said), "{said}");
+    assert_eq!(
+        (&said["pid"], &said["left"]),
+        (&pid.as_raw_nonzero().get().into(), &[""; 0][..].into())
+    );
+    assert!(!said["links"].as_array().unwrap().is_empty(), "{said}");
+    wait_until(DEADLINE, "the end of the agent", || {
+        UnixStream::connect(bed.path("agent.sock")).is_err()
+    });
+}
+
+#[test]
+fn whoever_follows_the_events_hears_them_as_they_come_and_a_sign_of_life_until_he_hangs_up() {
+    let host = host();
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.2"]);
+    let descriptors = || {
+        let path = format!("/proc/{}/fd", bed.pid().as_raw_nonzero());
+        fs::read_dir(path).unwrap().count()
+    };
+    let before = descriptors();
+    let mut stream = UnixStream::connect(bed.path("agent.sock")).unwrap();
+    write!(stream, "GET /v1/events?follow=true&verdict=denied HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "HTTP/1.1 200 OK");
+    let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    assert!(head.contains(&"content-type: application/x-ndjson".to_owned()), "{head:?}");
+    assert!(head.contains(&"transfer-encoding: chunked".to_owned()), "{head:?}");
+    // Chunks are lengths in hexadecimal, and what they hold.
+    let mut told =
+        |wanted: &dyn Fn(&str) -> bool| lines.by_ref().take(100).find(|line| wanted(line));
+    assert_eq!(on(&host, || connect_errno("127.0.0.2:20000")), Some(EACCES));
+    let event = told(&|line| line.starts_with('{')).expect("the denial");
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert_eq!(event["destination"]["ip"], "127.0.0.2", "{event}");
+    // An empty line every five seconds is a chunk of one byte.
+    assert!(told(&|line| line == "1").is_some());
+    drop(lines);
+    wait_until(DEADLINE, "an end of it", || descriptors() <= before);
+    assert_eq!(bed.status()["pid"], bed.pid().as_raw_nonzero().get());
+    // What cannot be followed is refused before it begins.
+    for (query, expected) in
+        [("follow=true&limit=1", 422), ("follow=maybe", 400), ("peer=nobody", 422)]
+    {
+        let request =
+            format!("GET /v1/events?{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let (status, said) = answer(&bed, &request);
+        assert!(status == expected && said["error"].is_string(), "{query}: {status} {said}");
     }
 }
 

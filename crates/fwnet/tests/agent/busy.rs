@@ -1,8 +1,10 @@
-//! An agent that is at something long: it answers who asks for its status meanwhile, and says that it is busy.
+//! An agent that is at something long: whoever asks is answered meanwhile.
 
 use std::{
+    fs::{DirEntry, read_dir, read_to_string},
     net::{TcpListener, TcpStream},
     os::unix::fs::FileExt,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -35,11 +37,8 @@ fn longest_wait<T: Send>(bed: &Bed, work: impl FnOnce() -> T + Send) -> (T, Dura
 
 const WITHIN: Duration = Duration::from_secs(1);
 
-#[test]
-fn status_is_answered_while_a_list_of_a_million_lines_is_imported() {
-    let host = host();
-    let bed = Bed::new(&host);
-    bed.up(&["--deny", "127.0.0.99"]);
+/// A list of a million lines.
+fn million(bed: &Bed) -> PathBuf {
     let path = bed.path("million.txt");
     let file = std::fs::File::create(&path).unwrap();
     let mut text = String::with_capacity(16 << 20);
@@ -50,6 +49,15 @@ fn status_is_answered_while_a_list_of_a_million_lines_is_imported() {
     }
     text.push_str("192.0.2.99\n");
     file.write_all_at(text.as_bytes(), 0).unwrap();
+    path
+}
+
+#[test]
+fn status_is_answered_while_a_list_of_a_million_lines_is_imported() {
+    let host = host();
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.99"]);
+    let path = million(&bed);
     let import = || bed.call(&["list", "import", path.to_str().unwrap(), "--force"]);
     let start = Instant::now();
     let (imported, longest, busy) = longest_wait(&bed, import);
@@ -58,6 +66,62 @@ fn status_is_answered_while_a_list_of_a_million_lines_is_imported() {
     assert!(longest < WITHIN, "{longest:?}");
     on(&host, || assert_eq!(connect_errno("192.0.2.99:20000"), Some(EACCES)));
     wait_until(DEADLINE, "an agent at rest", || bed.status()["busy_since"].is_null());
+}
+
+#[test]
+fn whatever_is_asked_is_done_at_once_while_a_list_of_a_million_lines_is_imported() {
+    let host = host();
+    let bed = Bed::new(&host);
+    let next = bed.file("next.fwnet", "deny any -> 127.0.0.3\n");
+    bed.up(&["--policy", &bed.file("first.fwnet", "deny any -> 127.0.0.2\n")]);
+    let path = million(&bed);
+    let denied = |to: &str| on(&host, || connect_errno(to)) == Some(EACCES);
+    thread::scope(|scope| {
+        let import = || bed.call(&["list", "import", path.to_str().unwrap(), "--force"]);
+        let importing = scope.spawn(import);
+        wait_until(DEADLINE, "an agent that compiles the list", || compiles(&bed));
+        let within_a_second = |verb: &[&str]| {
+            let start = Instant::now();
+            bed.done(verb);
+            let waited = start.elapsed();
+            println!("{verb:?} in {waited:?}");
+            assert!(waited < WITHIN, "{verb:?}: {waited:?}");
+            assert!(!importing.is_finished(), "{verb:?} was asked too late");
+        };
+        within_a_second(&["panic"]);
+        assert!(denied("198.51.100.1:20000"));
+        within_a_second(&["resume"]);
+        assert!(!denied("198.51.100.1:20000"));
+        within_a_second(&["deny", "add", "127.0.0.4"]);
+        assert!(denied("127.0.0.4:20000"));
+        within_a_second(&["connections"]);
+        bed.done(&["apply", &next, "--confirm", "60s"]);
+        within_a_second(&["confirm"]);
+        assert!(denied("127.0.0.3:20000"));
+        within_a_second(&["rollback"]);
+        assert!(!denied("127.0.0.3:20000") && denied("127.0.0.2:20000"));
+        let imported = importing.join().unwrap();
+        assert!(imported.status.success(), "{imported:?}");
+    });
+    // What was done meanwhile holds, and so does the list.
+    for (to, expected) in [
+        ("127.0.0.2:20000", true),
+        ("127.0.0.3:20000", false),
+        ("127.0.0.4:20000", true),
+        ("192.0.2.99:20000", true),
+    ] {
+        assert_eq!(denied(to), expected, "{to}");
+    }
+}
+
+/// Whether the agent has a thread that does not wait for anything, besides its core and its API.
+fn compiles(bed: &Bed) -> bool {
+    let tasks = format!("/proc/{}/task", bed.pid().as_raw_nonzero());
+    let runs = |task: std::io::Result<DirEntry>| {
+        let stat = read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+        stat.contains("(tokio-rt-worker) R ")
+    };
+    read_dir(tasks).unwrap().any(runs)
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! policy on trial; told beforehand and afterwards.
 
 use std::{
+    fs,
     io::{ErrorKind, Read},
     net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -288,4 +290,84 @@ fn what_a_list_denies_already_is_not_newly_denied_by_a_policy() {
     let again = bed.done(&["deny", "add", "192.0.2.1", "tcp/20000", "--dry-run", "-o", "json"]);
     let again: Value = serde_json::from_str(&again).unwrap();
     assert_eq!(peers(&again["preview"]), ["192.0.2.2"], "{again:#}");
+}
+
+/// Has a socket held by `sleep` alone, which somebody else made.
+fn handed_over(socket: TcpStream) -> Running {
+    let socket = std::os::fd::OwnedFd::from(socket);
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
+    Running(command.spawn().unwrap())
+}
+
+/// A process of the test's own, which ends with it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _killed = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+#[test]
+fn whose_a_connection_is_says_its_stamp_and_not_whoever_holds_it() {
+    let host = host();
+    let listener = on(&host, || TcpListener::bind("127.0.0.3:20100")).unwrap();
+    let bed = Bed::new(&host);
+    let own = std::env::current_exe().unwrap();
+    let about = |exe: &str, port: u16, more: &str| {
+        format!("deny any[exe=\"{exe}\"] -> any : tcp/{port}{more}\n")
+    };
+    // A rule asks for processes, so that sockets are stamped from now on.
+    bed.up(&["--policy", &bed.file("first.fwnet", &about("/usr/bin/env", 1, ""))]);
+    let connected = || {
+        on(&host, || (TcpStream::connect("127.0.0.3:20100").unwrap(), listener.accept().unwrap().0))
+    };
+    let ((given, mut server), kept) = (connected(), connected());
+    let _sleep = handed_over(given);
+    let connections = bed.done(&["connections", "-o", "json"]);
+    let connections: Value = serde_json::from_str(&connections).unwrap();
+    let rows = connections["connections"].as_array().unwrap();
+    let held = rows.iter().find(|row| row["processes"][0]["name"] == "sleep").expect("the socket");
+    assert_eq!(held["verdict"]["known_by"], "stamp", "{held:#}");
+    // Whoever holds it did not make it.
+    let apply = |policy: &str| {
+        let said = bed.done(&["apply", &bed.file("next.fwnet", policy), "-o", "json"]);
+        serde_json::from_str::<Value>(&said).unwrap()["revoked"].clone()
+    };
+    let sleep = fs::canonicalize("/usr/bin/sleep").unwrap();
+    let kept_all = apply(&about(sleep.to_str().unwrap(), 20_100, " existing revoke"));
+    assert_eq!(kept_all["connections"], 0, "{kept_all:#}");
+    server.set_nonblocking(true).unwrap();
+    assert_eq!(server.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let ended = apply(&about(own.to_str().unwrap(), 20_100, " existing revoke"));
+    assert_eq!((&ended["connections"], &ended["failures"]), (&2.into(), &0.into()), "{ended:#}");
+    assert_ne!(
+        server.read(&mut [0]).map_err(|error| error.kind()).err(),
+        Some(ErrorKind::WouldBlock)
+    );
+    assert!(!lives(&kept));
+}
+
+#[test]
+fn what_cannot_be_ended_is_named_beforehand() {
+    let host = host();
+    let protocol = rustix::net::ipproto::UDPLITE;
+    let made = on(&host, || {
+        use rustix::net::{AddressFamily, SocketType, bind, socket};
+        let socket = socket(AddressFamily::INET, SocketType::DGRAM, Some(protocol))?;
+        bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 20_136))).map(|()| socket)
+    });
+    let _socket = made.expect("UDP-Lite, which Linux has until 7.0");
+    let bed = Bed::new(&host);
+    bed.up(&["--deny", "127.0.0.99"]);
+    let file = bed.file("p.fwnet", "deny any -> any : udplite/any\n");
+    let would = bed.done(&["apply", &file, "--existing", "revoke", "--dry-run", "-o", "json"]);
+    let would: Value = serde_json::from_str(&would).unwrap();
+    let row = &would["preview"]["rows"][0];
+    assert_eq!((&row["live"], &row["cannot_be_ended"]), (&1.into(), &true.into()), "{would:#}");
+    let text = bed.done(&["apply", &file, "--existing", "revoke", "--dry-run"]);
+    assert!(text.contains("(cannot be ended)"), "{text}");
 }

@@ -8,11 +8,7 @@
 use std::{io, os::fd::OwnedFd};
 
 use aya::maps::{HashMap, MapData, MapError, SkStorage};
-use rustix::{
-    fs::fstat,
-    net::sockopt::socket_cookie,
-    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
-};
+use rustix::net::sockopt::socket_cookie;
 use verdict::{
     Address, Endpoint, Protocol,
     abi::{Evidence, Listener, Stamp},
@@ -22,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Firewall, LoadError, take};
 use crate::{
+    held::Held,
     listeners::{KeyBytes, Listeners, NO_EXIST, key},
     object::Pins,
 };
@@ -43,6 +40,13 @@ pub struct Stranger {
     pub stamp: Stamp,
 }
 
+impl Stranger {
+    fn held(&self) -> Held {
+        let (pid, descriptor) = self.held;
+        Held { pid, descriptor, inode: self.inode }
+    }
+}
+
 /// How a socket is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -62,6 +66,28 @@ pub struct Identity {
     pub refused: u64,
     /// Verdicts of rules about processes for somebody whom nobody knows: no such rule held for him.
     pub unknown: u64,
+}
+
+/// Who made which socket, for a thread of its own: reads what the programs enter, and changes nothing.
+pub struct Stamps {
+    on_sockets: SkStorage<MapData, StampBytes>,
+    apart: HashMap<MapData, u64, StampBytes>,
+}
+
+impl Stamps {
+    /// The stamp of the socket that is held there; `None` where it has none, or cannot be borrowed.
+    pub fn of(&self, held: &Held) -> Option<Stamp> {
+        let socket = held.borrow().ok()?;
+        let apart = || self.apart.get(&socket_cookie(&socket).ok()?, 0).ok();
+        let stamp = self.on_sockets.get(&socket, 0).ok().or_else(apart)?;
+        Stamp::read_from_bytes(&stamp).ok()
+    }
+}
+
+impl std::fmt::Debug for Stamps {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Stamps").finish_non_exhaustive()
+    }
 }
 
 /// The maps that say whose a socket is.
@@ -89,7 +115,7 @@ impl Owners {
         stranger: &Stranger,
         listeners: &mut Listeners,
     ) -> Result<Known, MapError> {
-        let descriptor = borrowed(stranger).ok();
+        let descriptor = stranger.held().borrow().ok();
         // The connections of an MPTCP socket have other cookies than itself, and it is what is held.
         let own = descriptor.as_ref().and_then(|socket| socket_cookie(socket).ok());
         let cookie = own.unwrap_or(stranger.cookie);
@@ -153,6 +179,18 @@ impl Firewall {
         news
     }
 
+    /// Who made which socket, where rules ask for processes: nothing is entered before they do.
+    ///
+    /// # Errors
+    /// Where the kernel gives no more descriptors.
+    pub fn stamps(&self) -> Result<Option<Stamps>, LoadError> {
+        if self.flags & FLAG_SUBJECTS == 0 {
+            return Ok(None);
+        }
+        let on_sockets = take(&self.pins, "OWNERS")?;
+        Ok(Some(Stamps { on_sockets, apart: take(&self.pins, "OWNERS_APART")? }))
+    }
+
     /// The cgroup whose processes are judged.
     pub fn cgroup(&self) -> &crate::Cgroup {
         &self.attachments.cgroup
@@ -167,19 +205,6 @@ impl Firewall {
             refused: sum.refused + own.refused,
             unknown: sum.unknown + own.unknown,
         })
-    }
-}
-
-/// A descriptor of our own of the socket, if it is still that one.
-fn borrowed(stranger: &Stranger) -> io::Result<OwnedFd> {
-    let (process, descriptor) = stranger.held;
-    let pid = Pid::from_raw(process.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    let socket = pidfd_getfd(process, descriptor.cast_signed(), PidfdGetfdFlags::empty())?;
-    if fstat(&socket)?.st_ino == u64::from(stranger.inode) {
-        Ok(socket)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files that lists follow: looked at every two seconds, and read again, by a thread of their own, once they have
-//! changed and stayed as they are for one look.
+//! Files that lists follow: looked at every two seconds, and read and compiled again, by a thread of their own, once they
+//! have changed and stayed as they are for one look.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +14,7 @@ use std::{
 use ::agent::lists::{BadList, Feed, List, ListName, Plain, where_wrong};
 use rustix::fs::OFlags;
 
+use super::asked::renew;
 use crate::agent::Asking;
 
 /// How often files are looked at.
@@ -145,8 +146,13 @@ fn of(path: &str, metadata: &Metadata) -> Result<Feed, String> {
 fn read(name: ListName, path: String, asking: Asking) {
     let reading = move || {
         let (file, read) = parse(&path);
+        let renewed = match (read, &file) {
+            (Ok(plain), Some(file)) => renew(&asking, &name, plain, file.clone()),
+            (Err(trouble), _) => Err(trouble),
+            (Ok(_), None) => unreachable!("what was read was opened"),
+        };
         // An agent that is ending needs no list.
-        let _told = asking.tell(move |core| core.feed_was_read(&name, file, read));
+        let _told = asking.tell(move |core| core.feed_was_read(&name, file, renewed));
     };
     if let Err(error) = thread::Builder::new().name("feed".to_owned()).spawn(reading) {
         // Nobody reads it then until the next import or the next start: better than an agent that ends.

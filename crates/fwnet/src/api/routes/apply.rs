@@ -18,7 +18,7 @@ use super::preview::{Preview, Read};
 use crate::{
     agent::{
         Core, Undone, Unsound,
-        revoking::{Revoked, Wish},
+        revoking::{Revoked, Sweeping, Wish},
         sound, wall_of,
     },
     api::{Api, Body, Peer, Problem, Problems},
@@ -152,20 +152,22 @@ async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Proble
     // Checking reads nothing else of the agent's, and may take a while.
     let known = api.core(|core| {
         let trusted = core.kept.store.trusted().map(|it| it.cloned());
-        (core.seeing.store(), core.ahead(), trusted)
+        (core.seeing.store(), core.stamps(), core.ahead(), trusted)
     });
-    let (store, ahead, trusted) = known.await?;
+    let (store, stamps, ahead, trusted) = known.await?;
     let (ahead, trusted) = (ahead?, trusted.map_err(Problem::conflict)?);
     let uid = peer.uid;
     let checking = tokio::task::spawn_blocking(move || {
         let proposal = Proposal::of(&apply, trusted.as_ref(), uid).map_err(Unfit::Refused)?;
         let tests = sound(&proposal.edition.rules).map_err(Unfit::Unsound)?;
-        let read = Read::now(&proposal.edition.rules, ahead, store.as_ref());
+        let read = Read::now(&proposal.edition.rules, ahead, store.as_ref(), stamps.as_ref());
         Ok::<_, Unfit>((apply, proposal, tests, read))
     });
     match checking.await.map_err(anyhow::Error::from)? {
         Ok((apply, proposal, tests, read)) => {
-            api.core(move |core| outcome(core, &apply, proposal, tests, read)).await?
+            let outcome = api.core(move |core| outcome(core, &apply, proposal, tests, read));
+            let (outcome, sweeping) = outcome.await??;
+            Ok(Outcome { revoked: sweeping.ended().await, ..outcome })
         }
         Err(Unfit::Unsound(unsound)) => Err(unsound.into()),
         Err(Unfit::Refused(refused)) => {
@@ -213,7 +215,7 @@ fn outcome(
     proposal: Proposal,
     tests: usize,
     read: Read,
-) -> Result<Outcome, Problem> {
+) -> Result<(Outcome, Sweeping), Problem> {
     let Proposal { edition, marks } = proposal;
     let draft = core.draft(&edition).map_err(|error| Problem::unfit(format!("{error:#}")))?;
     let mut outcome = Outcome {
@@ -228,7 +230,7 @@ fn outcome(
         revoked: Revoked::default(),
     };
     if apply.dry_run {
-        return Ok(outcome);
+        return Ok((outcome, Sweeping::default()));
     }
     if !outcome.cuts.is_empty() && !apply.force {
         let detail = outcome.cuts.iter().map(|cut| format!("{cut}\n")).collect::<String>();
@@ -240,10 +242,9 @@ fn outcome(
         Wish { existing: apply.existing.into(), unprotected: apply.force, session: None };
     outcome.version = core.apply(edition, &Event::Apply { confirm })?;
     outcome.applied = true;
-    outcome.revoked = core.revoking.last;
     let now = core.now();
     outcome.confirm_until = core.standing().trial.map(|trial| wall_of(trial.until_ns, &now));
-    Ok(outcome)
+    Ok((outcome, core.revoking.began()))
 }
 
 impl From<Undone> for Problem {

@@ -15,9 +15,10 @@ use crate::{
 #[utoipa::path(get, path = "/v1/connections", tag = "seeing", responses((status = 200, body = Report), Problems))]
 pub(crate) async fn connections(State(api): State<Api>) -> Result<Json<Report>, Problem> {
     // What reads the machine runs beside the core, which has other things to do.
-    let looking = tokio::task::spawn_blocking(|| {
+    let stamps = api.core(|core| core.stamps()).await?;
+    let looking = tokio::task::spawn_blocking(move || {
         let namespaces = everywhere();
-        let look = Look::at(&namespaces, &false.into());
+        let look = Look::stamped(&namespaces, stamps.as_ref(), &false.into());
         (namespaces, look)
     });
     let (namespaces, Look { connections, gaps }) = looking.await.map_err(anyhow::Error::from)?;

@@ -5,12 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{
-    apply::ExistingWord,
-    preview::{Preview, Read},
-};
+use super::{apply::ExistingWord, preview::Preview};
 use crate::{
-    agent::revoking::Revoked,
+    agent::{lists, revoking::Revoked},
     api::{Api, Body, Peer, Problem, Problems},
 };
 
@@ -112,15 +109,8 @@ pub(crate) async fn add(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Body(add): Body<Add>,
 ) -> Result<Json<Added>, Problem> {
-    let read = match add.dry_run {
-        true => {
-            let store = api.core(|core| core.seeing.store()).await?;
-            let reading = tokio::task::spawn_blocking(move || Read::of_flows(store.as_ref()));
-            Some(reading.await.map_err(anyhow::Error::from)?)
-        }
-        false => None,
-    };
-    Ok(Json(api.core(move |core| core.deny(&add, read, &peer)).await??))
+    let (added, sweeping) = api.aside(move |asking| lists::deny(asking, add, peer)).await?;
+    Ok(Json(Added { revoked: sweeping.ended().await, ..added }))
 }
 
 /// Deny them no longer
@@ -129,5 +119,5 @@ pub(crate) async fn remove(
     State(api): State<Api>,
     Body(remove): Body<Remove>,
 ) -> Result<Json<Removed>, Problem> {
-    Ok(Json(api.core(move |core| core.deny_no_longer(&remove)).await??))
+    Ok(Json(api.aside(move |asking| lists::deny_no_longer(asking, &remove)).await?))
 }

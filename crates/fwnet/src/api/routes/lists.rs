@@ -11,7 +11,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::{Api, Asked, Peer, Problem, Problems};
+use super::{apply::ExistingWord, preview::Preview};
+use crate::{
+    agent::{self, revoking::Revoked},
+    api::{Api, Asked, Peer, Problem, Problems},
+};
 
 /// Every list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -72,6 +76,13 @@ pub(crate) struct How {
     /// Whether it may be cut off all the same.
     #[serde(default)]
     pub(crate) force: bool,
+    /// What happens to existing connections that are newly denied: they stay unless it is `revoke`.
+    #[serde(default)]
+    #[param(inline)]
+    pub(crate) existing: ExistingWord,
+    /// Say what would happen, and change nothing.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
 }
 
 /// What came of it.
@@ -81,6 +92,12 @@ pub(crate) struct Imported {
     pub(crate) list: List,
     /// Whether one of this name was there before.
     pub(crate) replaced: bool,
+    /// Whether it is in force; a dry run is not.
+    pub(crate) applied: bool,
+    /// Of a dry run: who would newly be denied, by the sockets that exist now and the flows of the last seven days.
+    pub(crate) preview: Option<Preview>,
+    /// Existing connections that were ended.
+    pub(crate) revoked: Revoked,
 }
 
 /// What came of it.
@@ -107,10 +124,13 @@ pub(crate) async fn import(
 ) -> Result<Json<Imported>, Problem> {
     let name: ListName = name.parse().map_err(Problem::unfit)?;
     // What the file is now is what the text was, or the next look reads it again.
-    let feed = how.follow.as_deref().map(crate::agent::feed).transpose().map_err(Problem::unfit)?;
+    let feed = how.follow.as_deref().map(agent::feed).transpose().map_err(Problem::unfit)?;
     let parsed = tokio::task::spawn_blocking(move || Plain::parse(&text, |_| ())).await;
     let plain = parsed.map_err(|error| anyhow::anyhow!(error))?.map_err(Problem::unfit)?;
-    Ok(Json(api.core(move |core| core.import(name, plain, feed, &how, &peer)).await??))
+    let import = agent::lists::Import::of(name, plain, feed, how, &peer);
+    let (imported, sweeping) =
+        api.aside(move |asking| agent::lists::import(asking, import)).await?;
+    Ok(Json(Imported { revoked: sweeping.ended().await, ..imported }))
 }
 
 /// Remove a list
@@ -121,6 +141,6 @@ pub(crate) async fn remove(
 ) -> Result<Json<Removed>, Problem> {
     let absent = || Problem::new(StatusCode::NOT_FOUND, format!("there is no list {name}"));
     let parsed: ListName = name.parse().map_err(|_bad| absent())?;
-    let found = api.core(move |core| core.remove_list(&parsed)).await??;
+    let found = api.aside(move |asking| agent::lists::remove_list(asking, &parsed)).await?;
     if found { Ok(Json(Removed { name })) } else { Err(absent()) }
 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use agent::{
+    connections::is_beyond_revoking,
     edition::Written,
     flows::{Named, Record},
     lists::Front,
@@ -12,7 +13,7 @@ use agent::{
 use anyhow::Context;
 use image::{Image, Rule, RuleSet};
 use jiff::{SignedDuration, Timestamp};
-use kernel::Netns;
+use kernel::{Netns, Stamps};
 use policy::Facts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,6 +29,7 @@ use crate::{
     names::Names,
     orders::Ready,
     prefix::{canonical, standard},
+    revoke::Judged,
     rules,
     seeing::store::Store,
 };
@@ -72,6 +74,9 @@ pub(crate) struct Row {
     pub(crate) live: u64,
     /// Flows of the last seven days.
     pub(crate) recorded: u64,
+    /// Whether the sockets stay also where they are to be revoked, because nothing ends sockets of this protocol.
+    #[serde(default)]
+    pub(crate) cannot_be_ended: bool,
 }
 
 /// What can be read beforehand: it takes longer than the core may wait.
@@ -88,41 +93,55 @@ impl Read {
     /// of the preview.
     ///
     /// What `ahead` denies is denied already, whatever the candidate says.
-    pub(crate) fn now(candidate: &Written, ahead: Ahead, store: Option<&Arc<Store>>) -> Self {
-        let mut read = Self::of_flows(store);
+    pub(crate) fn now(
+        candidate: &Written,
+        ahead: Ahead,
+        store: Option<&Arc<Store>>,
+        stamps: Option<&Stamps>,
+    ) -> Self {
+        let mut read = Self::of_flows(store, stamps);
         let recorded = of_records(candidate, ahead, &read.records);
         read.recorded = recorded.unwrap_or_else(without_records);
         read
     }
 
     /// Reads the sockets of this machine and the flows of lately.
-    pub(crate) fn of_flows(store: Option<&Arc<Store>>) -> Self {
+    pub(crate) fn of_flows(store: Option<&Arc<Store>>, stamps: Option<&Stamps>) -> Self {
         let namespaces = everywhere();
-        let look = Look::at(&namespaces, &false.into());
+        let look = Look::stamped(&namespaces, stamps, &false.into());
         let records = store.map(|store| lately(store)).unwrap_or_default();
         Self { look, namespaces, records, recorded: preview::Preview::default() }
     }
 
-    /// What other run-time lists would do, where the policy stays: `new` is behind `after`.
+    /// Where sockets were looked for.
+    pub(crate) fn namespaces(&self) -> &[Netns] {
+        &self.namespaces
+    }
+
+    /// What other run-time lists would do, where the policy stays: `new` is behind `after`, `old` in force.
     pub(crate) fn of_lists(
         mut self,
-        core: &Core,
+        judged: &Judged,
+        old: &Ready,
         new: &Ready,
-        before: Ahead,
-        after: Ahead,
+        [before, after]: [Ahead; 2],
     ) -> Preview {
         self.recorded =
             lists_of_records(new, before, after, &self.records).unwrap_or_else(without_records);
-        self.preview(core, new)
+        self.compared(judged, old, new)
     }
 
     /// What `new` would do, compared with what is in force.
     pub(crate) fn preview(self, core: &Core, new: &Ready) -> Preview {
-        let scope = core.judged(&self.namespaces).scope();
+        let judged = core.judged(&self.namespaces);
+        self.compared(&judged, &core.force.ready, new)
+    }
+
+    fn compared(self, judged: &Judged, old: &Ready, new: &Ready) -> Preview {
+        let scope = judged.scope();
         let id = |rule: RuleNumber| named(rule, &new.reasons).id;
-        let old = Some(core.force.ready.image.lines());
         let seen = self.look.connections.seen(&scope);
-        told(preview(old, new.image.lines(), &id, seen).and(self.recorded))
+        told(preview(Some(old.image.lines()), new.image.lines(), &id, seen).and(self.recorded))
     }
 }
 
@@ -243,6 +262,7 @@ fn told(preview: preview::Preview) -> Preview {
         rule: row.rule,
         live: row.times.live,
         recorded: row.times.recorded,
+        cannot_be_ended: row.times.live > 0 && is_beyond_revoking(row.protocol),
     };
     Preview { rows: rows.into_iter().map(row).collect(), left_out, live, recorded }
 }
@@ -258,7 +278,8 @@ impl Preview {
             self.live, self.recorded
         );
         for row in &self.rows {
-            let Row { process, direction, peer, service, rule, live, recorded } = row;
+            let Row { process, direction, peer, service, rule, live, recorded, cannot_be_ended } =
+                row;
             let process = if process.is_empty() { "somebody" } else { process };
             let peer = peer.map_or_else(|| "anybody".to_owned(), |peer| peer.to_string());
             let to = if direction == "out" { "to" } else { "from" };
@@ -267,8 +288,10 @@ impl Preview {
                 (0, recorded) => format!("{recorded} recorded"),
                 (live, recorded) => format!("{live} open, {recorded} recorded"),
             };
-            let line =
-                format!("  {process} {direction}: {service} {to} {peer}, {times}, by {rule}");
+            let stays = if *cannot_be_ended { " (cannot be ended)" } else { "" };
+            let line = format!(
+                "  {process} {direction}: {service} {to} {peer}, {times}{stays}, by {rule}"
+            );
             // What a process calls itself must not move the cursor.
             let printable = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
             out.extend(line.chars().map(printable));

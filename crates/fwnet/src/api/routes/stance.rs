@@ -87,7 +87,7 @@ pub(crate) async fn resume(
 
 async fn happen(api: Api, event: Event, by: By, peer: &Peer) -> Result<Json<Status>, Problem> {
     let by = by.applied(peer)?;
-    let happened = api.core(move |core| {
+    let happened = api.core_first(move |core| {
         core.happen(&event, &by)?;
         Ok(Json(Status::of(core)))
     });

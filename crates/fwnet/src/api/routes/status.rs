@@ -50,6 +50,9 @@ pub(crate) struct Status {
     pub(crate) events_lost: u64,
     /// Existing connections that were ended since the agent started.
     pub(crate) revoked: Revoked,
+    /// Whether existing connections are being ended just now.
+    #[serde(default)]
+    pub(crate) revoking: bool,
     /// Where the agent is busy and cannot say more: since when. Everything else is as it was then.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) busy_since: Option<Timestamp>,
@@ -210,6 +213,7 @@ impl Status {
             state: core.kept.store.health().sentences(),
             events_lost: lost.limited + lost.overrun + lost.tamper,
             revoked: core.revoking.total,
+            revoking: core.revoking.is_under_way(),
             busy_since: None,
             identity: Identity {
                 before: core.force.before,

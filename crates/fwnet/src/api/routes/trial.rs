@@ -44,9 +44,10 @@ pub(crate) async fn confirm(
     let by = by.applied(&peer)?;
     let confirmed = api.core(move |core| {
         core.happen(&Event::Confirm { session: by.session.clone() }, &by)?;
-        Ok(Json(Status::of(core)))
+        Ok::<_, Problem>(core.revoking.began())
     });
-    confirmed.await?
+    confirmed.await??.ended().await;
+    Ok(Json(api.core(|core| Status::of(core)).await?))
 }
 
 /// End the trial; without one, go back to the policy before
@@ -57,7 +58,7 @@ pub(crate) async fn rollback(
     Body(by): Body<By>,
 ) -> Result<Json<Status>, Problem> {
     let by = by.applied(&peer)?;
-    let rolled_back = api.core(move |core| {
+    let rolled_back = api.core_first(move |core| {
         core.roll_back(by)?;
         Ok(Json(Status::of(core)))
     });

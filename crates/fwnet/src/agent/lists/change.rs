@@ -1,0 +1,331 @@
+//! A change of the run-time lists, in three parts: the core says what is to become of them, a thread of its own makes that
+//! into images, and the core puts these in force. A list of a million lines takes seconds for the second part only.
+//!
+//! What was made is of use where nothing else was changed meanwhile; if something was, it is made again.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ::agent::{
+    edition::Edition,
+    lists::{Entries, Fronts, List, ListName, Moment},
+    machine::Law,
+    store::{SealedList, addresses},
+};
+use anyhow::Context;
+use image::AddressSet;
+use kernel::Room;
+
+use crate::{
+    agent::{
+        Asking, Core, clock,
+        core::edition_of,
+        disk::Directory,
+        force::Stage,
+        revoking::{Sweeping, Wish},
+        stages::Making,
+    },
+    api::Problem,
+    orders::Ready,
+    place::Place,
+};
+
+/// A change that others overtake for so long is made by the core, which does nothing else then.
+const OVERTAKEN_MAX: Duration = Duration::from_secs(60);
+
+/// What is to become of the run-time lists.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// These entries in the place of all.
+    Entries(Entries),
+    /// This list with its addresses, in the place of the one with its name.
+    List(List, Arc<AddressSet>),
+    /// The list of this name is removed.
+    Without(ListName),
+}
+
+/// A change, and what is asked for existing connections.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) change: Change,
+    /// Nothing but what rules say, if it is `None`.
+    pub(super) wish: Option<Wish>,
+}
+
+/// What images are made of.
+#[derive(Debug)]
+struct Materials {
+    basis: u64,
+    change: Change,
+    place: Place,
+    /// The editions that `law` names.
+    editions: Vec<Edition>,
+    law: Law,
+    entries: Entries,
+    lists: Vec<List>,
+    /// Where their addresses are.
+    state: PathBuf,
+    now: Moment,
+    room: Room,
+}
+
+/// What was made of them.
+#[derive(Debug)]
+struct Made {
+    basis: u64,
+    law: Law,
+    now: Moment,
+    room: Room,
+    stages: Vec<Stage>,
+    lockdown: Arc<Ready>,
+    change: Sealed,
+}
+
+/// A change as it is written.
+#[derive(Debug)]
+enum Sealed {
+    Entries(Entries),
+    List(ListName, SealedList),
+    Without(List, AddressSet),
+}
+
+/// What came of what was made.
+enum Put {
+    /// It is in force.
+    Done(Sweeping),
+    /// It is to be made again, for so many images.
+    Again(Room),
+}
+
+/// A change as it would be, for those who ask beforehand.
+#[derive(Debug)]
+pub(super) struct Would {
+    /// What would be in force now.
+    pub(super) ready: Arc<Ready>,
+    /// What stands in front of the policy now, and what would.
+    pub(super) fronts: [Fronts; 2],
+    /// When.
+    pub(super) now: Moment,
+}
+
+/// Has a change made that `want` says, with what is to be told of it; `None` is that there is nothing to change. `want`
+/// is asked again where something else was changed meanwhile. Blocks for as long as it takes.
+///
+/// # Errors
+/// What `want` says, and where the change cannot be made, written or enforced: then nothing is changed.
+pub(super) fn carry_out<T: Send + 'static>(
+    asking: &Asking,
+    want: impl Fn(&Core) -> Result<Option<(Wanted, T)>, Problem> + Clone + Send + 'static,
+) -> Result<Option<(T, Sweeping)>, Problem> {
+    let began = Instant::now();
+    let mut room = None;
+    loop {
+        let asked = want.clone();
+        if began.elapsed() >= OVERTAKEN_MAX {
+            return asking.ask_and_wait(move |core| core.change_at_once(&asked))?;
+        }
+        let begun = asking.ask_and_wait(move |core| {
+            let Some((Wanted { change, wish }, told)) = asked(core)? else { return Ok(None) };
+            Ok::<_, Problem>(Some((core.materials(change, room)?, wish, told)))
+        })?;
+        let Some((materials, wish, told)) = begun? else { return Ok(None) };
+        let made = materials.make()?;
+        kernel::give_back();
+        match asking.ask_and_wait(move |core| core.put(made, wish))?? {
+            Put::Done(sweeping) => return Ok(Some((told, sweeping))),
+            Put::Again(other) => room = Some(other),
+        }
+    }
+}
+
+/// What a change would put in force now, which `want` says; `None` is that there is nothing to change. Nothing is
+/// changed.
+///
+/// # Errors
+/// As [`carry_out`].
+pub(super) fn try_out<T: Send + 'static>(
+    asking: &Asking,
+    want: impl FnOnce(&Core) -> Result<Option<(Wanted, T)>, Problem> + Send + 'static,
+) -> Result<Option<(T, Would)>, Problem> {
+    let begun = asking.ask_and_wait(move |core| {
+        let Some((wanted, told)) = want(core)? else { return Ok(None) };
+        let mut materials = core.materials(wanted.change, Some(Room { all: 1, at_once: 1 }))?;
+        materials.law.then = None;
+        Ok::<_, Problem>(Some((materials, told)))
+    })?;
+    let Some((materials, told)) = begun? else { return Ok(None) };
+    Ok(Some((told, materials.would()?)))
+}
+
+impl Materials {
+    fn make(self) -> anyhow::Result<Made> {
+        let (before, after) = self.fronts()?;
+        let (stages, lockdown) = self.stages(after)?;
+        let Self { basis, change, law, now, room, .. } = self;
+        let change = match change {
+            Change::Entries(entries) => Sealed::Entries(entries),
+            Change::List(list, addresses) => {
+                Sealed::List(list.name.clone(), SealedList::of(list, &addresses))
+            }
+            Change::Without(name) => {
+                let mut lists = before.lists.into_iter();
+                let known = lists.find(|(list, _)| list.name == name);
+                let (list, addresses) =
+                    known.with_context(|| format!("there is no list {name}"))?;
+                Sealed::Without(list, addresses)
+            }
+        };
+        Ok(Made { basis, law, now, room, stages, lockdown, change })
+    }
+
+    fn would(self) -> anyhow::Result<Would> {
+        let (before, after) = self.fronts()?;
+        let (stages, _lockdown) = self.stages(after.clone())?;
+        let ready = stages.into_iter().next().expect("a plan has a stage").what;
+        Ok(Would { ready, fronts: [before, after], now: self.now })
+    }
+
+    fn stages(&self, fronts: Fronts) -> anyhow::Result<(Vec<Stage>, Arc<Ready>)> {
+        let edition = |version| self.editions.iter().find(|edition| edition.version == version);
+        let making = Making { place: &self.place, fronts, edition: &edition };
+        making.stages(self.law, &self.now, self.room)
+    }
+
+    /// What stands in front of the policy before the change, and after it.
+    fn fronts(&self) -> anyhow::Result<(Fronts, Fronts)> {
+        let mut disk = Directory::open_existing(&self.state)
+            .with_context(|| self.state.display().to_string())?;
+        let mut before = Fronts { entries: self.entries.clone(), lists: Vec::new() };
+        for list in &self.lists {
+            let read = addresses(&mut disk, &list.name);
+            let read = read.with_context(|| format!("read the list {}", list.name))?;
+            before.lists.push((list.clone(), read));
+        }
+        let mut after = before.clone();
+        match &self.change {
+            Change::Entries(entries) => after.entries = entries.clone(),
+            Change::List(list, addresses) => {
+                after.lists.retain(|(known, _)| known.name != list.name);
+                after.lists.push((list.clone(), (**addresses).clone()));
+                // As the store has them.
+                after.lists.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+            }
+            Change::Without(name) => after.lists.retain(|(known, _)| known.name != *name),
+        }
+        Ok((before, after))
+    }
+}
+
+impl Core {
+    fn materials(&self, change: Change, room: Option<Room>) -> Result<Materials, Problem> {
+        let now = self.now();
+        let law = self.standing().law(clock::counted(&now));
+        let law = law.context("there is no policy")?;
+        let state = self.kept.store.state();
+        let versions = [Some(law.now), law.then.map(|(_, version)| version)];
+        let edition = |version| edition_of(state, None, version).cloned();
+        Ok(Materials {
+            basis: self.basis,
+            change,
+            place: self.settled.place.clone(),
+            editions: versions.into_iter().flatten().filter_map(edition).collect(),
+            law,
+            entries: state.entries.clone(),
+            lists: state.lists.values().cloned().collect(),
+            state: self.paths.state.clone(),
+            now,
+            room: room.unwrap_or_else(|| self.force.firewall.room()),
+        })
+    }
+
+    /// Writes a change and puts it in force, if nothing else was changed since it was made.
+    fn put(&mut self, made: Made, wish: Option<Wish>) -> Result<Put, Problem> {
+        let room = self.force.firewall.room();
+        let law = self.standing().law(clock::counted(&self.now()));
+        if made.basis != self.basis || law != Some(made.law) {
+            return Ok(Put::Again(room));
+        }
+        let holds = |stage: &Stage| self.force.firewall.holds(&stage.what.image);
+        if made.room != Room::LEAST && !made.stages.iter().all(holds) {
+            // The set with larger tables that is loaded for it has room for fewer.
+            return Ok(Put::Again(Room::LEAST));
+        }
+        let Made { now, stages, lockdown, change, .. } = made;
+        let undo = self.write(change)?;
+        let before = wish.map(|wish| std::mem::replace(&mut self.revoking.wish, wish));
+        let Err(error) = self.enforce_made(&stages, &lockdown, now) else {
+            self.hold_existing();
+            return Ok(Put::Done(self.revoking.began()));
+        };
+        if let Some(before) = before {
+            self.revoking.wish = before;
+        }
+        self.undo(undo)?;
+        self.obey();
+        Err(error.into())
+    }
+
+    /// Makes a change while everything else waits.
+    fn change_at_once<T>(
+        &mut self,
+        want: &impl Fn(&Self) -> Result<Option<(Wanted, T)>, Problem>,
+    ) -> Result<Option<(T, Sweeping)>, Problem> {
+        let mut room = None;
+        loop {
+            let Some((Wanted { change, wish }, told)) = want(self)? else { return Ok(None) };
+            let made = self.materials(change, room)?.make()?;
+            match self.put(made, wish)? {
+                Put::Done(sweeping) => return Ok(Some((told, sweeping))),
+                Put::Again(other) => room = Some(other),
+            }
+        }
+    }
+
+    /// Has a change on disk. What undoes it is the value.
+    fn write(&mut self, change: Sealed) -> Result<Undo, Problem> {
+        let store = &mut self.kept.store;
+        let (written, undo) = match change {
+            Sealed::Entries(entries) => {
+                let before = store.state().entries.clone();
+                (store.set_entries(entries), Undo::Entries(before))
+            }
+            Sealed::List(name, sealed) => {
+                let undo = match store.state().lists.get(&name) {
+                    Some(before) => Undo::Replaced(before.clone()),
+                    None => Undo::Added(name),
+                };
+                (store.set_sealed_list(sealed), undo)
+            }
+            Sealed::Without(list, addresses) => {
+                (store.remove_list(&list.name), Undo::Removed(list, addresses))
+            }
+        };
+        written.map_err(anyhow::Error::from)?;
+        Ok(undo)
+    }
+
+    fn undo(&mut self, undo: Undo) -> Result<(), Problem> {
+        let store = &mut self.kept.store;
+        let undone = match undo {
+            Undo::Entries(before) => store.set_entries(before),
+            Undo::Added(name) => store.remove_list(&name),
+            Undo::Removed(list, addresses) => store.set_list(list, &addresses),
+            Undo::Replaced(list) => {
+                let addresses = store.addresses_before(&list.name).map_err(anyhow::Error::from)?;
+                store.set_list(list, &addresses)
+            }
+        };
+        Ok(undone.map_err(anyhow::Error::from)?)
+    }
+}
+
+/// What undoes a change on disk.
+enum Undo {
+    Entries(Entries),
+    Added(ListName),
+    Replaced(List),
+    Removed(List, AddressSet),
+}
