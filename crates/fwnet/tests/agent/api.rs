@@ -174,7 +174,7 @@ fn down_is_what_its_description_says_and_the_last_that_is_answered() {
         (json, "{", 400),
         (json, "7", 422),
         (json, "{\"final\":\"ajar\"}", 422),
-        (json, "{\"final\":null}", 422),
+        (json, "{\"final\":null}", 400),
         (json, "{\"session\":7}", 422),
         (json, "{\"more\":true}", 422),
         (json, &long, 422),
