@@ -97,16 +97,18 @@ pub struct Hello {
     pub stage: i32,
 }
 
-/// Asks for a piece, from an offset on.
+/// Asks for a piece, from an offset on. It is answered by one [`Part`]; whoever lacks more asks for what follows it, so that
+/// nobody is sent more than they can take.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Want {
     /// Which.
     #[prost(bytes = "vec", tag = "1")]
     pub digest: Vec<u8>,
-    /// An older piece of the same kind that the asker has; empty for none. The answer may then be a difference.
+    /// An older piece of the same kind that the asker has; empty for none. The answer may then be a difference, if that
+    /// fits into one part.
     #[prost(bytes = "vec", tag = "2")]
     pub base: Vec<u8>,
-    /// Bytes that the asker has already, of the piece and not of a difference.
+    /// Bytes that the asker has already.
     #[prost(uint64, tag = "3")]
     pub offset: u64,
 }
@@ -290,7 +292,7 @@ pub struct Difference {
     pub gone: Vec<String>,
 }
 
-/// A part of a piece.
+/// A part of a piece: at most [`PART_BYTES_MAX`], and less than that at its end only.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Part {
     /// Of which piece.
@@ -305,7 +307,7 @@ pub struct Part {
     /// The bytes.
     #[prost(bytes = "vec", tag = "4")]
     pub bytes: Vec<u8>,
-    /// Where this is set, the bytes are those of a [`Difference`] from this piece.
+    /// Where this is set, the bytes are those of a [`Difference`] from this piece, a whole one.
     #[prost(bytes = "vec", tag = "5")]
     pub base: Vec<u8>,
     /// Nobody here has the piece any more: a newer target is on its way.

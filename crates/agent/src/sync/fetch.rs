@@ -32,13 +32,11 @@ struct Missing {
     name: String,
     /// Bytes of the whole.
     total: u64,
-    /// What came so far, of the piece or of a difference.
+    /// What came so far.
     came: Vec<u8>,
-    /// Of a difference from this piece.
-    base: Option<Digest>,
-    /// It did not lead there: the whole is asked for.
+    /// A difference came and did not lead there: the whole is asked for.
     without_base: bool,
-    /// When it was asked for, or a part of it came.
+    /// When it was asked for and has not come since.
     asked: Option<u64>,
     wrong: u32,
 }
@@ -66,7 +64,6 @@ impl Fetch {
                 name: piece.name.clone(),
                 total: piece.bytes,
                 came: Vec::new(),
-                base: None,
                 without_base: false,
                 asked: None,
                 wrong: 0,
@@ -81,9 +78,6 @@ impl Fetch {
         for missing in self.missing.values_mut() {
             missing.asked = None;
             missing.wrong = 0;
-            if missing.base.take().is_some() {
-                missing.came = Vec::new();
-            }
         }
     }
 
@@ -95,9 +89,6 @@ impl Fetch {
         let mut wants = Vec::new();
         for (digest, missing) in idle.take(AT_ONCE.saturating_sub(busy)) {
             missing.asked = Some(now);
-            if missing.base.take().is_some() {
-                missing.came = Vec::new();
-            }
             let fresh = missing.came.is_empty() && !missing.without_base;
             let base = fresh.then(|| base(&missing.name)).flatten();
             wants.push(want(*digest, base, missing.came.len() as u64));
@@ -136,59 +127,48 @@ impl Fetch {
             Some(base) => base.filter(|base| here.contains_key(base)),
             None => None,
         };
-        if offset == 0 && missing.base != base {
-            // The other side chose between the piece and a difference just now.
-            (missing.base, missing.came) = (base, Vec::new());
+        if let Some(base) = base {
+            // Whatever it is, it is not asked for again.
+            missing.without_base = true;
+            missing.asked = None;
+            let before = here.get(&base).filter(|_| missing.came.is_empty());
+            let whole = before.and_then(|before| patched(before, &bytes));
+            let Some(whole) = whole.filter(|it| blake3::hash(it) == digest) else {
+                return Ok(None);
+            };
+            self.moved = Some(now);
+            self.missing.remove(&digest);
+            return Ok(Some((digest, whole)));
         }
         let have = missing.came.len() as u64;
-        if missing.base != base || offset != have || bytes.is_empty() && total != 0 {
-            // Twice, or a part before it is lost: it is asked for again.
+        if offset != have || bytes.is_empty() && total != 0 {
+            // It came twice, or nobody asked for it.
             return Ok(None);
         }
-        let fits = match base {
-            // A difference that is larger than the whole is none.
-            Some(_) => total <= missing.total.max(64),
-            None => total == missing.total,
-        };
         let after = have + bytes.len() as u64;
-        if !fits || total < after {
+        if total != missing.total || total < after {
             return missing
                 .wrong(format!("the piece `{}` has other bytes than it should", missing.name));
         }
         missing.came.extend_from_slice(&bytes);
-        (missing.asked, self.moved) = (Some(now), Some(now));
+        // What follows is asked for at once.
+        (missing.asked, self.moved) = (None, Some(now));
         if after < total {
             return Ok(None);
         }
-        let came = std::mem::take(&mut missing.came);
-        let whole = match base.map(|base| here.get(&base)) {
-            Some(Some(before)) => {
-                missing.without_base = true;
-                patched(before, &came)
-            }
-            Some(None) => None,
-            None => Some(came),
-        };
-        missing.base = None;
-        match whole.filter(|whole| *blake3::hash(whole).as_bytes() == digest) {
-            Some(whole) => {
-                self.missing.remove(&digest);
-                Ok(Some((digest, whole)))
-            }
-            None if base.is_some() => {
-                // The whole is asked for at once.
-                missing.asked = None;
-                Ok(None)
-            }
-            None => missing.wrong(format!("the piece `{}` is not what it should be", missing.name)),
+        let whole = std::mem::take(&mut missing.came);
+        if blake3::hash(&whole) != digest {
+            return missing.wrong(format!("the piece `{}` is not what it should be", missing.name));
         }
+        self.missing.remove(&digest);
+        Ok(Some((digest, whole)))
     }
 }
 
 impl Missing {
     /// It is asked for anew, unless that was done already.
     fn wrong(&mut self, why: String) -> Result<Option<(Digest, Vec<u8>)>, Trouble> {
-        (self.came, self.base, self.asked) = (Vec::new(), None, None);
+        (self.came, self.asked) = (Vec::new(), None);
         self.wrong += 1;
         if self.wrong < WRONG_MAX { Ok(None) } else { Err(Trouble::Garbage(why)) }
     }

@@ -187,19 +187,17 @@ impl Controller {
             None => (piece.clone(), Vec::new()),
         };
         let from = if base.is_empty() { usize::try_from(want.offset).unwrap() } else { 0 };
-        let mut parts = Vec::new();
-        for (at, part) in bytes[from..].chunks(self.cut.max(1)).enumerate() {
-            self.sent += part.len();
-            parts.push(down(Down::Part(Part {
-                digest: want.digest.clone(),
-                offset: (from + at * self.cut.max(1)) as u64,
-                total: bytes.len() as u64,
-                bytes: part.to_vec(),
-                base: base.clone(),
-                lost: false,
-            })));
-        }
-        parts
+        let whole = self.cut.max(1).max(if base.is_empty() { 0 } else { bytes.len() });
+        let part = bytes[from..].chunks(whole).next().unwrap_or_default();
+        self.sent += part.len();
+        vec![down(Down::Part(Part {
+            digest: want.digest.clone(),
+            offset: from as u64,
+            total: bytes.len() as u64,
+            bytes: part.to_vec(),
+            base,
+            lost: false,
+        }))]
     }
 }
 
