@@ -31,6 +31,7 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "nftables", why: "nft: what connect() is measured against" },
     Package { name: "ncat", why: "a client and server that nobody here wrote" },
     Package { name: "curl", why: "an HTTP client that nobody here wrote" },
+    Package { name: "etcd-server", why: "the cluster that several controllers share" },
     Package { name: "python3-venv", why: "schemathesis, which tries the agent's API" },
     Package { name: "strace", why: "what a program asked of the kernel, and got" },
 ];

@@ -18,6 +18,7 @@
 
 pub mod batch;
 pub mod embedded;
+pub mod etcd;
 pub mod location;
 
 use std::{path::PathBuf, sync::Arc};
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 
 pub use batch::{Batch, BatchError, Digest, digest};
 pub use embedded::{BackupError, Embedded};
+pub use etcd::Etcd;
 pub use location::{Location, LocationError};
 
 /// The key of the record that says who leads. No batch may touch it.
@@ -80,6 +82,18 @@ pub enum Trouble {
         #[source]
         source: Box<redb::Error>,
     },
+    /// No member of the cluster has answered in time. It may answer later.
+    #[error("no member of the etcd cluster answers: {0}")]
+    Unreachable(String),
+    /// The cluster answers, and says no: out of space, say, or out of rights.
+    #[error("the etcd cluster refuses: {0}")]
+    Refused(String),
+    /// The cluster has something that this program did not put there.
+    #[error("the etcd cluster's answer is not understood: {0}")]
+    Answer(String),
+    /// Another cluster is where the store was: what is known of the old one means nothing there.
+    #[error("another etcd cluster answers than before")]
+    OtherCluster,
     /// A record that this program has not written.
     #[error("the store's record {key} is not understood")]
     Record {
@@ -127,6 +141,8 @@ pub enum WatchEnd {
 pub enum Store {
     /// One file, for one controller.
     Embedded(Embedded),
+    /// A cluster, for any number of controllers.
+    Etcd(Etcd),
 }
 
 /// Why a store cannot be opened.
@@ -135,17 +151,23 @@ pub enum OpenError {
     /// The embedded one.
     #[error(transparent)]
     Embedded(#[from] embedded::OpenError),
+    /// The files of TLS.
+    #[error(transparent)]
+    Tls(#[from] etcd::TlsError),
 }
 
 impl Store {
     /// Opens the store at a place. A file that is not there is made; the file of another process that still runs, a
-    /// damaged one and one that is no store are refused by name.
+    /// damaged one and one that is no store are refused by name. A cluster need not be reachable yet.
     ///
     /// # Errors
     /// Where it cannot be used.
     pub async fn open(location: &Location) -> Result<Self, OpenError> {
         match location {
             Location::Embedded(path) => Ok(Self::Embedded(Embedded::open(path).await?)),
+            Location::Etcd { endpoints, prefix, tls } => {
+                Ok(Self::Etcd(Etcd::new(endpoints.clone(), prefix.clone(), tls.clone())?))
+            }
         }
     }
 
@@ -156,6 +178,7 @@ impl Store {
     pub async fn load(&self) -> Result<Loaded, Trouble> {
         match self {
             Self::Embedded(store) => store.load().await,
+            Self::Etcd(store) => store.load().await,
         }
     }
 
@@ -166,6 +189,7 @@ impl Store {
     pub async fn watch(&self, from: Revision) -> Result<Watch, WatchEnd> {
         match self {
             Self::Embedded(store) => store.watch(from).await,
+            Self::Etcd(store) => store.watch(from).await,
         }
     }
 
@@ -174,20 +198,21 @@ impl Store {
     /// # Errors
     /// Where the store cannot be used; nobody leads by this then.
     pub async fn campaign(&self, leader: &Leader) -> Result<Leadership, Trouble> {
-        match self {
-            Self::Embedded(store) => {
-                Ok(Leadership { held: Held::Embedded(store.campaign(leader).await?) })
-            }
-        }
+        let held = match self {
+            Self::Embedded(store) => Held::Embedded(store.campaign(leader).await?),
+            Self::Etcd(store) => Held::Etcd(Box::new(store.campaign(leader).await?)),
+        };
+        Ok(Leadership { held })
     }
 
-    /// Who leads now. The embedded store is led by this process or nobody.
+    /// Who leads now. An embedded store is led by this process or by nobody.
     ///
     /// # Errors
     /// Where the store cannot be read.
     pub async fn leader(&self) -> Result<Option<Leader>, Trouble> {
         match self {
             Self::Embedded(store) => store.leader().await,
+            Self::Etcd(store) => store.leader().await,
         }
     }
 }
@@ -221,6 +246,7 @@ pub struct Leadership {
 #[derive(Debug)]
 enum Held {
     Embedded(embedded::Reign),
+    Etcd(Box<etcd::Reign>),
 }
 
 impl Leadership {
@@ -228,6 +254,7 @@ impl Leadership {
     pub fn since(&self) -> Revision {
         match &self.held {
             Held::Embedded(reign) => reign.since(),
+            Held::Etcd(reign) => reign.since(),
         }
     }
 
@@ -240,6 +267,7 @@ impl Leadership {
         batch.check()?;
         match &self.held {
             Held::Embedded(reign) => reign.commit(batch).await,
+            Held::Etcd(reign) => reign.commit(batch).await,
         }
     }
 
@@ -247,6 +275,7 @@ impl Leadership {
     pub fn leads(&self) -> bool {
         match &self.held {
             Held::Embedded(reign) => reign.leads(),
+            Held::Etcd(reign) => reign.leads(),
         }
     }
 
@@ -254,6 +283,7 @@ impl Leadership {
     pub async fn lost(&self) {
         match &self.held {
             Held::Embedded(reign) => reign.lost().await,
+            Held::Etcd(reign) => reign.lost().await,
         }
     }
 
@@ -264,6 +294,7 @@ impl Leadership {
     pub async fn resign(&self) -> Result<(), Trouble> {
         match &self.held {
             Held::Embedded(reign) => reign.resign().await,
+            Held::Etcd(reign) => reign.resign().await,
         }
     }
 }

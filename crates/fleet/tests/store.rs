@@ -6,5 +6,7 @@
 mod crash;
 #[path = "store/embedded.rs"]
 mod embedded;
+#[path = "store/etcd.rs"]
+mod etcd;
 #[path = "store/promises.rs"]
 mod promises;

@@ -19,6 +19,7 @@
 mod cgroup;
 mod directory;
 mod elf;
+pub mod etcd;
 mod host;
 mod ip;
 mod name;
