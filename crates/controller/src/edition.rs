@@ -43,6 +43,8 @@ pub struct Paper {
     pub listed: Listed,
     /// Names of the documents that it delegates.
     pub delegates: Vec<String>,
+    /// Hosts and audiences that it is for; everybody where it is empty.
+    pub audience: Vec<String>,
     /// Its text or JSON form.
     pub policy: String,
     /// The same, read.
@@ -82,7 +84,7 @@ impl Edition {
             }
             let (bytes, envelope) = part(piece)?;
             let of = wire::digest(envelope.payload());
-            let Policy { name, version, policy, delegations, .. } =
+            let Policy { name, version, policy, delegations, audience, expires: _ } =
                 envelope.unverified().map_err(odd)?;
             let listed = listed
                 .get(&of)
@@ -93,8 +95,17 @@ impl Edition {
             let (_, parsed) = policy::read(source, 0, &mut report);
             let delegates = delegations.into_iter().map(|it| it.name).collect();
             let document = parsed.document;
-            let paper =
-                Paper { name, version, piece: *piece, bytes, listed, delegates, policy, document };
+            let paper = Paper {
+                name,
+                version,
+                piece: *piece,
+                bytes,
+                listed,
+                delegates,
+                audience,
+                policy,
+                document,
+            };
             documents.push(Arc::new(paper));
         }
         Ok(Self { version, pieces: record.bundle.clone(), documents })

@@ -1,11 +1,13 @@
 //! Which hosts try a new version.
 
+use jiff::Timestamp;
+
 use crate::{
     digest::Digest,
     limits::PICKED_MAX,
     model::Model,
     orders::Refusal,
-    records::{HostRecord, Pick, RolloutRecord, RolloutState, Share},
+    records::{Pick, RolloutRecord, RolloutState, Share},
 };
 
 /// The place of a host in the order of a rollout: those with the lowest go first. Another order for each rollout, so that
@@ -62,11 +64,11 @@ impl RolloutRecord {
     }
 
     /// Whether a host is to try its version now.
-    pub fn tries(&self, id: &str, host: &HostRecord) -> bool {
+    pub fn tries(&self, id: &str, quarantined: bool, enrolled_at: Timestamp) -> bool {
         let picked = || match &self.pick {
             Pick::Rank(last) => rank(self.id, id) <= *last,
             Pick::Hosts(hosts) => hosts.binary_search_by(|it| it.as_str().cmp(id)).is_ok(),
         };
-        self.is_open() && !host.quarantined && host.enrolled_at <= self.began && picked()
+        self.is_open() && !quarantined && enrolled_at <= self.began && picked()
     }
 }

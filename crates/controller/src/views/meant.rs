@@ -47,14 +47,14 @@ const LEAVES_MAX: usize = 1 << 16;
 
 /// Whose an address is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) names: &'a [String],
-    pub(crate) labels: &'a BTreeMap<String, String>,
+struct Owner<'a> {
+    id: &'a str,
+    names: &'a [String],
+    labels: &'a BTreeMap<String, String>,
 }
 
 /// A place where addresses are asked about.
-pub(crate) trait Asked {
+trait Whose {
     /// Whether it is the host of this id or name.
     fn is_host(&self, word: &str) -> bool;
     /// Whether it is a host of one of these ids.
@@ -67,33 +67,7 @@ pub(crate) trait Asked {
     fn is_me(&self) -> bool;
 }
 
-/// An address that belongs to no host.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stranger;
-
-impl Asked for Stranger {
-    fn is_host(&self, _: &str) -> bool {
-        false
-    }
-
-    fn has_id(&self, _: &[String]) -> bool {
-        false
-    }
-
-    fn has_label(&self, _: &str, _: &[String]) -> bool {
-        false
-    }
-
-    fn is_known(&self) -> bool {
-        false
-    }
-
-    fn is_me(&self) -> bool {
-        false
-    }
-}
-
-impl Asked for Owner<'_> {
+impl Whose for Owner<'_> {
     fn is_host(&self, word: &str) -> bool {
         self.id == word || self.names.iter().any(|name| name == word)
     }
@@ -155,7 +129,7 @@ impl Meant {
 
     /// Whether a rule that has this at one end says anything about the host `me` that has these addresses, and those of
     /// loopback. Where nobody knows its addresses, any may be its own.
-    pub(crate) fn concerns(&self, me: &impl Asked, addresses: &[Address]) -> bool {
+    fn concerns(&self, me: &impl Whose, addresses: &[Address]) -> bool {
         let own = addresses.iter().filter(|address| !address.is_loopback()).map(|it| it.bits());
         let mut own = own.peekable();
         let here = Here(me);
@@ -166,18 +140,13 @@ impl Meant {
     }
 
     /// Whether a loopback address of the host `me` is meant.
-    pub(crate) fn means_loopback(&self, me: &impl Asked) -> bool {
+    fn means_loopback(&self, me: &impl Whose) -> bool {
         let loopback = |at: u128| Address::from_bits(at).is_loopback();
         self.borders(loopback).into_iter().any(|at| self.holds(&Here(me), at))
     }
 
-    /// Whether others must know that `host` has `address` to know whether it is meant.
-    pub(crate) fn needs(&self, host: &impl Asked, address: u128) -> bool {
-        self.holds(host, address) != self.holds(&Stranger, address)
-    }
-
     /// Whether `address` is meant, whose it is being known.
-    pub(crate) fn holds(&self, whose: &impl Asked, address: u128) -> bool {
+    fn holds(&self, whose: &impl Whose, address: u128) -> bool {
         match self {
             Self::Any => true,
             Self::Me => whose.is_me(),
@@ -242,7 +211,7 @@ fn too_much() -> String {
 /// The host that enforces.
 struct Here<'a, T>(&'a T);
 
-impl<T: Asked> Asked for Here<'_, T> {
+impl<T: Whose> Whose for Here<'_, T> {
     fn is_host(&self, word: &str) -> bool {
         self.0.is_host(word)
     }

@@ -1,0 +1,426 @@
+//! What is sent to a host is what concerns it: compiled with it, the policy says of every flow what the whole policy says
+//! with everybody known.
+
+#[path = "support/chance.rs"]
+mod chance;
+#[path = "support/people.rs"]
+mod people;
+#[path = "support/store.rs"]
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chance::{Chance, seeds};
+use controller::{
+    Change, Changed, Digest, Model,
+    orders::{Apply, apply, found, label, quarantine, remove},
+    records::{HostRecord, Key, Taken, encode},
+    views::{Touched, Views},
+};
+use people::{Making, at, policy, root_bytes};
+use policy::{Facts, Host, Inventory, NoIdentities, Source, check, compile};
+use prost::Message;
+use store::Store;
+use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, decide};
+use wire::sync::{Manifest, Member, Members};
+
+const SELECTORS: &[&str] = &[
+    "any",
+    "me",
+    "role=web",
+    "role=db",
+    "role!=web",
+    "role in (web, cache)",
+    "role not in (db)",
+    "has env",
+    "env=prod & role=web",
+    "not role=web",
+    "not has env",
+    "web-0",
+    "h1",
+    "host=h2",
+    "host!=h2",
+    "10.0.0.0/16",
+    "10.0.0.0/30",
+    "10.0.1.0-10.0.1.9",
+    "2001:db8::/32",
+    "127.0.0.1",
+    "role=web except env=prod",
+    "10.0.0.0/16 & role=db",
+    "not 10.0.0.0/16",
+    "role=db, 10.0.2.0/24",
+    "has host",
+    "not me",
+    "me & role=web",
+    "not (role=db | 10.0.0.0/30)",
+    "team=a",
+    "nick",
+    "0.0.0.0/0",
+    "any except role=web",
+];
+const ROLES: &[&str] = &["web", "db", "cache", "odd"];
+
+fn labels(chance: &mut Chance) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (key, values) in [("role", ROLES), ("env", &["prod", "test"]), ("team", &["a", "b"])] {
+        if chance.percent(70) {
+            labels.insert(key.to_owned(), chance.of(values).to_owned());
+        }
+    }
+    labels
+}
+
+fn address(chance: &mut Chance, number: u64) -> Address {
+    let number = u32::try_from(number).unwrap();
+    match chance.below(5) {
+        0 => Address::v6([0x2001_0db8, 0, 0, number]),
+        1 => Address::v4(0x0a00_0100 + number),
+        2 => Address::v4(0x0a00_0200 + number),
+        3 => Address::v4(0xc0a8_0000 + number),
+        _ => Address::v4(0x0a00_0000 + number),
+    }
+}
+
+/// Records of a new host, as an enrolment writes them.
+fn host(chance: &mut Chance, id: &str, number: u64, since: u64) -> Vec<Change> {
+    let mut addresses = Vec::new();
+    for extra in 0..chance.below(3) {
+        addresses.push(address(chance, number + 40 * extra));
+    }
+    addresses.sort();
+    addresses.dedup();
+    let names = if number == 3 { vec!["nick".to_owned()] } else { Vec::new() };
+    let taken = encode(&Taken { host: id.to_owned() });
+    let mut keys: Vec<Key> = addresses.iter().map(|&it| Key::Address(it)).collect();
+    keys.extend(names.iter().map(|name| Key::Name(name.clone())));
+    let record = HostRecord {
+        labels: labels(chance),
+        addresses,
+        names,
+        certificate: Digest::of(id.as_bytes()),
+        previous: None,
+        enrolled_at: at(0),
+        quarantined: false,
+        since,
+    };
+    let change = |key: Key, value: Vec<u8>| Change { key: key.text(), value: Some(value) };
+    let mut changes: Vec<Change> = keys.into_iter().map(|it| change(it, taken.clone())).collect();
+    changes.push(change(Key::Host(id.to_owned()), encode(&record)));
+    changes
+}
+
+fn text(chance: &mut Chance, first: bool, documents: u64) -> String {
+    let mut text = String::new();
+    if chance.percent(30) {
+        text.push_str(chance.of(&["tier admin\n", "tier baseline\n"]));
+    }
+    if chance.percent(10) {
+        text.push_str("mode audit\n");
+    }
+    let named = chance.percent(30);
+    if named {
+        text.push_str(&format!("name those = {}\n", chance.of(SELECTORS)));
+    }
+    if first && chance.percent(60) {
+        text.push_str(chance.of(&[
+            "default deny in\n",
+            "default deny out\n",
+            "default allow in\n",
+        ]));
+    }
+    let rules = chance.below(6 / documents + 2) + u64::from(named);
+    for rule in 0..rules {
+        let from = if named && rule == 0 { "those" } else { chance.of(SELECTORS) };
+        let to = chance.of(SELECTORS);
+        let effect = chance.of(&["allow", "deny", "allow", "deny", "failsafe", "audit deny"]);
+        let service = chance.of(&["any", "tcp/80", "udp/53", "tcp/80-90"]);
+        if effect == "failsafe" && (!first || from == "me" && to == "me") {
+            continue;
+        }
+        text.push_str(&format!("{effect} {from} -> {to} : {service}\n"));
+    }
+    text
+}
+
+struct World {
+    store: Store,
+    views: Views,
+    chance: Chance,
+    versions: u64,
+    texts: Vec<String>,
+    hosts: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut world = Self {
+            store: Store::default(),
+            views: Views::default(),
+            chance: Chance::new(seed),
+            versions: 0,
+            texts: Vec::new(),
+            hosts: 0,
+        };
+        world.store.commit(found(&world.store.model, &root_bytes()).unwrap()).unwrap();
+        for _ in 0..5 + world.chance.below(8) {
+            world.enrol();
+        }
+        while !world.version() {}
+        world
+    }
+
+    /// Takes changes in, and holds what the views say of whom they touch against what came of it.
+    fn take(&mut self, changes: Vec<Change>) {
+        let before = self.digests();
+        for Change { key, value } in changes.clone() {
+            match value {
+                Some(value) => self.store.records.insert(key, value),
+                None => self.store.records.remove(&key),
+            };
+        }
+        let changed: Changed = self.store.model.apply(changes).unwrap();
+        let touched = self.views.change(&self.store.model, &changed).unwrap();
+        let after = self.digests();
+        if let Touched::Some(touched) = touched {
+            let said: BTreeSet<String> = touched
+                .iter()
+                .filter_map(|number| self.views.id(*number).map(|id| id.to_string()))
+                .collect();
+            for (id, digest) in &after {
+                let new = before.get(id) != Some(digest);
+                assert!(!new || said.contains(id), "{id} got a new target and was not named");
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: controller::Batch) {
+        let changes = store::swap(&mut self.store.records, batch).unwrap();
+        self.take(changes);
+    }
+
+    fn digests(&mut self) -> BTreeMap<String, Digest> {
+        let numbers: Vec<u32> = self.views.numbers().collect();
+        let target = |number: u32| {
+            let digest = self.views.target(number)?.digest;
+            Some((self.views.id(number)?.to_string(), digest))
+        };
+        numbers.into_iter().filter_map(target).collect()
+    }
+
+    fn enrol(&mut self) {
+        let id = ["web-0", "h1", "h2"]
+            .get(self.hosts as usize)
+            .map_or_else(|| format!("x{}", self.hosts), |id| (*id).to_owned());
+        let changes = host(&mut self.chance, &id, self.hosts, self.versions);
+        self.hosts += 1;
+        self.take(changes);
+    }
+
+    /// Another version; false if the documents that were made up make no sense.
+    fn version(&mut self) -> bool {
+        let count = 1 + self.chance.below(3);
+        let edit = !self.texts.is_empty() && self.chance.percent(70);
+        let mut texts = self.texts.clone();
+        if edit {
+            let which = self.chance.below(texts.len() as u64) as usize;
+            let (from, to) = (self.chance.of(SELECTORS), self.chance.of(SELECTORS));
+            if self.chance.percent(50) || texts[which].lines().count() < 2 {
+                texts[which].push_str(&format!("allow {from} -> {to} : tcp/80\n"));
+            } else {
+                let lines: Vec<&str> = texts[which].lines().collect();
+                texts[which] =
+                    lines[..lines.len() - 1].iter().map(|it| format!("{it}\n")).collect();
+            }
+        } else {
+            // Documents do not vanish: they are withdrawn.
+            let had = texts.len() as u64;
+            texts = (0..count.max(had)).map(|at| text(&mut self.chance, at == 0, count)).collect();
+        }
+        let next = self.versions + 1;
+        let documents: Vec<_> =
+            (0..).zip(&texts).map(|(at, text)| policy(&format!("d{at}"), next, text)).collect();
+        let bytes = Making::of(&documents).numbered(next).bytes();
+        let asked =
+            Apply { bundle: &bytes, what: "", canary: None, force: true, by: "op", stamping: None };
+        match apply(&self.store.model, &asked, at(1)) {
+            Ok(batch) => {
+                (self.versions, self.texts) = (next, texts);
+                self.commit(batch);
+                true
+            }
+            Err(controller::Refusal::Policy(_)) => false,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn step(&mut self) {
+        let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
+        let id = ids[self.chance.below(ids.len() as u64) as usize].clone();
+        match self.chance.below(6) {
+            0 => self.enrol(),
+            1 => {
+                if let Ok(batch) = remove(&self.store.model, &id) {
+                    self.commit(batch);
+                }
+            }
+            2 => {
+                let on = !self.store.model.host(&id).unwrap().quarantined;
+                let batch = quarantine(&self.store.model, &id, on).unwrap();
+                self.commit(batch);
+            }
+            3 => {
+                self.version();
+            }
+            _ => {
+                let had = self.store.model.host(&id).unwrap().labels;
+                let gone = had.into_keys().map(|key| (key, None));
+                let mut wanted: BTreeMap<String, Option<String>> = gone.collect();
+                wanted.extend(labels(&mut self.chance).into_iter().map(|(k, v)| (k, Some(v))));
+                let batch = label(&self.store.model, &id, &wanted).unwrap();
+                self.commit(batch);
+            }
+        }
+    }
+
+    /// Compares what each host is sent with everything there is.
+    fn exact(&mut self) {
+        let whole = controller::inventory(&self.store.model);
+        let texts = self.texts.clone();
+        let sources: Vec<Source<'_>> =
+            texts.iter().map(|text| Source { name: "d", bytes: text.as_bytes() }).collect();
+        let everything = check(&sources, Some(&whole), at(1));
+        assert!(!everything.diagnostics.has_errors(), "{}", everything.short());
+        let mut anew = Views::of(&self.store.model).unwrap();
+        let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
+        let mut addresses: Vec<Address> =
+            whole.hosts().iter().flat_map(|host| host.addresses.clone()).collect();
+        addresses.extend([0x0a00_0002, 0x0a00_0105, 0x0808_0808, 0x7f00_0001].map(Address::v4));
+        addresses.extend([Address::LOOPBACK_V6, Address::v6([0x2001_0db8, 0, 1, 0])]);
+        for id in ids {
+            let target = self.views.target(self.views.number(&id).unwrap()).unwrap();
+            assert_eq!(anew.target(anew.number(&id).unwrap()).unwrap(), target, "{id}");
+            let record = self.store.model.host(&id).unwrap();
+            let manifest = Manifest::decode(&*target.manifest).unwrap();
+            assert_eq!(manifest.quarantine, record.quarantined);
+            if record.quarantined {
+                continue;
+            }
+            let sent = Sent::read(&manifest, &target.me, &self.store.model, &self.views);
+            let part = sent.inventory();
+            let sources: Vec<Source<'_>> = sent
+                .texts
+                .iter()
+                .map(|text| Source { name: "d", bytes: text.as_bytes() })
+                .collect();
+            let policies = check(&sources, Some(&part), at(1));
+            assert!(!policies.diagnostics.has_errors(), "{id}: {}", policies.short());
+            let here = compile(&policies.policies, &Facts::new(&part, &id, &NoIdentities, at(1)));
+            let here = here.unwrap().image;
+            let there = Facts::new(&whole, &id, &NoIdentities, at(1));
+            let there = compile(&everything.policies, &there).unwrap().image;
+            for flow in flows(&record.addresses, &addresses) {
+                let (here, there) = (decide(&flow, here.lines()), decide(&flow, there.lines()));
+                assert_eq!(
+                    (here.enforced.verdict, here.would.verdict),
+                    (there.enforced.verdict, there.would.verdict),
+                    "{id} version {} {flow:?}\n{}\nsent:\n{}",
+                    target.version,
+                    texts.join("---\n"),
+                    sent.texts.join("---\n"),
+                );
+            }
+        }
+    }
+}
+
+/// Everything that a host is sent.
+struct Sent {
+    texts: Vec<String>,
+    hosts: BTreeMap<String, Host>,
+}
+
+impl Sent {
+    fn read(manifest: &Manifest, me: &[u8], model: &Model, views: &Views) -> Self {
+        let me = known(&Member::decode(me).unwrap());
+        let read = |piece: &wire::sync::Piece| {
+            let bytes = model.piece(&Digest::read(&piece.digest).unwrap()).unwrap();
+            assert_eq!(bytes.len() as u64, piece.bytes);
+            let envelope: wire::Envelope = serde_json::from_slice(&bytes).unwrap();
+            envelope.unverified::<wire::Policy>().unwrap()
+        };
+        let documents: Vec<wire::Policy> = manifest.documents.iter().map(read).collect();
+        let keys: BTreeSet<String> =
+            ["role", "env", "team"].iter().map(|&key| key.to_owned()).collect();
+        let asked: BTreeSet<&String> = keys
+            .iter()
+            .filter(|key| documents.iter().any(|it| it.policy.contains(key.as_str())))
+            .collect();
+        let mut hosts = BTreeMap::new();
+        for piece in &manifest.members {
+            let bytes = views.piece(&Digest::read(&piece.digest).unwrap()).unwrap();
+            assert_eq!(bytes.len() as u64, piece.bytes);
+            for member in Members::decode(&*bytes).unwrap().hosts {
+                let host = known(&member);
+                assert!(host.labels.keys().all(|key| asked.contains(key)), "{host:?}");
+                let other = hosts.insert(host.id.clone(), host.clone());
+                assert!(other.is_none_or(|other| other == host), "{host:?} is two");
+            }
+        }
+        hosts.insert(me.id.clone(), me);
+        Self { texts: documents.into_iter().map(|it| it.policy).collect(), hosts }
+    }
+
+    fn inventory(&self) -> Inventory {
+        Inventory::new(self.hosts.values().cloned().collect()).unwrap()
+    }
+}
+
+fn known(member: &Member) -> Host {
+    let address = |bytes: &Vec<u8>| match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(v4) => Address::v4(u32::from_be_bytes(v4)),
+        Err(_) => Address::from_bytes(bytes.as_slice().try_into().unwrap()),
+    };
+    Host {
+        id: member.id.clone(),
+        names: member.names.clone(),
+        addresses: member.addresses.iter().map(address).collect(),
+        labels: member.labels.iter().map(|it| (it.key.clone(), it.value.clone())).collect(),
+    }
+}
+
+fn flows(own: &[Address], all: &[Address]) -> Vec<Flow> {
+    let mut flows = Vec::new();
+    let locals: Vec<Address> =
+        own.iter().copied().chain([Address::LOOPBACK_V4, Address::v4(0xac10_0001)]).collect();
+    for &local in &locals {
+        for &remote in all {
+            for direction in [Direction::In, Direction::Out] {
+                for (protocol, port) in
+                    [(Protocol::TCP, 80), (Protocol::UDP, 53), (Protocol::TCP, 7)]
+                {
+                    let (at_local, at_remote) =
+                        if direction == Direction::In { (port, 4_000) } else { (0, port) };
+                    flows.push(Flow {
+                        direction,
+                        protocol,
+                        local: Endpoint { address: local, port: at_local },
+                        remote: Endpoint { address: remote, port: at_remote },
+                        subject: Subject::UNKNOWN,
+                    });
+                }
+            }
+        }
+    }
+    flows
+}
+
+#[test]
+fn what_a_host_is_sent_says_what_everything_says() {
+    seeds(40, |seed| {
+        let mut world = World::new(seed);
+        for _ in 0..8 {
+            world.step();
+            world.exact();
+        }
+    });
+}
