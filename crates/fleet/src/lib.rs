@@ -7,6 +7,7 @@ pub mod join;
 pub mod joining;
 pub mod membership;
 pub mod server;
+pub mod settings;
 pub mod store;
 pub mod subject;
 pub mod tls;

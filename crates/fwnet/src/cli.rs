@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorK
 
 use crate::verbs::{
     agent, apply, bundle, check, completions, confirm, connections, convert, deny, diff, doctor,
-    down, events, explain, fmt, import, key, learn, lint, list, load, manual, matrix, panic,
+    down, events, explain, fleet, fmt, import, key, learn, lint, list, load, manual, matrix, panic,
     replay, rules, run, sign, status, test, top, up, verify, watch, who_can_reach,
 };
 
@@ -91,6 +91,8 @@ pub(crate) enum Verb {
     Bundle(bundle::Typed),
     /// Say what a host would say of a bundle, offline
     Verify(verify::Typed),
+    /// Make a fleet of hosts, enrol them, roll policy out to them, and say how far it is
+    Fleet(Box<fleet::Typed>),
     /// Print what a shell needs to complete the command line
     Completions(completions::Typed),
     /// Write the man pages into a directory

@@ -14,6 +14,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod fleet;
 pub(crate) mod fmt;
 pub(crate) mod import;
 pub(crate) mod key;
@@ -78,6 +79,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Sign(typed) => Ok(sign::run(&typed)),
         Verb::Bundle(typed) => Ok(bundle::run(&typed)),
         Verb::Verify(typed) => Ok(verify::run(&typed)),
+        Verb::Fleet(typed) => Ok(fleet::run(&typed)),
         Verb::Completions(typed) => completions::run(&typed),
         Verb::Manual(typed) => manual::run(&typed),
     }
