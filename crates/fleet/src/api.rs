@@ -1,6 +1,7 @@
 //! What is asked and answered by HTTP and JSON, by both sides: the bodies, and what an answer says when there is none.
 
 pub mod client;
+pub mod orders;
 
 use serde::{Deserialize, Serialize};
 

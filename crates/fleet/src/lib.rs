@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod authority;
+pub mod controller;
 pub mod join;
 pub mod joining;
 pub mod membership;

@@ -3,7 +3,10 @@
 use std::{
     io::{ErrorKind, Write, stdout},
     process::ExitCode,
+    time::Duration,
 };
+
+use indicatif::ProgressBar;
 
 /// The answer is "fine" or "allow".
 pub(crate) const FINE: u8 = 0;
@@ -54,5 +57,23 @@ pub(crate) fn print_live(text: &str) -> anyhow::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Says on a terminal that something takes its time, until it is dropped.
+pub(crate) struct Working(ProgressBar);
+
+impl Working {
+    /// Begins to say `what`.
+    pub(crate) fn new(what: &'static str) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }

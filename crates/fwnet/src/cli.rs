@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::verbs::{
-    agent, apply, bundle, check, completions, confirm, connections, convert, deny, diff, doctor,
-    down, events, explain, fleet, fmt, import, key, learn, lint, list, load, manual, matrix, panic,
-    replay, rules, run, sign, status, test, top, up, verify, watch, who_can_reach,
+    agent, apply, bundle, check, completions, confirm, connections, controller, convert, deny,
+    diff, doctor, down, events, explain, fleet, fmt, import, key, learn, lint, list, load, manual,
+    matrix, panic, replay, rules, run, sign, status, test, top, up, verify, watch, who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -91,6 +91,8 @@ pub(crate) enum Verb {
     Bundle(bundle::Typed),
     /// Say what a host would say of a bundle, offline
     Verify(verify::Typed),
+    /// Serve a fleet's agents and operators
+    Controller(controller::Typed),
     /// Make a fleet of hosts, enrol them, roll policy out to them, and say how far it is
     Fleet(Box<fleet::Typed>),
     /// Print what a shell needs to complete the command line

@@ -104,6 +104,11 @@ impl Key {
         Ok(Self { named: NamedKey { name: kept.name, key: kept.public }, role: kept.role, secret })
     }
 
+    /// The secret itself, for somebody who signs later.
+    pub(crate) fn into_secret(self) -> SecretKey {
+        self.secret
+    }
+
     /// Signs, if that is what the key is for.
     ///
     /// # Errors

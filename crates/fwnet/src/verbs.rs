@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod confirm;
 pub(crate) mod connections;
+pub(crate) mod controller;
 pub(crate) mod convert;
 pub(crate) mod deny;
 pub(crate) mod diff;
@@ -79,6 +80,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Sign(typed) => Ok(sign::run(&typed)),
         Verb::Bundle(typed) => Ok(bundle::run(&typed)),
         Verb::Verify(typed) => Ok(verify::run(&typed)),
+        Verb::Controller(typed) => controller::run(&typed),
         Verb::Fleet(typed) => Ok(fleet::run(&typed)),
         Verb::Completions(typed) => completions::run(&typed),
         Verb::Manual(typed) => manual::run(&typed),

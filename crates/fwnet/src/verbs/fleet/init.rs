@@ -44,7 +44,7 @@ pub(super) struct Typed {
     endpoint: Vec<String>,
     /// What the first operator is called
     #[arg(long, value_name = "NAME", default_value = "admin")]
-    operator: String,
+    operator_name: String,
     /// A signed root that hosts are to begin with; without it, keys and a root are made for one person
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
@@ -57,7 +57,7 @@ pub(super) struct Typed {
 }
 
 /// `controller.example:8443`
-pub(super) fn endpoint(text: &str) -> Result<String, String> {
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
     if is_endpoint(text) {
         Ok(text.to_owned())
     } else {
@@ -68,7 +68,7 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
 pub(super) fn run(typed: &Typed) -> anyhow::Result<u8> {
     let now = Timestamp::now();
     let directory = &typed.directory;
-    let operator = Subject::new(Kind::Operator, &typed.operator)?;
+    let operator = Subject::new(Kind::Operator, &typed.operator_name)?;
     let endpoints = endpoints(typed)?;
     // Looked at before anything is made.
     let brought = typed.root.as_deref().map(brought).transpose()?;
@@ -126,7 +126,7 @@ fn made(typed: &Typed, now: Timestamp) -> anyhow::Result<String> {
     let mut keys = Vec::new();
     for role in Role::ALL {
         let path = directory.join(format!("{role}.key"));
-        keys.push(Key::make(format!("{}-{role}", typed.operator), role, &path)?);
+        keys.push(Key::make(format!("{}-{role}", typed.operator_name), role, &path)?);
     }
     let holders = |role: Role| Holders {
         keys: keys
@@ -173,7 +173,7 @@ fn told(typed: &Typed, settings: &Settings) -> anyhow::Result<()> {
         "made the fleet {} in {shown}\n\
          authority   {shown}/authority.key says who is who: it belongs on controllers and nowhere else\n\
          operator    {shown}/operator is how {} proves who they are\n",
-        settings.name, typed.operator,
+        settings.name, typed.operator_name,
     );
     if typed.root.is_none() {
         text.push_str(&format!(

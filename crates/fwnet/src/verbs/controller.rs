@@ -1,0 +1,135 @@
+//! `fwnet controller`: serves a fleet's agents and operators from a store.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use fleet::{
+    authority::LIFETIME,
+    controller::{Listening, Setup, Stamping, run as serve},
+    settings::{self, Settings},
+    store::Location,
+};
+use jiff::SignedDuration;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use wire::Role;
+
+use super::fleet::endpoint;
+use crate::{duration, report::host_name, signing::Key};
+
+/// Command line of `fwnet controller`.
+#[derive(Debug, Args)]
+pub(crate) struct Typed {
+    /// What `fwnet fleet init` made: the authority, and the root that hosts begin with
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// What this controller is called (default: this machine's name)
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Where it listens (default: as `fwnet fleet init` wrote down)
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where the truth is kept: redb:FILE, or etcd://HOST:PORT,... for several controllers (default: a file in --dir)
+    #[arg(long, value_name = "STORE")]
+    store: Option<Location>,
+    /// Where hosts and operators find this controller (repeatable: first this one, then others; default: as `fwnet fleet
+    /// init` wrote down)
+    #[arg(long, value_name = "HOST:PORT", value_parser = endpoint)]
+    endpoint: Vec<String>,
+    /// A key of the role timestamp, to make timestamps anew before they expire
+    #[arg(long, value_name = "FILE")]
+    timestamp_key: Option<PathBuf>,
+    /// How long such a timestamp is good
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
+    timestamp_expires: std::time::Duration,
+    /// Where metrics are read, without TLS: http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
+    let setup = setup(typed)?;
+    most_descriptors();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let stop = async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        };
+        let name = setup.name.clone();
+        let store = setup.store.to_string();
+        serve(setup, |listening| announce(&name, &store, listening), stop).await?;
+        anyhow::Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn setup(typed: &Typed) -> anyhow::Result<Setup> {
+    let settings = Settings::read(&typed.dir)?;
+    let listen = match typed.listen {
+        Some(listen) => listen,
+        None => settings.listen.parse().context("the listener that fwnet fleet init wrote down")?,
+    };
+    let endpoints =
+        if typed.endpoint.is_empty() { settings.endpoints } else { typed.endpoint.clone() };
+    let Some(endpoint) = endpoints.first().cloned() else {
+        bail!("nobody would find this controller: --endpoint HOST:PORT");
+    };
+    let stamping = typed.timestamp_key.as_deref().map(|path| stamping(path, typed)).transpose()?;
+    Ok(Setup {
+        directory: typed.dir.clone(),
+        name: typed.name.clone().unwrap_or_else(|| host_name().to_string()),
+        listen,
+        endpoint,
+        endpoints,
+        store: typed
+            .store
+            .clone()
+            .unwrap_or_else(|| Location::Embedded(typed.dir.join(settings::STORE))),
+        stamping,
+        metrics: typed.metrics,
+        lifetime: LIFETIME,
+    })
+}
+
+fn stamping(path: &Path, typed: &Typed) -> anyhow::Result<Stamping> {
+    let key = Key::read(path)?;
+    if key.role != Role::Timestamp {
+        bail!(
+            "{} is a key of the role {}, and one of the role timestamp is wanted",
+            path.display(),
+            key.role
+        );
+    }
+    let lifetime = SignedDuration::try_from(typed.timestamp_expires)?;
+    Ok(Stamping { key: key.into_secret(), lifetime })
+}
+
+fn announce(name: &str, store: &str, listening: Listening) {
+    eprintln!("fwnet: the controller {name} listens on {} (store {store})", listening.fleet);
+    if let Some(metrics) = listening.metrics {
+        eprintln!("fwnet: metrics at http://{metrics}/metrics");
+    }
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        eprintln!("fwnet: the service manager does not listen: {error}");
+    }
+}
+
+/// As many connections as the system lets this process have.
+pub(crate) fn most_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current: _, maximum } = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        eprintln!("fwnet: the limit of open files stays: {errno}");
+    }
+}
