@@ -9,11 +9,14 @@ use std::{cell::Cell as Last, sync::LazyLock};
 use image::{AddressSet, Mode, Rule, RuleSet, Service, SubjectTest, check, compile, reseal};
 use verdict::{
     Address, Cell, Direction, Endpoint, Flow, Line, Protocol, Subject, Tables, Verdict, closed,
-    decide,
+    decide, succession,
 };
 
+/// When rules of the bases end.
+const ENDS: [u64; 2] = [20, 1 << 33];
+
 /// Whatever the checker accepts, `decide` and `closed` read without leaving the tables: every line that they ask for is
-/// there, and the answer is the matrix cell that was read last.
+/// there, and the answer is the matrix cell that was read last, or the succession's value at the moment.
 pub(crate) fn image(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else { return };
     let base = usize::from(first);
@@ -25,8 +28,8 @@ pub(crate) fn image(bytes: &[u8]) {
     if check(&lines).is_err() {
         return;
     }
-    for flow in flows(rest) {
-        let tables = Watched { lines: &lines, last: Last::new(0) };
+    for (now_ns, flow) in moments(rest).zip(flows(rest)) {
+        let tables = Watched { lines: &lines, now_ns, last: Last::new(0) };
         let decision = decide(&flow, &tables);
         assert_eq!(decision, Cell(tables.last.get()).unpack(), "{flow:?}");
         closed(&flow, &tables);
@@ -36,7 +39,8 @@ pub(crate) fn image(bytes: &[u8]) {
 /// Tables in which no line may be missed.
 struct Watched<'a> {
     lines: &'a [Line],
-    /// The word that was read last.
+    now_ns: u64,
+    /// The word or the value of a succession that was read last.
     last: Last<u32>,
 }
 
@@ -45,6 +49,16 @@ impl Tables for Watched<'_> {
         let line = self.lines.get(index as usize);
         assert!(line.is_some(), "line {index} of {} is asked for", self.lines.len());
         line
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn succession(&self, node: u32) -> Option<u32> {
+        let value = succession(node, self)?;
+        self.last.set(value);
+        Some(value)
     }
 
     fn word(&self, index: u32) -> Option<u32> {
@@ -76,6 +90,7 @@ pub(crate) fn bases() -> &'static [Vec<Line>] {
         let subject = full.rules.iter().map(|rule| &rule.subject).max().cloned();
         let who = Rule {
             subject: subject.unwrap_or_default(),
+            until_ns: Some(ENDS[0]),
             flags: 0,
             ..Rule::default(Direction::Out, Verdict::Allow, 0)
         };
@@ -113,9 +128,13 @@ fn full_rules() -> Vec<Rule> {
     };
     let ports = || vec![Service::tcp(22..=443), Service::udp(53..=53)];
     vec![
-        rule("out", Direction::Out, Verdict::Deny, ports()),
+        Rule { until_ns: Some(ENDS[0]), ..rule("out", Direction::Out, Verdict::Deny, ports()) },
         Rule { subject, ..rule("who", Direction::Out, Verdict::Allow, ports()) },
-        Rule { local: Some(1), ..rule("in", Direction::In, Verdict::Allow, ports()) },
+        Rule {
+            local: Some(1),
+            until_ns: Some(ENDS[1]),
+            ..rule("in", Direction::In, Verdict::Allow, ports())
+        },
         Rule {
             mode: Mode::Audit,
             remote: None,
@@ -149,6 +168,14 @@ fn raw(bytes: &[u8]) -> Vec<Line> {
         line
     });
     lines.collect()
+}
+
+/// Moments around the ends of the bases' rules, and one of the input's own, over and over.
+fn moments(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let own = u64::from_le_bytes(bytes.last_chunk().copied().unwrap_or_default());
+    [0, ENDS[0] - 1, ENDS[0], ENDS[1] - 1, ENDS[1], own.min(u64::MAX - 1), u64::MAX - 1]
+        .into_iter()
+        .cycle()
 }
 
 /// Flows to every table: both directions, protocols with and without ports, known and unknown processes, and addresses

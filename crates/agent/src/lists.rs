@@ -8,7 +8,6 @@ mod entry;
 mod front;
 mod list;
 mod plain;
-mod plan;
 mod ranges;
 mod target;
 
@@ -17,6 +16,5 @@ pub use entry::{ENTRIES_MAX, Entries, Entry, TooMany};
 pub use front::{Front, FrontRule, Fronts};
 pub use list::{BadName, Feed, List, ListName};
 pub use plain::{BadLine, BadList, LINES_MAX, LineFault, Plain, where_wrong};
-pub use plan::{Planned, plan};
 pub use ranges::Ranges;
 pub use target::{BadTarget, Target, Transport};

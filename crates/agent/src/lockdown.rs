@@ -102,7 +102,7 @@ mod tests {
             (Direction::Out, 0x7f00_0002, 22, true),
             (Direction::In, 0x7f00_0002, 80, true),
         ] {
-            let judged = evaluate(&rules, &flow(direction, remote, port)).enforced;
+            let judged = evaluate(&rules, &flow(direction, remote, port), 0).enforced;
             assert_eq!(
                 judged.verdict == Verdict::Allow,
                 allowed,

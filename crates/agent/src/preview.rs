@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use policy::syntax::Answer;
 use serde::Serialize;
-use verdict::{Address, Direction, Flow, Line, Protocol, RuleNumber};
+use verdict::{Address, At, Direction, Flow, Protocol, RuleNumber};
 
 use crate::{
     connections::{Case, Connections, Judged, Scope},
@@ -77,11 +77,11 @@ pub struct Preview {
 /// What is alike.
 type Key = (String, Direction, Option<Address>, Protocol, u16, String);
 
-/// Compares what `old` and `new` say of everything that was seen; without an old image everything was allowed. `name`
+/// Compares what `old` and `new` say, each at its moment, of everything that was seen; without an old image everything was allowed. `name`
 /// gives the ids of the new image's rules.
 pub fn preview(
-    old: Option<&[Line]>,
-    new: &[Line],
+    old: Option<At<'_>>,
+    new: At<'_>,
     name: &dyn Fn(RuleNumber) -> String,
     seen: impl IntoIterator<Item = Seen>,
 ) -> Preview {
@@ -89,7 +89,9 @@ pub fn preview(
     let mut preview = Preview::default();
     for Seen { process, case, times } in seen {
         preview.seen.add(times);
-        let Some(Judged { direction, judgement }) = case.turned(old, new) else { continue };
+        let Some(Judged { direction, judgement }) = case.turned(old.as_ref(), &new) else {
+            continue;
+        };
         preview.denied.add(times);
         let flow = Flow { direction, ..*case.flow() };
         let peer = match case {

@@ -42,7 +42,7 @@ pub fn replay(records: &[Record], candidate: &Compiled) -> Replay {
     let mut unchanged = 0u64;
     for record in records {
         let flow = record.kind.flow(Named::subject(&record.kind.process));
-        let decision = decide(&flow, candidate.image.lines());
+        let decision = decide(&flow, &candidate.now());
         let Some((judgement, enforced)) = changed(record.kind.verdict, decision) else {
             unchanged = unchanged.saturating_add(record.count);
             continue;

@@ -5,7 +5,7 @@
 //! judge now. What stays allowed in front of all rules (the failsafe set) or behind them (loopback) is allowed by the new
 //! image and so never selected.
 
-use verdict::{Direction, Endpoint, Judgement, Line, RuleNumber, layout::RULE_REVOKE, rule_flags};
+use verdict::{At, Direction, Endpoint, Judgement, RuleNumber, layout::RULE_REVOKE, rule_flags};
 
 use crate::connections::{Connection, Connections, Judged, Scope};
 
@@ -24,12 +24,12 @@ pub enum Existing {
 /// A swap of images, as it concerns existing connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Swap<'a> {
-    /// The image that was in force; without one everything was allowed.
-    pub old: Option<&'a [Line]>,
-    /// The image that takes its place.
-    pub new: &'a [Line],
+    /// The image that was in force, at a moment when it was; without one everything was allowed.
+    pub old: Option<At<'a>>,
+    /// The image that takes its place, now.
+    pub new: At<'a>,
     /// What came into force since, where that is another image: what it allows does not end.
-    pub since: Option<&'a [Line]>,
+    pub since: Option<At<'a>>,
     /// What was asked for.
     pub existing: Existing,
     /// Which sockets the firewall judges.
@@ -70,15 +70,15 @@ impl Swap<'_> {
             return None;
         }
         let case = self.scope.case(connections, connection)?;
-        let denied = case.turned(self.old, self.new)?;
-        if self.since.is_some_and(|image| !case.judge(image).denies()) {
+        let denied = case.turned(self.old.as_ref(), &self.new)?;
+        if self.since.is_some_and(|image| !case.judge(&image).denies()) {
             return None;
         }
         let Judgement { rule, verdict: _ } = denied.judgement;
         let wanted = match self.existing {
             Existing::Keep => false,
             Existing::Revoke => true,
-            Existing::ByRule => rule_flags(rule, self.new) & RULE_REVOKE != 0,
+            Existing::ByRule => rule_flags(rule, &self.new) & RULE_REVOKE != 0,
         };
         (wanted && rule != RuleNumber::MALFORMED).then_some(denied)
     }

@@ -117,8 +117,8 @@ fn a_million_prefixes_fit_into_an_image_and_are_judged() {
                     remote: verdict::Endpoint { address, port: 80 },
                     subject: verdict::Subject::UNKNOWN,
                 };
-                let decided = decide(&flow, image.lines());
-                assert_eq!(decided, evaluate(&rules, &flow));
+                let decided = decide(&flow, &image.at(0));
+                assert_eq!(decided, evaluate(&rules, &flow, 0));
                 denied += u32::from(decided.enforced.verdict == Verdict::Deny);
             }
         }

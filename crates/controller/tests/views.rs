@@ -315,11 +315,11 @@ impl World {
             let policies = check(&sources, Some(&part), at(1));
             assert!(!policies.diagnostics.has_errors(), "{id}: {}", policies.short());
             let here = compile(&policies.policies, &Facts::new(&part, &id, &NoIdentities, at(1)));
-            let here = here.unwrap().image;
+            let here = here.unwrap();
             let there = Facts::new(&whole, &id, &NoIdentities, at(1));
-            let there = compile(&everything.policies, &there).unwrap().image;
+            let there = compile(&everything.policies, &there).unwrap();
             for flow in flows(&record.addresses, &addresses) {
-                let (here, there) = (decide(&flow, here.lines()), decide(&flow, there.lines()));
+                let (here, there) = (decide(&flow, &here.now()), decide(&flow, &there.now()));
                 assert_eq!(
                     (here.enforced.verdict, here.would.verdict),
                     (there.enforced.verdict, there.would.verdict),

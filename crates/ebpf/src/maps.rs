@@ -13,15 +13,15 @@ use verdict::{
     Address, Line, Tables,
     abi::{
         APART_MAX, Control, EXCHANGES_MAX, EXE_PATH, Evidence, Exchange, FLOWS_MAX, FlowCount,
-        FlowKey, LOCKDOWN_SLOT, Listener, ListenerKey, Losses, RING, STANCE_LOCKDOWN, Stamp,
-        TAMPER_BYTES, before, ring,
+        FlowKey, LOCKDOWN_SLOT, Listener, ListenerKey, Losses, SLOTS, STANCE_LOCKDOWN, Stamp,
+        TAMPER_BYTES,
     },
     image_flags,
 };
 
-/// The slots of lines, one behind the other: the ring, then the lockdown image. The loader sets how many lines.
+/// The slots of lines, one behind the other, then the lockdown image. The loader sets how many lines.
 #[map]
-static IMAGE: Array<Line> = Array::with_max_entries(RING + 1, BPF_F_MMAPABLE);
+static IMAGE: Array<Line> = Array::with_max_entries(SLOTS + 1, BPF_F_MMAPABLE);
 
 /// Which slot is in force until when, and what is reported.
 #[map]
@@ -30,7 +30,7 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// How often each rule of each slot decided: the enforced verdict in the first half of the entries, the would-be
 /// verdict in the second. The loader sets how many.
 #[map]
-pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * (RING + 1), 0);
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * (SLOTS + 1), 0);
 
 /// Whose a socket is.
 #[btf_map]
@@ -88,7 +88,7 @@ static FLOWS_TAKEN: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static LOSSES: PerCpuArray<Losses> = PerCpuArray::with_max_entries(1, 0);
 
-/// Lines of one slot of the ring; set by the loader.
+/// Lines of one slot; set by the loader.
 #[unsafe(no_mangle)]
 static SLOT_LINES: u32 = 0;
 /// Rules that `HITS` has room for in one slot; set by the loader.
@@ -147,10 +147,8 @@ pub(crate) fn own_netns() -> u64 {
 #[inline(always)]
 pub(crate) fn counters(slot: u32) -> (u32, u32) {
     // SAFETY: as in `has`.
-    let (lines, rules) =
-        unsafe { (read_volatile(&raw const SLOT_LINES), read_volatile(&raw const SLOT_RULES)) };
-    let enforced = before(slot, lines) * rules;
-    (enforced, enforced + (ring(lines) + 1) * rules)
+    let rules = unsafe { read_volatile(&raw const SLOT_RULES) };
+    (slot * rules, (slot + SLOTS + 1) * rules)
 }
 
 /// The image that was in force when the program began: all look-ups of one flow go through one of these.
@@ -189,29 +187,22 @@ impl Slot {
                 read_volatile(&raw const SLOT_LINES),
             )
         };
-        let mask = ring(lines) - 1;
-        for _ in 1..RING {
-            // SAFETY: as above; the index is masked by the size of the array.
-            let until = unsafe {
-                read_volatile(
-                    &raw const (*control).until_ns[(generation & mask & (RING - 1)) as usize],
-                )
-            };
-            // SAFETY: a helper without arguments.
-            if until == 0 || unsafe { bpf_ktime_get_boot_ns() } < until {
-                break;
-            }
+        // SAFETY: as above; the index is masked by the size of the array.
+        let until = unsafe {
+            read_volatile(&raw const (*control).until_ns[(generation & (SLOTS - 1)) as usize])
+        };
+        if until != 0 && boottime() >= until {
             generation = generation.wrapping_add(1);
         }
         let number = match stance {
             STANCE_LOCKDOWN => LOCKDOWN_SLOT,
-            _ => generation & mask,
+            _ => generation & (SLOTS - 1),
         };
         self.generation = generation;
         self.report = report;
         self.zero = zero;
         self.number = self.blur(number);
-        self.first = before(self.number, lines).wrapping_mul(lines);
+        self.first = self.number.wrapping_mul(lines);
         self.flags = self.blur(image_flags(self));
         true
     }
@@ -222,7 +213,7 @@ impl Slot {
         value ^ u64::from(self.zero)
     }
 
-    /// Its number: that of a slot of the ring, or of the lockdown slot.
+    /// Its number: that of a generation's slot, or of the lockdown slot.
     #[inline(always)]
     pub(crate) fn number(&self) -> u32 {
         self.number
@@ -233,6 +224,11 @@ impl Tables for Slot {
     #[inline(always)]
     fn line(&self, index: u32) -> Option<&Line> {
         IMAGE.get(self.first.wrapping_add(index))
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        boottime()
     }
 
     #[inline(always)]
@@ -251,6 +247,19 @@ impl Tables for Slot {
         // SAFETY: a reference.
         u32::try_from(unsafe { facet_class(self, line, at, key) }).ok()
     }
+
+    #[inline(always)]
+    fn succession(&self, node: u32) -> Option<u32> {
+        // SAFETY: a reference.
+        u32::try_from(unsafe { successor(self, node) }).ok()
+    }
+}
+
+/// CLOCK_BOOTTIME in nanoseconds.
+#[inline(always)]
+fn boottime() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
 }
 
 /// Damage in an image: beyond every class.
@@ -278,4 +287,16 @@ unsafe extern "C" fn facet_class(slot: *const Slot, line: u32, at: u32, key: u64
     // SAFETY: as above.
     let Some(slot) = (unsafe { slot.as_ref() }) else { return DAMAGED };
     verdict::key_class(line, at, key, slot).map_or(DAMAGED, u64::from)
+}
+
+/// What counts now in a succession. A global function: see [`remote_class`].
+///
+/// # Safety
+/// `slot` is null or a slot.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn successor(slot: *const Slot, node: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(slot) = (unsafe { slot.as_ref() }) else { return DAMAGED };
+    verdict::succession(node, slot).map_or(DAMAGED, u64::from)
 }

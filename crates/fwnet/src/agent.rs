@@ -14,11 +14,11 @@ mod guard;
 pub(crate) mod kept;
 pub(crate) mod lists;
 mod lock;
+mod making;
 pub(crate) mod paths;
 mod reload;
 pub(crate) mod revoking;
 mod shown;
-mod stages;
 mod steps;
 
 use std::{

@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::Context;
-use jiff::Timestamp;
 use kernel::{Door, Event, Firewall, Hits, SwapError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -121,8 +120,7 @@ impl Enforcement {
                 self.drain();
                 return Ok(());
             }
-            let expired = self.ready.next.is_some_and(|next| next <= Timestamp::now());
-            if signals.reload_came() || expired {
+            if signals.reload_came() {
                 self.read_again();
             }
             if self.own.have_changed(&self.place) {
@@ -139,24 +137,17 @@ impl Enforcement {
         }
     }
 
-    /// Until the next look for namespaces or the end of a rule, whichever comes first.
+    /// Until the next look for namespaces and names.
     fn timeout(&self) -> Option<Timespec> {
         let names = self.ready.documents.is_some();
-        let look = (self.place.follows() || names).then_some(LOOK_AGAIN);
-        let expiry = self.ready.next.map(|next| {
-            let left = next.duration_since(Timestamp::now());
-            Duration::try_from(left)
-                .unwrap_or_default()
-                .clamp(Duration::from_millis(10), Duration::from_secs(3600))
-        });
-        let wait = look.into_iter().chain(expiry).min()?;
+        let wait = (self.place.follows() || names).then_some(LOOK_AGAIN)?;
         Some(Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() })
     }
 
     fn drain(&mut self) {
         while let Some(mut event) = self.firewall.next_event() {
             if event.door == Door::Tripwire {
-                let Some(resolved) = tripwire::resolved(event, self.ready.image.lines()) else {
+                let Some(resolved) = tripwire::resolved(event, &self.ready.now()) else {
                     continue;
                 };
                 event = resolved;
@@ -225,8 +216,6 @@ impl Enforcement {
                     "fwnet: nothing is changed, version {} stays in force: {error:#}",
                     version - 1
                 );
-                // A rule that ended must not be tried at every turn of the loop.
-                self.ready.next = self.ready.next.filter(|next| *next > Timestamp::now());
             }
         }
     }

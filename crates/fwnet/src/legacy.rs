@@ -65,6 +65,7 @@ fn deny(id: String, direction: Direction, remote: Option<u32>, service: Service)
         local: None,
         services: vec![service],
         subject: SubjectTest::default(),
+        until_ns: None,
         flags: 0,
     }
 }

@@ -169,7 +169,7 @@ fn judge(
         remote: client,
         subject: Subject { uid: 0, gid: 0, ..Subject::UNKNOWN },
     };
-    let judgement = decide(&flow, compiled.image.lines()).enforced;
+    let judgement = decide(&flow, &compiled.now()).enforced;
     let rule = compiled.origin(judgement.rule).map_or_else(String::new, |origin| {
         match origin.place(&documents.checked) {
             Some((file, at)) => format!("`{}` ({file}:{})", origin.text, at.line),

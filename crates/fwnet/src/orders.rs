@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use image::{Image, RuleSet, compile};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, Unit};
+use kernel::boottime;
 use policy::{Facts, Origin};
-use verdict::{Address, RuleNumber};
+use verdict::{Address, At, RuleNumber};
 
 use crate::{
     documents::{Documents, Files},
@@ -42,7 +43,7 @@ pub(crate) enum Orders {
 pub(crate) struct Ready {
     /// The rules, by number.
     pub(crate) rules: RuleSet,
-    /// The same as tables.
+    /// The same as tables, which are read by CLOCK_BOOTTIME.
     pub(crate) image: Image,
     /// Where each rule comes from, by number.
     pub(crate) reasons: Vec<Reason>,
@@ -50,8 +51,6 @@ pub(crate) struct Ready {
     pub(crate) summary: String,
     /// What whoever enforces it should know.
     pub(crate) notes: Vec<String>,
-    /// When a rule ends, so that it is time to read again.
-    pub(crate) next: Option<Timestamp>,
     /// What the names of the rules mean.
     pub(crate) meant: Meant,
     /// What they were compiled from, where that was files: to do it again without reading half an edit.
@@ -72,6 +71,11 @@ pub(crate) struct Reason {
 }
 
 impl Ready {
+    /// The image as it is now.
+    pub(crate) fn now(&self) -> At<'_> {
+        self.image.at(boottime())
+    }
+
     /// The reason of a verdict.
     pub(crate) fn reason(&self, rule: RuleNumber) -> Option<&Reason> {
         self.reasons.get(usize::from(rule.0))
@@ -146,6 +150,14 @@ impl Orders {
     }
 }
 
+/// When CLOCK_BOOTTIME was zero, by the clock on the wall as it is now. To the millisecond, no two readings of both clocks
+/// agree on more: so the same rules compile to the same image again, unless the clock was set.
+pub(crate) fn boot() -> Timestamp {
+    let since = SignedDuration::from_nanos(i64::try_from(boottime()).unwrap_or(i64::MAX));
+    let zero = Timestamp::now().saturating_sub(since).unwrap_or(Timestamp::MIN);
+    zero.round(Unit::Millisecond).unwrap_or(zero)
+}
+
 /// Compiles `--deny` and `--port`.
 ///
 /// # Errors
@@ -174,7 +186,6 @@ pub(crate) fn lists(
         reasons,
         summary,
         notes: Vec::new(),
-        next: None,
         meant: Meant::default(),
         documents: None,
     })
@@ -195,6 +206,7 @@ pub(crate) fn documents(
     let facts = Facts {
         addresses,
         version,
+        zero: boot(),
         ..Facts::new(&documents.inventory, &host, &names, documents.now)
     };
     let compiled =
@@ -211,7 +223,6 @@ pub(crate) fn documents(
         reasons: compiled.origins.iter().map(reason).collect(),
         summary: format!("{} for host {host}", count(compiled.rules.rules.len(), "rule", "rules")),
         notes: compiled.notes.iter().map(ToString::to_string).collect(),
-        next: compiled.next_expiry,
         rules: compiled.rules,
         image: compiled.image,
         meant: names.meant(),

@@ -19,7 +19,7 @@ use agent::{
 use image::Image;
 use kernel::{Door, Event, Held, Netns, Sockets, Stamps, boottime};
 use verdict::{
-    Decision, Endpoint, Judgement, Line, RuleNumber, Verdict,
+    At, Decision, Endpoint, Judgement, RuleNumber, Verdict,
     abi::Owner,
     image_flags,
     layout::{FLAG_SUBJECTS, RULE_REVOKE},
@@ -38,10 +38,10 @@ const LOOKS_MIN: u32 = 2;
 /// A swap that has happened, and what is asked for existing connections.
 #[derive(Clone)]
 pub(crate) struct Sweep<'a> {
-    /// The image that was in force; without one everything was allowed.
-    pub(crate) old: Option<&'a Image>,
-    /// The image that is.
-    pub(crate) new: &'a Image,
+    /// The image that was in force, at a moment when it was; without one everything was allowed.
+    pub(crate) old: Option<At<'a>>,
+    /// The image that came into force, at that moment.
+    pub(crate) new: At<'a>,
     /// What came into force since, asked before each look: what it allows is left alone.
     pub(crate) since: &'a (dyn Fn() -> Option<Arc<Ready>> + Sync),
     /// What was asked for.
@@ -114,10 +114,9 @@ impl Sweep<'_> {
     /// One look: what is to end, ended.
     fn look(&self, namespaces: &[Netns], failed: &mut BTreeSet<String>) -> Vec<Ended> {
         let never = AtomicBool::new(false);
-        let old = self.old.map(Image::lines);
         let listed = Listed::at(namespaces, &never);
-        let asks = |image: &[Line]| image_flags(image) & FLAG_SUBJECTS != 0;
-        let with_holders = asks(self.new.lines()) || old.is_some_and(asks);
+        let asks = |image: At<'_>| image_flags(&image) & FLAG_SUBJECTS != 0;
+        let with_holders = asks(self.new) || self.old.is_some_and(asks);
         let by_cookie: BTreeMap<u64, kernel::Socket> =
             listed.sockets.iter().map(|&(_, socket)| (socket.cookie, socket)).collect();
         let mut look = listed.look(with_holders, self.stamps, &never);
@@ -125,9 +124,9 @@ impl Sweep<'_> {
         let scope = self.judged.scope();
         let since = (self.since)();
         let swap = Swap {
-            old,
-            new: self.new.lines(),
-            since: since.as_ref().map(|ready| ready.image.lines()),
+            old: self.old,
+            new: self.new,
+            since: since.as_ref().map(|ready| ready.now()),
             existing: self.existing,
             scope: &scope,
             protected: &self.protected,
@@ -156,7 +155,7 @@ impl Sweep<'_> {
 
 /// Whether any rule of a new image revokes, or everything is to; else there is no need to look.
 pub(crate) fn may_revoke(existing: Existing, new: &Image) -> bool {
-    let flags = |rule| verdict::rule_flags(RuleNumber(rule), new.lines());
+    let flags = |rule| verdict::rule_flags(RuleNumber(rule), &new.at(0));
     let rules = u16::try_from(new.rules()).unwrap_or(u16::MAX);
     match existing {
         Existing::Keep => false,

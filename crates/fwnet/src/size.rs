@@ -3,10 +3,10 @@
 use image::Image;
 use serde_json::{Value, json};
 use verdict::{
-    Tables,
     layout::{DIRECTORY, PORT_CLASSES, REMOTE_CLASSES, identity},
     limits::{
-        CELLS_MAX, LINES_MAX, NEAR_CLASSES_MAX, PORT_CLASSES_MAX, REMOTE_CLASSES_MAX, RULES_MAX,
+        CELLS_MAX, ENDS_MAX, LINES_MAX, NEAR_CLASSES_MAX, PORT_CLASSES_MAX, REMOTE_CLASSES_MAX,
+        RULES_MAX,
     },
 };
 
@@ -25,13 +25,16 @@ pub(crate) struct Size {
     pub(crate) port_classes: u32,
     /// Peers that no rule tells apart.
     pub(crate) remote_classes: u32,
+    /// Ends of rules, wherever they decide.
+    pub(crate) ends: u32,
 }
 
 impl Size {
     /// Of this image.
     pub(crate) fn of(image: &Image) -> Self {
-        let word =
-            |line: u32, word: u32| image.lines().line(line).map_or(0, |line| line.word(word));
+        let word = |line: u32, word: u32| {
+            image.lines().get(line as usize).map_or(0, |line| line.word(word))
+        };
         Self {
             rules: image.rules(),
             lines: u32::try_from(image.lines().len()).expect("LINES_MAX fits in 32 bits"),
@@ -39,6 +42,7 @@ impl Size {
             near_classes: word(0, identity::NEARS),
             port_classes: word(DIRECTORY, PORT_CLASSES),
             remote_classes: word(DIRECTORY, REMOTE_CLASSES),
+            ends: word(0, identity::ENDS),
         }
     }
 
@@ -48,7 +52,7 @@ impl Size {
     }
 
     /// What is counted, how much there is and how much there may be.
-    fn budgets(&self) -> [(&'static str, u64, u32); 6] {
+    fn budgets(&self) -> [(&'static str, u64, u32); 7] {
         [
             ("rules", u64::from(self.rules), RULES_MAX),
             ("lines", u64::from(self.lines), LINES_MAX),
@@ -56,6 +60,7 @@ impl Size {
             ("port classes", u64::from(self.port_classes), PORT_CLASSES_MAX),
             ("remote classes", u64::from(self.remote_classes), REMOTE_CLASSES_MAX),
             ("cells", self.cells(), CELLS_MAX),
+            ("ends", u64::from(self.ends), ENDS_MAX),
         ]
     }
 
@@ -65,7 +70,7 @@ impl Size {
             (name, (used * 100).div_ceil(u64::from(limit)))
         };
         let shares = self.budgets().iter().map(share).collect::<Vec<_>>();
-        shares.into_iter().max_by_key(|&(_, percent)| percent).expect("there are six budgets")
+        shares.into_iter().max_by_key(|&(_, percent)| percent).expect("there are seven budgets")
     }
 
     /// For machines.

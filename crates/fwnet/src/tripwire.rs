@@ -1,11 +1,11 @@
 //! What follows when the tripwire reports: the socket is found by its cookie, judged, and ended if it may not be.
 
 use kernel::{Event, Netns, Socket, Sockets, State, Wanted};
-use verdict::{Decision, Direction, Flow, Line, Protocol, Subject, closed, decide};
+use verdict::{At, Decision, Direction, Flow, Protocol, Subject, closed, decide};
 
 /// The same event as of the socket that it tells of: where that is, what the image says about it now, and ended if it may
 /// not be; that it could not be ended is said. `None` where there is nothing to tell.
-pub(crate) fn resolved(event: Event, image: &[Line]) -> Option<Event> {
+pub(crate) fn resolved(event: Event, image: &At<'_>) -> Option<Event> {
     let Tripped { socket, decision, ended } = follow(&event, image)?;
     if let Some(Err(error)) = ended {
         eprintln!("fwnet: tripwire: {:#}", anyhow::Error::from(error));
@@ -26,7 +26,7 @@ struct Tripped {
 
 /// Looks for the socket of `event` in every network namespace. `None` where it is gone already, and for a listener on
 /// a port that is not closed: every listener comes by here, because no hook of this tier judges listen().
-fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
+fn follow(event: &Event, image: &At<'_>) -> Option<Tripped> {
     for namespace in Netns::found() {
         let sockets = Sockets::of(&namespace);
         // A namespace that ended while we look has no sockets left.
@@ -44,7 +44,7 @@ fn follow(event: &Event, image: &[Line]) -> Option<Tripped> {
     None
 }
 
-fn judge(event: &Event, socket: &Socket, image: &[Line]) -> (Decision, bool) {
+fn judge(event: &Event, socket: &Socket, image: &At<'_>) -> (Decision, bool) {
     let owner = event.owner.unwrap_or_default();
     let subject =
         Subject { uid: owner.uid, gid: owner.gid, cgroup: owner.cgroup, ..Subject::UNKNOWN };

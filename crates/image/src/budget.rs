@@ -71,7 +71,7 @@ pub enum Invalid {
         rule: String,
     },
     /// Some flow would be decided by no rule.
-    #[error("no rule of the last tier matches everything {direction}")]
+    #[error("no rule of the last tier matches everything {direction} for good")]
     Default {
         /// "going out" or "coming in".
         direction: &'static str,

@@ -2,15 +2,21 @@
 //!
 //! The kernel program cannot fault whatever an image holds; what a damaged one can do is deny everything or judge
 //! wrongly. So every table is walked before the flip: each link lands inside the image, each path down the trie gets
-//! longer, each class is below its bound, each cell names a rule that exists.
+//! longer, each class is below its bound, each cell names a rule that exists or a succession of such cells that gets
+//! to an end.
+
+mod ends;
 
 use verdict::{
-    Line, RuleNumber, Tables,
+    Cell, Decision, Line,
     layout::{self, DIRECTORY, LINK, facet, identity, node},
-    limits::{LINES_MAX, NEAR_CLASSES_MAX, PORT_CLASSES_MAX, REMOTE_CLASSES_MAX, RULES_MAX},
+    limits::{
+        ENDS_MAX, LINES_MAX, NEAR_CLASSES_MAX, PORT_CLASSES_MAX, REMOTE_CLASSES_MAX, RULES_MAX,
+    },
 };
 
 use crate::image::digest;
+use ends::Ends;
 
 /// What is wrong with an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +61,14 @@ pub enum Damage {
         /// It had to be below this.
         bound: u32,
     },
+    /// A node of a succession contradicts itself or those that follow it.
+    #[error("node {node} of a succession: {what}")]
+    End {
+        /// The node.
+        node: u32,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A node of the address trie contradicts itself or its place.
     #[error("trie node at line {line}: {what}")]
     Node {
@@ -81,6 +95,7 @@ struct Checked<'a> {
     lines: &'a [Line],
     directory: &'a Line,
     rules: u32,
+    ends: u32,
     nears: u32,
     ports: u32,
     remotes: u32,
@@ -88,7 +103,7 @@ struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     fn open(lines: &'a [Line]) -> Result<Self, Damage> {
-        let (Some(header), Some(directory)) = (lines.first(), lines.line(DIRECTORY)) else {
+        let (Some(header), Some(directory)) = (lines.first(), lines.get(DIRECTORY as usize)) else {
             return Err(Damage::Foreign);
         };
         if header.word(identity::MAGIC) != layout::MAGIC
@@ -110,6 +125,10 @@ impl<'a> Checked<'a> {
             lines,
             directory,
             rules: count("rules", header.word(identity::RULES), RULES_MAX)?,
+            ends: match header.word(identity::ENDS) {
+                0 => 0,
+                some => count("nodes of successions", some, ENDS_MAX)?,
+            },
             nears: count("near classes", header.word(identity::NEARS), NEAR_CLASSES_MAX)?,
             ports: count("port classes", directory.word(layout::PORT_CLASSES), PORT_CLASSES_MAX)?,
             remotes: count(
@@ -136,6 +155,10 @@ impl<'a> Checked<'a> {
         Ok(self.lines.iter().skip(from).flat_map(|line| line.0).take(words))
     }
 
+    fn word(&self, index: u32) -> Option<u32> {
+        Some(self.lines.get(index as usize >> 4)?.word(index))
+    }
+
     /// A table of 16-bit values below `bound`.
     fn halves(&self, what: &'static str, line: u32, values: u64, bound: u32) -> Result<(), Damage> {
         let halves = self
@@ -148,15 +171,15 @@ impl<'a> Checked<'a> {
     }
 
     fn addresses(&self) -> Result<(), Damage> {
-        let families = [(layout::ROOT4, layout::CLASS4, 112), (layout::ROOT6, layout::CLASS6, 16)];
+        let families = [(layout::ROOT4, 112), (layout::ROOT6, 16)];
         let mut open: Vec<(u32, u32)> = Vec::new();
-        for (root, alone, bits) in families {
-            let line = self.directory.word(root);
-            if line == 0 {
-                below("class of a whole family", self.directory.word(alone), self.remotes)?;
+        for (root, bits) in families {
+            let found = self.directory.word(root);
+            if found & LINK == 0 {
+                below("class of a whole family", found, self.remotes)?;
                 continue;
             }
-            for entry in self.table("address root", line, 1 << 16)? {
+            for entry in self.table("address root", found ^ LINK, 1 << 16)? {
                 self.entry(entry, bits, &mut open)?;
             }
         }
@@ -187,7 +210,7 @@ impl<'a> Checked<'a> {
     /// The node at `line`, reached after `bits` bits.
     fn node(&self, line: u32, bits: u32, open: &mut Vec<(u32, u32)>) -> Result<(), Damage> {
         let damage = |what| Err(Damage::Node { line, what });
-        let Some(found) = self.lines.line(line).filter(|_| line > DIRECTORY) else {
+        let Some(found) = self.lines.get(line as usize).filter(|_| line > DIRECTORY) else {
             return damage("outside the image");
         };
         let own = found.word(node::BITS);
@@ -208,7 +231,7 @@ impl<'a> Checked<'a> {
         let first = found.word(node::ENTRIES);
         for index in 0..before {
             let entry = first.checked_add(index).filter(|index| index >> 4 > DIRECTORY);
-            let Some(entry) = entry.and_then(|index| self.lines.word(index)) else {
+            let Some(entry) = entry.and_then(|index| self.word(index)) else {
                 return damage("its entries are outside the image");
             };
             self.entry(entry, own + 8, open)?;
@@ -265,17 +288,36 @@ impl<'a> Checked<'a> {
     fn matrix(&self) -> Result<(), Damage> {
         let rows = u64::from(self.nears) * u64::from(self.ports);
         let matrix = self.directory.word(layout::MATRIX);
-        for cell in self.table("matrix", matrix, rows * u64::from(self.remotes))? {
-            for rule in [cell >> 1 & 0x7fff, cell >> 17] {
-                if rule != u32::from(RuleNumber::MALFORMED.0) {
-                    below("rule in the matrix", rule, self.rules)?;
+        let closed = self.directory.word(layout::CLOSED);
+        let ends = Ends::of(self, rows)?;
+        let mut cells = self.table("matrix", matrix, rows * u64::from(self.remotes))?.map(Cell);
+        let bits = self.table("closed bits", closed, rows.div_ceil(32))?;
+        let bits = bits.flat_map(|word| (0..32).map(move |bit| word >> bit & 1 == 1));
+        for (row, closed) in (0..rows).zip(bits) {
+            for cell in cells.by_ref().take(self.remotes as usize) {
+                match cell.succession() {
+                    Some(number) => ends.cells(row, number)?,
+                    None => self.decision(cell)?,
                 }
             }
+            if closed {
+                ends.closed(row)?;
+            }
         }
-        self.table("closed bits", self.directory.word(layout::CLOSED), rows.div_ceil(32))?
-            .for_each(drop);
         self.table("rules", self.directory.word(layout::RULES), u64::from(self.rules))?
             .for_each(drop);
+        Ok(())
+    }
+
+    /// A cell that says what is decided, by rules that exist.
+    fn decision(&self, cell: Cell) -> Result<(), Damage> {
+        let Decision { enforced, would } = cell.unpack();
+        if Cell::pack(Decision::MALFORMED) == cell {
+            return Ok(());
+        }
+        for judgement in [enforced, would] {
+            below("rule in the matrix", u32::from(judgement.rule.0), self.rules)?;
+        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use verdict::{
 use crate::{
     Budget, Image, Invalid, Rule, RuleSet, Service,
     classes::{Classes, sweep},
+    ends::{Ends, Row},
     facets::{Facets, NearTables, NearTest, near_tables},
     matrix::{Ranking, RuleBits},
     ports::{PortTables, port_tables},
@@ -38,6 +39,14 @@ pub fn compile(rules: &RuleSet) -> Result<Image, CompileError> {
     Budget::spend("rules", rules.rules.len(), RULES_MAX, culprit)?;
     let classed = Classed::new(rules)?;
     Ok(classed.build(rules)?)
+}
+
+/// What each combination of classes comes to.
+struct Cells {
+    cells: Vec<u32>,
+    /// One bit for each row.
+    closed: Vec<u32>,
+    ends: Ends,
 }
 
 /// The rules with every dimension cut into classes.
@@ -71,7 +80,7 @@ impl Classed {
     fn build(&self, rules: &RuleSet) -> Result<Image, Budget> {
         let rows = self.near.classes.len() * self.ports.classes.len();
         Budget::spend("verdict cells", rows.saturating_mul(self.members.len()), CELLS_MAX, None)?;
-        let (cells, closed) = self.cells(rules);
+        let Cells { cells, closed, ends } = self.cells(rules)?;
         let mut tables = Assembly::new();
         self.place_addresses(&mut tables)?;
         self.place_ports(&mut tables)?;
@@ -80,6 +89,14 @@ impl Classed {
         }
         tables.place(layout::MATRIX, 0, &cells)?;
         tables.place(layout::CLOSED, 0, &closed)?;
+        let nodes = match ends.tables() {
+            Some((nodes, rows)) => {
+                tables.place(layout::ENDS, 0, nodes.as_flattened())?;
+                tables.place(layout::ROWS, 0, rows.as_flattened())?;
+                nodes.len()
+            }
+            None => 0,
+        };
         let flags: Vec<u32> = rules.rules.iter().map(|rule| rule.flags).collect();
         tables.place(layout::RULES, 0, &flags)?;
         tables.direct(layout::PORT_CLASSES, number(self.ports.classes.len()));
@@ -96,14 +113,15 @@ impl Classed {
                 (identity::LINES, lines),
                 (identity::RULES, number(rules.rules.len())),
                 (identity::NEARS, number(self.near.classes.len())),
+                (identity::ENDS, number(nodes)),
                 (identity::VERSION_LO, version[0]),
                 (identity::VERSION_HI, version[1]),
             ],
         ))
     }
 
-    /// The verdict matrix, and for each row whether it is denied throughout.
-    fn cells(&self, rules: &RuleSet) -> (Vec<u32>, Vec<u32>) {
+    /// The verdict matrix, for each row whether it is denied throughout, and what changes when rules end.
+    fn cells(&self, rules: &RuleSet) -> Result<Cells, Budget> {
         let ranking = Ranking::new(&rules.rules);
         let field = |list: &[u32], number: usize| list.get(number).copied();
         let nears: Vec<RuleBits> = self
@@ -145,29 +163,29 @@ impl Classed {
         let rows = nears.len() * ports.len();
         let mut cells = Vec::with_capacity(rows * remotes.len());
         let mut closed = vec![0u32; rows.div_ceil(32)];
+        let mut ends = Ends::default();
         for (row, (near, port)) in
             nears.iter().flat_map(|near| ports.iter().map(move |port| (near, port))).enumerate()
         {
             let held = near.and(port);
-            let mut denied = true;
+            let mut own = Row::default();
             for remote in &remotes {
-                let cell = ranking.cell(&held, remote);
-                denied &= cell.unpack().denies();
+                let cell = ends.cell(&mut own, &ranking.cell(&held, remote), &rules.rules)?;
                 cells.push(cell.0);
             }
-            if denied && let Some(word) = closed.get_mut(row >> 5) {
+            if ends.row(own)?
+                && let Some(word) = closed.get_mut(row >> 5)
+            {
                 *word |= 1 << (row & 31);
             }
         }
-        (cells, closed)
+        Ok(Cells { cells, closed, ends })
     }
 
     fn place_addresses(&self, tables: &mut Assembly) -> Result<(), Budget> {
         let mut trie = Trie::default();
-        let mut roots = [
-            (layout::ROOT4, layout::CLASS4, trie.root4(&self.runs)),
-            (layout::ROOT6, layout::CLASS6, trie.root6(&self.runs)),
-        ];
+        let mut roots =
+            [(layout::ROOT4, trie.root4(&self.runs)), (layout::ROOT6, trie.root6(&self.runs))];
         let first_node = tables.end();
         let first_entry = (first_node + number(trie.nodes.len())) << 4;
         let relink = |entry: &mut u32| {
@@ -183,12 +201,12 @@ impl Classed {
         trie.entries.iter_mut().for_each(relink);
         tables.append(trie.nodes.as_flattened())?;
         tables.append(&trie.entries)?;
-        for (root, alone, found) in &mut roots {
+        for (root, found) in &mut roots {
             match found {
-                Root::Alone(class) => tables.direct(*alone, *class),
+                Root::Alone(class) => tables.direct(*root, *class),
                 Root::Table(entries) => {
                     entries.iter_mut().for_each(relink);
-                    tables.place(*root, 0, entries)?;
+                    tables.place(*root, LINK, entries)?;
                 }
             }
         }

@@ -4,14 +4,14 @@ use verdict::{Decision, Flow, Judgement, RuleNumber, Verdict};
 
 use crate::{Mode, Rule, RuleSet};
 
-/// Judges `flow` by reading the rules one after the other. Says what an image must say; never used to enforce.
+/// Judges `flow` at a moment by reading the rules one after the other. Says what an image must say; never used to enforce.
 ///
 /// A flow that no rule matches (impossible in a valid rule set) is [`Decision::MALFORMED`].
-pub fn evaluate(rules: &RuleSet, flow: &Flow) -> Decision {
+pub fn evaluate(rules: &RuleSet, flow: &Flow, now_ns: u64) -> Decision {
     let matching: Vec<(RuleNumber, &Rule)> = (0u16..)
         .map(RuleNumber)
         .zip(&rules.rules)
-        .filter(|(_, rule)| rule.matches(flow, &rules.sets))
+        .filter(|(_, rule)| rule.matches(flow, &rules.sets, now_ns))
         .collect();
     let enforced: Vec<_> =
         matching.iter().copied().filter(|(_, rule)| rule.mode == Mode::Enforce).collect();

@@ -1,7 +1,7 @@
 //! An image: lines, with its header.
 
 use verdict::{
-    Line, Tables,
+    At, Line,
     layout::{self, DIRECTORY, FLAGS, identity},
 };
 use zerocopy::IntoBytes;
@@ -16,7 +16,7 @@ pub struct Image {
 
 impl Image {
     /// Seals the tables: writes the identity line and the digest.
-    pub(crate) fn seal(mut lines: Vec<Line>, identity_words: [(u32, u32); 7]) -> Self {
+    pub(crate) fn seal(mut lines: Vec<Line>, identity_words: [(u32, u32); 8]) -> Self {
         let digest = digest(&lines);
         let mut header = Line::default();
         let words = identity_words.into_iter().chain((identity::DIGEST..).zip(digest));
@@ -40,9 +40,14 @@ impl Image {
         Ok(Self { lines })
     }
 
-    /// The lines, for [`verdict::decide`].
+    /// The lines.
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// The image as it is at a moment of the clock that its rules' ends are told in, for [`verdict::decide`].
+    pub fn at(&self, now_ns: u64) -> At<'_> {
+        At { lines: &self.lines, now_ns }
     }
 
     /// The image as bytes, in the byte order of this machine.
@@ -62,7 +67,7 @@ impl Image {
 
     /// `FLAG_*` of [`verdict::layout`]: which hooks the image needs.
     pub fn flags(&self) -> u32 {
-        self.lines().line(DIRECTORY).map_or(0, |directory| directory.word(FLAGS))
+        self.lines.get(DIRECTORY as usize).map_or(0, |directory| directory.word(FLAGS))
     }
 
     /// Rules in the image, the defaults included.
@@ -82,7 +87,7 @@ impl Image {
 }
 
 /// Writes into the first line what follows from the rest: magic, format, count of lines and digest. What is wrong with
-/// the tables stays wrong, so [`check`] comes past the seal to it; rule and class counts are left as they are.
+/// the tables stays wrong, so [`check`] comes past the seal to it; all other counts are left as they are.
 ///
 /// For those who change the words of an image: the fuzz target that looks for what `check` misses. An image that came
 /// from elsewhere is never resealed, because its digest is how damage on the way is found. Nothing happens to no lines.

@@ -10,6 +10,7 @@ mod budget;
 mod check;
 mod classes;
 mod compile;
+mod ends;
 mod evaluate;
 mod facets;
 mod image;

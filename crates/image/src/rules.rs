@@ -135,6 +135,9 @@ pub struct Rule {
     pub services: Vec<Service>,
     /// The local process.
     pub subject: SubjectTest,
+    /// From which moment on the rule says nothing any more, in nanoseconds of the clock that the image is read by; `None`
+    /// is never.
+    pub until_ns: Option<u64>,
     /// `RULE_*` of [`verdict::layout`].
     pub flags: u32,
 }
@@ -156,6 +159,7 @@ impl Rule {
             local: None,
             services: vec![Service::ANY],
             subject: SubjectTest::default(),
+            until_ns: None,
             flags: layout::RULE_DEFAULT,
         }
     }
@@ -165,16 +169,18 @@ impl Rule {
             && self.local.is_none()
             && self.subject == SubjectTest::default()
             && self.mode == Mode::Enforce
+            && self.until_ns.is_none()
             && self.services.iter().any(|service| service.protocol.is_none() && service.all_ports())
     }
 
-    pub(crate) fn matches(&self, flow: &Flow, sets: &[AddressSet]) -> bool {
+    pub(crate) fn matches(&self, flow: &Flow, sets: &[AddressSet], now_ns: u64) -> bool {
         let holds = |set: Option<SetIndex>, end: &Endpoint| {
             set.is_none_or(|index| {
                 sets.get(index as usize).is_some_and(|set| set.contains(end.address))
             })
         };
         self.direction == flow.direction
+            && self.until_ns.is_none_or(|until| now_ns < until)
             && holds(self.remote, &flow.remote)
             && holds(self.local, &flow.local)
             && self
@@ -190,7 +196,7 @@ impl Rule {
 pub struct RuleSet {
     /// The address sets that rules name by index.
     pub sets: Vec<AddressSet>,
-    /// The rules. For each direction the last tier must hold an enforced one that matches everything.
+    /// The rules. For each direction the last tier must hold an enforced one that matches everything and has no end.
     pub rules: Vec<Rule>,
     /// For cgroups that rules name, the cgroups above them as far as rules name those too. What is not in here has none
     /// above it. A cgroup never moves, so this stays true while it lives.
@@ -204,6 +210,11 @@ impl RuleSet {
     pub fn is_alike(&self, other: &Self) -> bool {
         let Self { sets, rules, cgroups, version: _ } = self;
         *sets == other.sets && *rules == other.rules && *cgroups == other.cgroups
+    }
+
+    /// When the next rule ends after `now_ns`.
+    pub fn next_end(&self, now_ns: u64) -> Option<u64> {
+        self.rules.iter().filter_map(|rule| rule.until_ns).filter(|until| *until > now_ns).min()
     }
 
     /// Whether the rules have a meaning at all.

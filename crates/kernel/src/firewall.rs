@@ -43,7 +43,7 @@ pub use links::{Joined, Namespaces};
 pub use mend::Mended;
 pub use pinned::{Adopted, Removed};
 pub use runs::Runs;
-pub use schedule::{Retired, Room, Scheduled, SwapError, boottime};
+pub use schedule::{Retired, Scheduled, SwapError, boottime};
 
 /// Lines of a slot at least: 1 MiB, so that small policies can change without a new load.
 const SLOT_LINES_MIN: u32 = 16_384;
@@ -156,7 +156,7 @@ impl Firewall {
     }
 
     fn load_with(pins: Pins, image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
-        let numbers = numbers(&[Scheduled::forever(image)], &attachments)?;
+        let numbers = numbers(Scheduled::forever(image), &attachments)?;
         let mut firewall = Self::make(pins, numbers, attachments)?;
         firewall.swap(image)?;
         Ok(firewall)
@@ -284,10 +284,10 @@ impl Firewall {
 }
 
 /// What programs are loaded with that are to hold these images, and larger ones.
-fn numbers(images: &[Scheduled<'_>], attachments: &Attachments) -> Result<Numbers, ObjectError> {
+fn numbers(scheduled: Scheduled<'_>, attachments: &Attachments) -> Result<Numbers, ObjectError> {
     let features = Features::probe()?;
     let wanted = if attachments.tripwire { abi::FEATURE_TRIPWIRE } else { 0 };
-    let largest = |size: &dyn Fn(&Image) -> u32| images.iter().map(|it| size(it.image)).max();
+    let largest = |size: &dyn Fn(&Image) -> u32| scheduled.images().map(size).max();
     let lines = |image: &Image| {
         u32::try_from(image.lines().len()).expect("an image's lines are within its budget")
     };

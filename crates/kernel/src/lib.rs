@@ -45,8 +45,7 @@ pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
     Adopted, Attachments, Firewall, Hits, Identity, Joined, Known, LoadError, Lost, Mended,
-    Namespaces, Removed, Retired, Room, Runs, Scheduled, Stamps, Stranger, SwapError, boottime,
-    pinned,
+    Namespaces, Removed, Retired, Runs, Scheduled, Stamps, Stranger, SwapError, boottime, pinned,
 };
 pub use flows::Counted;
 pub use held::Held;

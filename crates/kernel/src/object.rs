@@ -13,7 +13,7 @@ use aya::{
     maps::{Map, MapData, MapError},
 };
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use verdict::abi::{EXE_PATH, ring};
+use verdict::abi::{EXE_PATH, SLOTS};
 
 use crate::{slots::image_lines, sys};
 
@@ -123,7 +123,7 @@ fn bpf_file_system() -> io::Result<OwnedFd> {
 /// Numbers that the programs are loaded with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
-    /// Lines of each slot of the ring.
+    /// Lines of each slot but that of lockdown.
     pub(crate) slot_lines: u32,
     /// Rules that are counted in each slot.
     pub(crate) slot_rules: u32,
@@ -186,7 +186,7 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, Objec
         .override_global("EXE_OFFSETS", numbers.exe_offsets.as_slice(), true)
         .override_global("NETNS_COOKIE", &numbers.netns, true)
         .map_max_entries("IMAGE", image_lines(numbers.slot_lines))
-        .map_max_entries("HITS", 2 * (ring(numbers.slot_lines) + 1) * numbers.slot_rules)
+        .map_max_entries("HITS", 2 * (SLOTS + 1) * numbers.slot_rules)
         .map_max_entries("EVENTS", numbers.event_bytes)
         .load(&bytes)
         .map_err(|error| Box::new(error).into())

@@ -11,7 +11,7 @@ use std::{
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use verdict::{
     Line,
-    abi::{Control, LOCKDOWN_LINES, LOCKDOWN_SLOT, before, ring},
+    abi::{Control, LOCKDOWN_LINES, LOCKDOWN_SLOT, SLOTS},
 };
 
 /// An array map's memory, shared with the kernel.
@@ -58,38 +58,30 @@ pub(crate) struct Slots {
     image: Mapping,
     control: Mapping,
     lines: usize,
-    /// The same, as the programs know it.
-    size: u32,
 }
 
 impl Slots {
-    /// Maps the two maps; `lines` is the size of one slot of the ring.
+    /// Maps the two maps; `lines` is the size of one slot.
     pub(crate) fn new(image: impl AsFd, control: impl AsFd, lines: u32) -> io::Result<Self> {
         let all = image_lines(lines) as usize;
         Ok(Self {
             image: Mapping::new(image, all * size_of::<Line>())?,
             control: Mapping::new(control, size_of::<Control>())?,
             lines: lines as usize,
-            size: lines,
         })
-    }
-
-    /// How many slots the ring has.
-    pub(crate) fn ring(&self) -> u32 {
-        ring(self.size)
     }
 
     /// The slot of a generation.
     pub(crate) fn slot(&self, generation: u32) -> u32 {
-        generation % self.ring()
+        generation % SLOTS
     }
 
-    /// Lines of one slot of the ring.
+    /// Lines of one slot.
     pub(crate) fn lines(&self) -> usize {
         self.lines
     }
 
-    /// The generation that the kernel programs begin their search with.
+    /// The generation that is in force until its end.
     pub(crate) fn generation(&self) -> u32 {
         self.word(offset_of!(Control, generation)).load(Ordering::Acquire)
     }
@@ -131,22 +123,11 @@ impl Slots {
         self.until_word(generation).store(until_ns, Ordering::Release);
     }
 
-    /// The generation that the programs judge by at `now_ns`: the same search as theirs (`Slot::in_force` in the
-    /// kernel programs).
+    /// The generation that the programs judge by at `now_ns`, as they find it (`Slot::in_force` there).
     pub(crate) fn in_force(&self, now_ns: u64) -> u32 {
-        let ended = |generation: &u32| {
-            let until = self.until(*generation);
-            until != 0 && until <= now_ns
-        };
-        (1..self.ring())
-            .fold(self.generation(), |at, _| if ended(&at) { at.wrapping_add(1) } else { at })
-    }
-
-    /// How many images stand in the ring that are or may come into force: the one of `generation` and those after it.
-    pub(crate) fn chain(&self, generation: u32) -> u32 {
-        let follows = |step: &u32| self.until(generation.wrapping_add(*step)) != 0;
-        let most = self.ring() - 1;
-        1 + (0..most).take_while(follows).count().try_into().unwrap_or(most)
+        let generation = self.generation();
+        let until = self.until(generation);
+        if until != 0 && until <= now_ns { generation.wrapping_add(1) } else { generation }
     }
 
     /// Writes a slot that no program can come to: the caller has waited since one last could. Returns what stands there
@@ -176,13 +157,12 @@ impl Slots {
     }
 
     fn line(&self, slot: u32) -> *const Line {
-        let slots = before(slot, self.size) as usize;
         // SAFETY: callers assert that the slot exists; its first line is inside the mapping.
-        unsafe { self.image.start.as_ptr().cast::<Line>().add(slots * self.lines) }
+        unsafe { self.image.start.as_ptr().cast::<Line>().add(slot as usize * self.lines) }
     }
 
     fn is_slot(&self, slot: u32) -> bool {
-        slot < self.ring() || slot == LOCKDOWN_SLOT
+        slot <= LOCKDOWN_SLOT
     }
 
     fn word(&self, offset: usize) -> &AtomicU32 {
@@ -199,7 +179,7 @@ impl Slots {
     }
 }
 
-/// Lines of map `IMAGE` for ring slots of `slot_lines`.
+/// Lines of map `IMAGE` for slots of `slot_lines`.
 pub(crate) fn image_lines(slot_lines: u32) -> u32 {
-    ring(slot_lines) * slot_lines + LOCKDOWN_LINES
+    SLOTS * slot_lines + LOCKDOWN_LINES
 }

@@ -21,9 +21,7 @@ use aya::{
 };
 use bed::Bed;
 use image::{AddressSet, Image, Rule, RuleSet, Service, compile};
-use kernel::{
-    Adopted, Attachments, Firewall, LoadError, PinError, Room, Scheduled, boottime, pinned,
-};
+use kernel::{Adopted, Attachments, Firewall, LoadError, PinError, Scheduled, boottime, pinned};
 use testbed::{Directory, wait_until};
 use verdict::{Address, Direction, Verdict};
 
@@ -48,8 +46,8 @@ impl Scene {
         self.bed.attachments()
     }
 
-    fn up(&self, schedule: &[Scheduled<'_>]) -> Firewall {
-        Firewall::up(&self.pins(), schedule, &denying(0..=255), self.attachments()).unwrap()
+    fn up(&self, scheduled: Scheduled<'_>) -> Firewall {
+        Firewall::up(&self.pins(), scheduled, &denying(0..=255), self.attachments()).unwrap()
     }
 
     fn adopt(&self) -> Adopted {
@@ -96,7 +94,7 @@ fn denying(lasts: impl IntoIterator<Item = u8>) -> Image {
 fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
     let scene = Scene::new();
     let image = denying([9]);
-    drop(scene.up(&[Scheduled::forever(&image)]));
+    drop(scene.up(Scheduled::forever(&image)));
     assert!(!scene.allows(9) && scene.allows(8), "enforced after its loader is gone");
 
     let stop = AtomicBool::new(false);
@@ -116,7 +114,7 @@ fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
             for change in 0..60 {
                 let Adopted { mut firewall, notes } = scene.adopt();
                 assert_eq!(notes, [""; 0]);
-                assert_eq!(firewall.scheduled(), [(image.digest(), None)]);
+                assert_eq!(firewall.scheduled(), Some((image.digest(), None)));
                 if change % 10 == 0 {
                     firewall.swap(&denying([9, 100 + change])).unwrap();
                     firewall.swap(&image).unwrap();
@@ -125,7 +123,7 @@ fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
             // Larger tables: a second set, and the first one goes.
             let Adopted { mut firewall, .. } = scene.adopt();
             let beside = firewall
-                .up_beside(&[Scheduled::forever(&image)], &denying(0..=255), scene.attachments())
+                .up_beside(Scheduled::forever(&image), &denying(0..=255), scene.attachments())
                 .unwrap();
             firewall.stand_down().unwrap();
             beside.supersede().unwrap();
@@ -144,36 +142,88 @@ fn a_client_that_hammers_sees_no_wrong_verdict_while_programs_change_hands() {
 }
 
 #[test]
-fn images_end_by_themselves_in_order() {
+fn an_image_that_ends_is_followed_without_its_loader() {
     let scene = Scene::new();
-    let (first, second, third) = (denying([1]), denying([2]), denying([3]));
-    let now = boottime();
-    let after = |milliseconds: u64| Some(now + milliseconds * 1_000_000);
-    drop(scene.up(&[
-        Scheduled { image: &first, until: after(1_500) },
-        Scheduled { image: &second, until: after(3_000) },
-        Scheduled { image: &third, until: None },
-    ]));
-    let denied = || (1..=3).filter(|last| !scene.allows(*last)).collect::<Vec<u8>>();
-    let mut seen = vec![denied()];
-    assert_eq!(seen, [[1]], "the first image holds at the beginning");
-    wait_until(DEADLINE, "the third image", || {
-        let now = denied();
-        if seen.last() != Some(&now) {
-            seen.push(now);
-        }
-        seen.last().unwrap() == &[3]
-    });
-    // A look that falls on a change sees both sides of it.
-    assert!(seen.contains(&vec![2]), "{seen:?}");
-    assert!(boottime() >= now + 3_000_000_000);
+    let (first, second) = (denying([1]), denying([2]));
+    let until = boottime() + 1_500_000_000;
+    let scheduled = Scheduled { image: &first, then: Some((until, &second)) };
+    let firewall = scene.up(scheduled);
+    let told = Some((first.digest(), Some((until, second.digest()))));
+    assert_eq!(firewall.scheduled(), told);
+    drop(firewall);
+    assert!(!scene.allows(1) && scene.allows(2), "the first image holds at the beginning");
+    wait_until(DEADLINE, "the second image", || scene.allows(1) && !scene.allows(2));
+    assert!(boottime() >= until);
 
-    // Whoever takes over sees the third, counts what the others did, and goes on from there.
+    // Whoever takes over sees the second, counts what the first did, and goes on from there.
     let Adopted { mut firewall, .. } = scene.adopt();
-    assert_eq!(firewall.scheduled(), [(third.digest(), None)]);
+    assert_eq!(firewall.scheduled(), Some((second.digest(), None)));
     let retired = firewall.advance().unwrap();
-    assert_eq!(retired.len(), 2, "{retired:?}");
-    assert!(retired.iter().all(|retired| retired.hits[0].enforced > 0), "{retired:?}");
+    assert_eq!(retired.len(), 1, "{retired:?}");
+    assert!(retired[0].hits[0].enforced > 0, "{retired:?}");
+    assert!(firewall.advance().unwrap().is_empty());
+    firewall.remove().unwrap();
+}
+
+/// Denies connecting to 127.0.1.N until the Nth of `ends`, and accepting on port 7 until the last.
+fn ending(ends: &[u64]) -> Image {
+    let mut rules = RuleSet::default();
+    for (set, (last, &until)) in (0..).zip((1u32..).zip(ends)) {
+        rules.sets.push(AddressSet::from_address(Address::v4(0x7f00_0100 | last)));
+        rules.rules.push(Rule {
+            id: format!("until-{until}"),
+            remote: Some(set),
+            until_ns: Some(until),
+            ..Rule::default(Direction::Out, Verdict::Deny, 0)
+        });
+    }
+    rules.rules.push(Rule {
+        services: vec![Service::tcp(7..=7)],
+        until_ns: ends.last().copied(),
+        ..Rule::default(Direction::In, Verdict::Deny, 0)
+    });
+    for direction in [Direction::Out, Direction::In] {
+        rules.rules.push(Rule::default(direction, Verdict::Allow, 1));
+    }
+    compile(&rules).unwrap()
+}
+
+#[test]
+fn a_hundred_rules_of_one_image_end_on_time_without_their_loader() {
+    let scene = Scene::new();
+    let begin = boottime() + 1_000_000_000;
+    let ends: Vec<u64> = (0..100).map(|step| begin + step * 30_000_000).collect();
+    drop(scene.up(Scheduled::forever(&ending(&ends))));
+    let denied = |last: usize| {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let to = (Ipv4Addr::new(127, 0, 1, last as u8), listener.local_addr().unwrap().port());
+        TcpStream::connect(to).is_err()
+    };
+    scene.bed.inside(|| {
+        let claim = || TcpListener::bind("127.0.0.1:7").is_err();
+        assert!(claim(), "the port is closed");
+        let mut asked = 0;
+        for (last, until) in (1..).zip(&ends) {
+            // What the kernel says between two readings of its clock is what holds at both, if they agree.
+            loop {
+                let (before, is_denied, after) = (boottime(), denied(last), boottime());
+                assert!(is_denied || after >= *until, "rule {last} ended before its time");
+                assert!(!is_denied || before < *until, "rule {last} did not end");
+                asked += u32::from(is_denied);
+                if !is_denied {
+                    break;
+                }
+            }
+            if last < ends.len() {
+                let (claimed, after) = (claim(), boottime());
+                assert!(claimed || after >= ends[ends.len() - 1], "the port is still closed");
+            }
+        }
+        assert!(asked > 100, "each rule was seen denying: {asked}");
+        assert!(!claim(), "the port is open");
+    });
+    let Adopted { firewall, .. } = scene.adopt();
+    assert!(firewall.hits().iter().take(100).all(|hits| hits.enforced > 0), "each has counted");
     firewall.remove().unwrap();
 }
 
@@ -181,11 +231,11 @@ fn images_end_by_themselves_in_order() {
 fn an_unconfirmed_image_goes_and_a_confirmed_one_stays() {
     let scene = Scene::new();
     let (old, new) = (denying([1]), denying([2]));
-    let mut firewall = scene.up(&[Scheduled::forever(&old)]);
+    let mut firewall = scene.up(Scheduled::forever(&old));
     for confirmed in [false, true] {
         let until = boottime() + 700_000_000;
-        let schedule = [Scheduled { image: &new, until: Some(until) }, Scheduled::forever(&old)];
-        firewall.schedule(&schedule).unwrap();
+        let scheduled = Scheduled { image: &new, then: Some((until, &old)) };
+        firewall.schedule(scheduled).unwrap();
         assert!(scene.allows(1) && !scene.allows(2));
         assert_eq!(firewall.until(), Some(until));
         if confirmed {
@@ -198,30 +248,22 @@ fn an_unconfirmed_image_goes_and_a_confirmed_one_stays() {
 }
 
 #[test]
-fn schedules_follow_each_other_without_end() {
+fn images_follow_each_other_without_end() {
     let scene = Scene::new();
     let images: Vec<Image> = (1..=4).map(|last| denying([last])).collect();
-    let far = Some(boottime() + 3_600_000_000_000);
-    let timed = |index: usize| Scheduled { image: &images[index], until: far };
-    let long: Vec<Scheduled<'_>> = (0..20).map(|index| timed(index % 4)).collect();
-    let mut firewall = scene.up(&long);
-    let room = firewall.room();
-    assert_eq!(room, Room { all: 15, at_once: 8 }, "small tables");
-    assert_eq!(firewall.scheduled().len(), room.all, "one slot stays free");
+    let far = boottime() + 3_600_000_000_000;
+    let mut firewall = scene.up(Scheduled::forever(&images[3]));
     for round in 0..60usize {
-        let start = round % 4;
-        let length = 1 + round % room.all;
-        let schedule: Vec<Scheduled<'_>> =
-            (0..length).map(|step| timed((start + step) % 4)).collect();
+        let [now, later] = [round % 4, (round + 1) % 4];
+        // On trial, on trial behind a trial, for good behind a trial.
+        let then = (round % 3 < 2).then_some((far, &images[later]));
         let before = firewall.generation();
-        let retired = firewall.schedule(&schedule).unwrap();
-        assert!(retired.iter().any(|retired| retired.generation == before));
-        let staged: Vec<[u8; 32]> =
-            firewall.scheduled().iter().map(|(digest, _)| *digest).collect();
-        let wanted: Vec<[u8; 32]> = schedule.iter().map(|entry| entry.image.digest()).collect();
-        assert_eq!(staged, wanted, "round {round}");
-        assert!(!scene.allows(u8::try_from(start).unwrap() + 1));
-        assert!(scene.allows(u8::try_from((start + 1) % 4).unwrap() + 1));
+        let retired = firewall.schedule(Scheduled { image: &images[now], then }).unwrap();
+        assert_eq!(retired[0].generation, before);
+        let told = (images[now].digest(), then.map(|(until, image)| (until, image.digest())));
+        assert_eq!(firewall.scheduled(), Some(told), "round {round}");
+        assert!(!scene.allows(u8::try_from(now).unwrap() + 1));
+        assert!(scene.allows(u8::try_from(later).unwrap() + 1));
     }
     firewall.remove().unwrap();
 }
@@ -233,7 +275,7 @@ fn lockdown_needs_no_agent_and_ends_where_it_began() {
     let nothing = pinned::lock_down(empty.path(), scene.attachments()).unwrap_err();
     assert!(matches!(nothing, LoadError::Pin(PinError::Empty { .. })), "{nothing}");
 
-    let mut firewall = scene.up(&[Scheduled::forever(&denying([9]))]);
+    let mut firewall = scene.up(Scheduled::forever(&denying([9])));
     assert!(scene.allows(8));
     // Beside a living agent that does nothing.
     pinned::lock_down(&scene.pins(), scene.attachments()).unwrap();
@@ -257,13 +299,13 @@ fn lockdown_needs_no_agent_and_ends_where_it_began() {
 fn what_a_dead_loader_has_left_is_removed_and_what_it_finished_is_kept() {
     let scene = Scene::new();
     let (old, new) = (denying([1]), denying([2]));
-    let first = scene.up(&[Scheduled::forever(&old)]);
+    let first = scene.up(Scheduled::forever(&old));
     let held = Firewall::adopt(&scene.pins(), scene.attachments()).unwrap_err();
     assert!(held.to_string().ends_with("is kept by another agent"), "{held}");
     drop(first);
 
     // Killed after the new set was complete, before the old one went: both judge.
-    drop(scene.up(&[Scheduled::forever(&new)]));
+    drop(scene.up(Scheduled::forever(&new)));
     assert!(!scene.allows(1) && !scene.allows(2));
     // And another one was killed half-way.
     for directory in ["", "maps", "links"] {
@@ -277,8 +319,10 @@ fn what_a_dead_loader_has_left_is_removed_and_what_it_finished_is_kept() {
             "removed the half-made set 7 that was left beside set 2",
         ]
     );
-    assert!(scene.allows(1) && !scene.allows(2));
-    assert_eq!(firewall.scheduled(), [(new.digest(), None)]);
+    // The kernel detaches what nothing names any more behind a grace period.
+    wait_until(DEADLINE, "the end of the superseded set", || scene.allows(1));
+    assert!(!scene.allows(2));
+    assert_eq!(firewall.scheduled(), Some((new.digest(), None)));
     firewall.remove().unwrap();
     assert!(!scene.pins().join("set-2").exists());
 }
@@ -292,7 +336,7 @@ const UNDO: [u8; 32] = [
 #[test]
 fn a_program_that_undoes_verdicts_loses_the_last_word() {
     let scene = Scene::new();
-    let mut firewall = scene.up(&[Scheduled::forever(&denying([9]))]);
+    let mut firewall = scene.up(Scheduled::forever(&denying([9])));
     // Another fwnet at the same place is no stranger.
     let beside = Firewall::load(&denying([8]), scene.attachments()).unwrap();
     assert!(firewall.mend().is_empty());
@@ -320,7 +364,7 @@ fn a_program_that_undoes_verdicts_loses_the_last_word() {
 #[test]
 fn links_that_somebody_detached_and_pins_that_went_are_put_back() {
     let scene = Scene::new();
-    let mut firewall = scene.up(&[Scheduled::forever(&denying([9]))]);
+    let mut firewall = scene.up(Scheduled::forever(&denying([9])));
     assert!(firewall.mend().is_empty(), "nothing to mend");
 
     let pin =

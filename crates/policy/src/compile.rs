@@ -11,7 +11,7 @@ mod place;
 mod sets;
 
 use image::{Image, RuleSet};
-use jiff::Timestamp;
+use verdict::At;
 
 pub(crate) use assemble::{Gathered, gather};
 pub use note::Note;
@@ -59,13 +59,18 @@ pub struct Compiled {
     pub origins: Vec<Origin>,
     /// What whoever enforces this should know.
     pub notes: Vec<Note>,
-    /// When the next rule of this host ends: compile again then. `None` if none does.
-    pub next_expiry: Option<Timestamp>,
+    /// The moment of the facts, as the image tells moments.
+    pub now_ns: u64,
     /// Whether a datagram coming in can be denied, so that answers to allowed sends need the table of recent sends.
     pub answers_needed: bool,
 }
 
 impl Compiled {
+    /// The image as it is at the moment of the facts.
+    pub fn now(&self) -> At<'_> {
+        self.image.at(self.now_ns)
+    }
+
     /// Where the rule of this number comes from; `None` for a number that the image does not have, such as
     /// [`verdict::RuleNumber::MALFORMED`].
     pub fn origin(&self, rule: verdict::RuleNumber) -> Option<&Origin> {

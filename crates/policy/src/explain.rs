@@ -212,7 +212,7 @@ fn account(
     let host = facts.host.to_owned();
     let compiled = compile(&checked.policies, facts)
         .map_err(|source| ExplainError::Compile { host: host.clone(), source })?;
-    let decision = decide(flow, compiled.image.lines());
+    let decision = decide(flow, &compiled.now());
     let heard = voices(&checked.policies, facts, flow);
     let enforced = read_aloud::decide(heard.iter().filter(|voice| !voice.audit));
     let would = read_aloud::decide(heard.iter());

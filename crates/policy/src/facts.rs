@@ -83,21 +83,37 @@ pub struct Facts<'a> {
     pub addresses: &'a [Address],
     /// Users, groups, executables, units, containers and network namespaces of that host.
     pub identities: &'a dyn Identities,
-    /// Rules that ended before it are left out.
+    /// Rules that ended before it are left out; those that end later do so in the image.
     pub now: Timestamp,
+    /// When the clock that the image is read by showed zero: ends are told in nanoseconds from then on.
+    pub zero: Timestamp,
     /// Written into the image.
     pub version: u64,
 }
 
 impl<'a> Facts<'a> {
-    /// With no addresses beyond the inventory's and version 0.
+    /// With no addresses beyond the inventory's and version 0, for the clock on the wall.
     pub fn new(
         inventory: &'a Inventory,
         host: &'a str,
         identities: &'a dyn Identities,
         now: Timestamp,
     ) -> Self {
-        Self { inventory, host, addresses: &[], identities, now, version: 0 }
+        Self {
+            inventory,
+            host,
+            addresses: &[],
+            identities,
+            now,
+            zero: Timestamp::UNIX_EPOCH,
+            version: 0,
+        }
+    }
+
+    /// A moment as the image tells it; what was before its clock's zero is zero.
+    pub(crate) fn told(&self, moment: Timestamp) -> u64 {
+        let since = moment.duration_since(self.zero).as_nanos().max(0);
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 }
 

@@ -62,12 +62,9 @@ struct World {
 impl World {
     fn facts(&self) -> Facts<'_> {
         Facts {
-            inventory: &self.inventory,
-            host: &self.enforcer.host,
             addresses: &self.enforcer.addresses,
-            identities: &*self.enforcer.identities,
-            now: self.now,
             version: self.version,
+            ..Facts::new(&self.inventory, &self.enforcer.host, &*self.enforcer.identities, self.now)
         }
     }
 
@@ -234,6 +231,7 @@ impl Compiler {
             .filter_map(|rule| rule.options.until)
             .any(|until| earlier < until.ends_at() && until.ends_at() <= later);
         self.world.now = now;
+        self.compiled.now_ns = self.world.facts().told(now);
         if passed {
             self.place_all();
         }

@@ -298,7 +298,7 @@ impl<'a> Trial<'a> {
             })?;
         for subject in subjects {
             let flow = Flow { direction, protocol: asked.point.protocol, local, remote, subject };
-            let decision = decide(&flow, compiled.image.lines());
+            let decision = decide(&flow, &compiled.now());
             let judgement = if asked.would { decision.would } else { decision.enforced };
             said.some_allowed |= judgement.verdict == Verdict::Allow;
             let [allowed, denied] = &mut said.first;

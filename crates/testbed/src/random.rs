@@ -43,6 +43,8 @@ pub struct World {
     pub protocols: Vec<Protocol>,
     /// Whether rules look at the process and the local address too.
     pub near: bool,
+    /// Moments at which some rules end.
+    pub ends: Vec<u64>,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
                 Protocol(255),
             ],
             near: true,
+            ends: vec![0, 1, 10, 20, 30, 40, u64::MAX - 1],
         }
     }
 
@@ -101,6 +104,14 @@ impl World {
                 },
             )
         })
+    }
+
+    /// Moments: those at which rules end, and others.
+    pub fn moments(&self) -> impl Strategy<Value = u64> + use<> {
+        let end = (select(self.ends.clone()), 0u64..3)
+            .prop_map(|(end, beside)| end.saturating_sub(1).saturating_add(beside));
+        // No clock shows the last moment.
+        end.prop_map(|moment| moment.min(u64::MAX - 1))
     }
 
     /// Flows between the world's addresses.
@@ -160,8 +171,10 @@ impl World {
         let remote = option::weighted(0.8, 0..sets);
         let local = option::weighted(if self.near { 0.2 } else { 0.0 }, 0..sets);
         let subject = subjects(self.near);
-        (0u8..4, verdict, mode, direction, remote, local, vec(self.services(), 1..4), subject)
-            .prop_map(|(tier, verdict, mode, direction, remote, local, services, subject)| Rule {
+        let until = option::weighted(0.4, select(self.ends.clone()));
+        let said = (0u8..4, verdict, mode, direction, until);
+        (said, remote, local, vec(self.services(), 1..4), subject).prop_map(
+            |((tier, verdict, mode, direction, until_ns), remote, local, services, subject)| Rule {
                 id: String::new(),
                 tier,
                 verdict,
@@ -171,8 +184,10 @@ impl World {
                 local: local.filter(|_| direction == Direction::In),
                 services,
                 subject,
+                until_ns,
                 flags: layout::RULE_REVOKE,
-            })
+            },
+        )
     }
 
     fn services(&self) -> impl Strategy<Value = Service> + use<> {

@@ -8,32 +8,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::limits::ANCESTORS_MAX;
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
-/// Slots of map `IMAGE` that images follow each other in, at most: see [`ring`].
-pub const RING: u32 = 16;
-/// The slot behind the ring, however many slots that has: what is in force in lockdown.
-pub const LOCKDOWN_SLOT: u32 = RING;
-
-/// How many slots the ring has where each has so many lines: many small ones, for the ends of many rules and entries, or
-/// few large ones, so that they take no more memory than they must. A power of two: the slot of a generation is its lower
-/// bits.
-#[inline(always)]
-pub const fn ring(slot_lines: u32) -> u32 {
-    match slot_lines {
-        0..=16_384 => RING,
-        16_385..=32_768 => 8,
-        _ => 4,
-    }
-}
-
-/// How many slots of that size stand in map `IMAGE` before this one. Those of the ring have the size that the loader
-/// sets, the last one has [`LOCKDOWN_LINES`].
-#[inline(always)]
-pub const fn before(slot: u32, slot_lines: u32) -> u32 {
-    let ring = ring(slot_lines);
-    if slot < ring { slot } else { ring }
-}
+/// Slots of map `IMAGE` that images take turns in: the slot of a generation is its lower bits. Two are for the image in
+/// force and the one that follows at its end, two for the next ones while they are staged.
+pub const SLOTS: u32 = 4;
+/// The slot behind them: what is in force in lockdown.
+pub const LOCKDOWN_SLOT: u32 = SLOTS;
 
 /// Lines of the lockdown image: 1 MiB, of which the roots of both address tables take half; enough for a failsafe set of
 /// thousands of prefixes.
@@ -45,7 +26,7 @@ pub const LOCKDOWN_LINES: u32 = 16_384;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Control {
-    /// Counts the images. The one in force is in slot `generation % ring`, unless its end has come: see `until_ns`.
+    /// Counts the images. The one in force is in slot `generation % SLOTS`, unless its end has come: see `until_ns`.
     pub generation: u32,
     /// `REPORT_*`
     pub report: u32,
@@ -53,15 +34,15 @@ pub struct Control {
     pub stance: u32,
     /// Zero.
     pub padding: u32,
-    /// For each slot of the ring when its image ends, CLOCK_BOOTTIME nanoseconds; 0 is never. From then on the image of
-    /// the following generation is in force, with nobody's help.
-    pub until_ns: [u64; RING as usize],
+    /// For each slot when its image ends, CLOCK_BOOTTIME nanoseconds; 0 is never. From then on the image of the following
+    /// generation is in force, with nobody's help: the one before a policy that was not confirmed in time.
+    pub until_ns: [u64; SLOTS as usize],
 }
 
 const _: () =
-    assert!(size_of::<Control>() == 16 + 8 * RING as usize, "Control has no hidden padding");
+    assert!(size_of::<Control>() == 16 + 8 * SLOTS as usize, "Control has no hidden padding");
 
-/// The image of the ring is in force.
+/// The image of the generation is in force.
 pub const STANCE_POLICY: u32 = 0;
 /// The lockdown image is in force, whatever the policy is.
 pub const STANCE_LOCKDOWN: u32 = 1;

@@ -1,14 +1,14 @@
-//! The verdict: five look-ups, each bounded, none of them a scan.
+//! The verdict: five look-ups, each bounded, none of them a scan; and where rules end, one more.
 
 use crate::{
     Address, Cell, Decision, Direction, Flow, Line, Protocol, RuleNumber, Subject, Tables,
-    layout::{self, DIRECTORY, LINK, facet, node},
-    limits::TRIE_DEPTH_MAX,
+    layout::{self, DIRECTORY, LINK, end, facet, node},
+    limits::{SUCCESSION_MAX, TRIE_DEPTH_MAX},
 };
 
 /// Judges `flow` by the image in `tables`.
 ///
-/// Pure: the same flow and image always give the same answer, in the kernel and on the host. Takes the same few steps
+/// Pure: the same flow, image and moment always give the same answer, in the kernel and on the host. Takes the same few steps
 /// however many rules there are. A damaged image gives [`Decision::MALFORMED`], which denies.
 #[inline(always)]
 pub fn decide<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> Decision {
@@ -42,7 +42,7 @@ pub fn image_flags<T: Tables + ?Sized>(tables: &T) -> u32 {
     tables.line(DIRECTORY).map_or(0, |directory| directory.word(layout::FLAGS))
 }
 
-/// Whether the local service port of an inbound `flow` is denied whoever the peer is; its remote end is not looked at.
+/// Whether the local service port of an inbound `flow` is now denied whoever the peer is; its remote end is not looked at.
 /// This is what claiming a port can be judged by before any peer exists. A damaged image answers `true`.
 #[inline(always)]
 pub fn closed<T: Tables + ?Sized>(flow: &Flow, tables: &T) -> bool {
@@ -63,7 +63,33 @@ fn cell<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T) -> Op
     let remotes = directory.word(layout::REMOTE_CLASSES);
     let base = directory.word(layout::MATRIX) << 4;
     let index = row.wrapping_mul(remotes).wrapping_add(remote).wrapping_add(base);
-    Some(Cell(tables.word(index)?))
+    let cell = Cell(tables.word(index)?);
+    let Some(number) = cell.succession() else { return Some(cell) };
+    let first = tables.word(word_of_row(row, directory))?;
+    Some(Cell(tables.succession(first.wrapping_add(number))?))
+}
+
+/// Where the two words of a row stand that say what follows when rules end.
+#[inline(always)]
+fn word_of_row(row: u32, directory: &Line) -> u32 {
+    (directory.word(layout::ROWS) << 4).wrapping_add(row << 1)
+}
+
+/// What counts now in the succession that begins at `node`: the value of its first node whose end has not come.
+#[inline(always)]
+pub fn succession<T: Tables + ?Sized>(node: u32, tables: &T) -> Option<u32> {
+    let ends = tables.line(DIRECTORY)?.word(layout::ENDS);
+    let now = tables.now_ns();
+    let mut node = node;
+    for _ in 0..=SUCCESSION_MAX {
+        let line = tables.line(ends.wrapping_add(node >> 2))?;
+        let words = (node & 3) << 2;
+        if now < line.double((words | end::UNTIL) >> 1) {
+            return Some(line.word(words | end::VALUE));
+        }
+        node = line.word(words | end::NEXT);
+    }
+    None
 }
 
 #[inline(always)]
@@ -71,7 +97,11 @@ fn closed_bit<T: Tables + ?Sized>(direction: Direction, flow: &Flow, tables: &T)
     let directory = tables.line(DIRECTORY)?;
     let row = row(direction, flow, directory, tables)?;
     let word = tables.word((directory.word(layout::CLOSED) << 4).wrapping_add(row >> 5))?;
-    Some(word >> (row & 31) & 1 == 1)
+    if word >> (row & 31) & 1 == 0 || directory.word(layout::ROWS) == 0 {
+        return Some(word >> (row & 31) & 1 == 1);
+    }
+    let first = tables.word(word_of_row(row, directory) | 1)?;
+    Some(tables.succession(first)? == 1)
 }
 
 /// The row of the matrix: near class and port class, everything but the peer.
@@ -122,15 +152,15 @@ fn half_word<T: Tables + ?Sized>(line: u32, index: u32, tables: &T) -> Option<u3
 pub fn address_class<T: Tables + ?Sized>(address: Address, tables: &T) -> Option<u32> {
     let directory = tables.line(DIRECTORY)?;
     #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of the address are wanted")]
-    let (root, alone, slot) = if address.is_v4() {
-        (directory.word(layout::ROOT4), layout::CLASS4, (address.lo >> 16) as u32 & 0xffff)
+    let (root, slot) = if address.is_v4() {
+        (directory.word(layout::ROOT4), (address.lo >> 16) as u32 & 0xffff)
     } else {
-        (directory.word(layout::ROOT6), layout::CLASS6, (address.hi >> 48) as u32)
+        (directory.word(layout::ROOT6), (address.hi >> 48) as u32)
     };
-    if root == 0 {
-        return Some(directory.word(alone));
+    if root & LINK == 0 {
+        return Some(root);
     }
-    let mut entry = tables.word((root << 4).wrapping_add(slot))?;
+    let mut entry = tables.word(((root ^ LINK) << 4).wrapping_add(slot))?;
     for _ in 0..TRIE_DEPTH_MAX {
         if entry & LINK == 0 {
             return Some(entry);

@@ -55,11 +55,26 @@ impl Decision {
 }
 
 /// A [`Decision`] in 32 bits, as it stands in the verdict matrix: bit 0 the enforced verdict, bits 1 to 15 its rule,
-/// bit 16 the would-be verdict, bits 17 to 31 its rule.
+/// bit 16 the would-be verdict, bits 17 to 31 its rule. Or, where that changes with the time, the number of a succession.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell(pub u32);
 
+/// The upper half of a cell that names a succession: damage that allows, which no decision says.
+const SUCCESSION: u32 = (RuleNumber::MALFORMED.0 as u32) << 1;
+
 impl Cell {
+    /// The cell of succession `number` of its row.
+    #[inline(always)]
+    pub const fn of_succession(number: u16) -> Self {
+        Self(SUCCESSION << 16 | number as u32)
+    }
+
+    /// The number of the succession that the cell names, if it is not a decision.
+    #[inline(always)]
+    pub const fn succession(self) -> Option<u32> {
+        if self.0 >> 16 == SUCCESSION { Some(self.0 & 0xffff) } else { None }
+    }
+
     /// Packs a decision.
     #[inline(always)]
     pub const fn pack(decision: Decision) -> Self {
@@ -93,5 +108,21 @@ mod tests {
         };
         assert_eq!(Cell::pack(decision).unpack(), decision);
         assert_eq!(Cell::pack(Decision::MALFORMED).unpack(), Decision::MALFORMED);
+    }
+
+    #[test]
+    fn a_succession_is_no_decision() {
+        for number in [0, 1, 0xfffe, u16::MAX] {
+            assert_eq!(Cell::of_succession(number).succession(), Some(u32::from(number)));
+        }
+        let rules = [0, 1, RuleNumber::MAX].map(RuleNumber);
+        let judged =
+            |rule| [Verdict::Allow, Verdict::Deny].map(|verdict| Judgement { verdict, rule });
+        for enforced in rules.into_iter().flat_map(judged) {
+            for would in rules.into_iter().flat_map(judged) {
+                assert_eq!(Cell::pack(Decision { enforced, would }).succession(), None);
+            }
+        }
+        assert_eq!(Cell::pack(Decision::MALFORMED).succession(), None);
     }
 }

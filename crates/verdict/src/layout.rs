@@ -9,19 +9,27 @@
 //! | matrix | [`MATRIX`] | one [`Cell`](crate::Cell) for each (near, port, remote) class |
 //! | closed | [`CLOSED`] | one bit for each (near, port) class: denied whoever the peer is |
 //! | rules | [`RULES`] | one word of `RULE_*` flags for each rule |
+//! | ends | [`ENDS`], [`ROWS`] | what follows when rules end: successions of cells, and for each row where its own begin |
 //!
-//! Tables are named by the index of their first line; 0 stands for "no such table", because line 0 is the header. An
-//! address or port table that is absent stands for one class throughout, found in the word beside it.
+//! Tables are named by the index of their first line; 0 stands for "no such table", because line 0 is the header. The word
+//! of a port table or of the root of an address trie names it with bit 31 set; without, there is no table, and the word is
+//! the one class of all.
 //!
 //! An entry of the trie is a class (bit 31 clear) or the line of a node (bit 31 set). A node covers the 256 values of
 //! the 8 bits that follow its prefix: bit k of its bitmap is set where a new run of equal entries starts at value k
 //! (bit 0 always is), and the entries stand once for each run. So `entries + ranks[k / 64] + popcount(bitmap up to k) - 1`
 //! is the entry of value k. Addresses outside the node's prefix have the node's `MISS` class.
+//!
+//! A cell of the matrix whose rule has an end is not a decision but names a succession
+//! ([`Cell::succession`](crate::Cell::succession)): nodes in order of time, each with a decision and the moment at which
+//! the next one follows. A succession is counted from the first of its row, so every cell of every row can have its own.
+//! Moments are nanoseconds of the clock that the image is read by ([`Tables::now_ns`](crate::Tables::now_ns)): in the
+//! kernel CLOCK_BOOTTIME, which nobody can set.
 
 /// First word of every image: "fwnt".
 pub const MAGIC: u32 = 0x746e_7766;
 /// Bumped whenever the meaning of any word changes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Header line 0, for people and for the agent; [`decide`](crate::decide) does not read it.
 pub mod identity {
@@ -35,6 +43,8 @@ pub mod identity {
     pub const RULES: u32 = 3;
     /// Near classes.
     pub const NEARS: u32 = 4;
+    /// Nodes of the ends' table.
+    pub const ENDS: u32 = 5;
     /// Version of the policy, low half.
     pub const VERSION_LO: u32 = 6;
     /// Version of the policy, high half.
@@ -47,32 +57,34 @@ pub mod identity {
 pub const DIRECTORY: u32 = 1;
 /// `FLAG_*`
 pub const FLAGS: u32 = 0;
-/// Line of the IPv4 root, or 0.
+/// Line of the IPv4 root with bit 31 set, or the one class of all IPv4 addresses.
 pub const ROOT4: u32 = 1;
-/// Class of all IPv4 addresses where there is no root.
-pub const CLASS4: u32 = 2;
-/// Line of the IPv6 root, or 0.
-pub const ROOT6: u32 = 3;
-/// Class of all IPv6 addresses where there is no root.
-pub const CLASS6: u32 = 4;
+/// The same for IPv6.
+pub const ROOT6: u32 = 2;
 /// Four words, one for each [`port_table`]: line of the table with bit 31 set, or the one class of all its ports.
-pub const PORTS: u32 = 5;
+pub const PORTS: u32 = 3;
 /// Line of the protocols' classes; 16 lines, 8 for each direction.
-pub const PROTOCOLS: u32 = 9;
+pub const PROTOCOLS: u32 = 7;
 /// Line of the verdict matrix.
-pub const MATRIX: u32 = 10;
+pub const MATRIX: u32 = 8;
 /// Port classes (the middle stride of the matrix).
-pub const PORT_CLASSES: u32 = 11;
+pub const PORT_CLASSES: u32 = 9;
 /// Remote classes (the inner stride of the matrix).
-pub const REMOTE_CLASSES: u32 = 12;
-/// Line of the closed bits.
-pub const CLOSED: u32 = 13;
+pub const REMOTE_CLASSES: u32 = 10;
+/// Line of the closed bits. A bit is set where the row is closed now or at some other time: [`ROWS`] says when.
+pub const CLOSED: u32 = 11;
 /// Line of the facets, or 0 where no rule speaks of this end: the near class is then 0.
-pub const FACETS: u32 = 14;
+pub const FACETS: u32 = 12;
 /// Line of the rules' flags.
-pub const RULES: u32 = 15;
+pub const RULES: u32 = 13;
+/// Line of the nodes of successions, or 0 where no cell has an end.
+pub const ENDS: u32 = 14;
+/// Line of two words for each row of the matrix, or 0 where no cell has an end: the node that the successions of its cells
+/// are counted from, and where its closed bit is set, the node of the succession that says when it is closed (1) and when
+/// not (0).
+pub const ROWS: u32 = 15;
 
-/// Bit 31 of a trie entry or of a [`PORTS`] word: the rest is a line, not a class.
+/// Bit 31 of a trie entry, of a root's or of a [`PORTS`] word: the rest is a line, not a class.
 pub const LINK: u32 = 1 << 31;
 
 /// Some rule looks at the process: its identity has to be stamped on its sockets.
@@ -115,6 +127,18 @@ pub mod node {
     pub const BITS: u32 = 14;
     /// Class of addresses that reach the node without having its prefix.
     pub const MISS: u32 = 15;
+}
+
+/// Words of a node of a succession. Four nodes share a line. The nodes that follow a node stand before it.
+pub mod end {
+    /// Two words, the low half first: the moment from which this node does not count any more; [`NEVER`] in the last one.
+    pub const UNTIL: u32 = 0;
+    /// What counts until then: a [`Cell`](crate::Cell), or whether a row is closed.
+    pub const VALUE: u32 = 2;
+    /// The node that follows.
+    pub const NEXT: u32 = 3;
+    /// No moment at all: no clock shows it.
+    pub const NEVER: u64 = u64::MAX;
 }
 
 /// Words of the facets' two lines. Each hashed facet has four words: line of its buckets (0: the facet is not looked at),

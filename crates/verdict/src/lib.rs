@@ -1,6 +1,6 @@
 //! What decides a flow.
 //!
-//! Meaning and nothing else: no I/O, no clock, no allocation, no `unsafe`. The kernel programs (crate `ebpf`), the
+//! Meaning and nothing else: no I/O, no clock of its own, no allocation, no `unsafe`. The kernel programs (crate `ebpf`), the
 //! explanation, the preview and the property tests all call the one [`decide`]; what differs is only where the
 //! [`Tables`] live. Every type that the kernel and user space share is defined here, once, with its size asserted.
 //!
@@ -20,8 +20,9 @@ mod tables;
 
 pub use address::Address;
 pub use decide::{
-    address_class, closed, closed_toward, decide, decide_toward, image_flags, key_class, rule_flags,
+    address_class, closed, closed_toward, decide, decide_toward, image_flags, key_class,
+    rule_flags, succession,
 };
 pub use decision::{Cell, Decision, Judgement, RuleNumber, Verdict};
 pub use flow::{Direction, Endpoint, Flow, Protocol, Subject};
-pub use tables::{Line, Tables};
+pub use tables::{At, Line, Tables};

@@ -2,7 +2,7 @@
 
 use crate::{
     Address,
-    decide::{address_class, key_class},
+    decide::{address_class, key_class, succession},
 };
 
 /// One cache line of an image: sixteen 32-bit words in the byte order of the machine that enforces.
@@ -38,13 +38,18 @@ impl Line {
     }
 }
 
-/// An image that can be read. Indices count from the image's first line.
+/// An image that can be read, and the clock that says which of its rules have ended. Indices count from the image's first
+/// line.
 ///
 /// A line out of range is `None`; [`decide`](crate::decide) then answers [`Decision::MALFORMED`](crate::Decision), so a
 /// damaged image can deny too much but can never fault.
 pub trait Tables {
     /// The line at `index`.
     fn line(&self, index: u32) -> Option<&Line>;
+
+    /// What the clock shows, in nanoseconds: since the boot, sleep included (CLOCK_BOOTTIME), in the kernel. Asked only
+    /// where the verdict changes with the time.
+    fn now_ns(&self) -> u64;
 
     /// `value` itself, made so that the BPF verifier takes it for any number: ways that meet in a value it cannot tell
     /// apart are followed once from there, not each by itself.
@@ -66,6 +71,12 @@ pub trait Tables {
         key_class(line, at, key, self)
     }
 
+    /// What counts now in the succession that begins at `node`; likewise.
+    #[inline(always)]
+    fn succession(&self, node: u32) -> Option<u32> {
+        succession(node, self)
+    }
+
     /// The word at `index`, counted in words.
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u32> {
@@ -74,9 +85,23 @@ pub trait Tables {
     }
 }
 
-impl Tables for [Line] {
+/// An image in memory, read at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// The image.
+    pub lines: &'a [Line],
+    /// The moment, by the clock that the image's ends are told in, in nanoseconds.
+    pub now_ns: u64,
+}
+
+impl Tables for At<'_> {
     #[inline(always)]
     fn line(&self, index: u32) -> Option<&Line> {
-        self.get(index as usize)
+        self.lines.get(index as usize)
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        self.now_ns
     }
 }

@@ -1,6 +1,6 @@
 //! One question to an image, and how the answers of two images differ.
 
-use verdict::{Decision, Direction, Flow, Judgement, Line, RuleNumber, Verdict, closed, decide};
+use verdict::{At, Decision, Direction, Flow, Judgement, RuleNumber, Verdict, closed, decide};
 
 use super::{Connection, Connections};
 
@@ -32,8 +32,8 @@ impl Judged {
 }
 
 impl Case {
-    /// What `image` says, audit rules aside.
-    pub fn judge(&self, image: &[Line]) -> Judged {
+    /// What `image` says at its moment, audit rules aside.
+    pub fn judge(&self, image: &At<'_>) -> Judged {
         match self {
             Self::Made(flow) => judged(flow, decide(flow, image)),
             Self::Claim(flow) => claim(flow, image),
@@ -46,7 +46,7 @@ impl Case {
 
     /// The denial of `new`, where `old` allows what it denies; without an old image everything was allowed. Of two
     /// possible directions both must turn.
-    pub fn turned(&self, old: Option<&[Line]>, new: &[Line]) -> Option<Judged> {
+    pub fn turned(&self, old: Option<&At<'_>>, new: &At<'_>) -> Option<Judged> {
         let allowed = |case: Self| old.is_none_or(|old| !case.judge(old).denies());
         let turned =
             |case: Self| Some(case.judge(new)).filter(Judged::denies).filter(|_| allowed(case));
@@ -76,7 +76,7 @@ fn judged(flow: &Flow, decision: Decision) -> Judged {
 }
 
 /// As the kernel judges a claim on a port: the rule that is named is the one that decides for a peer without an address.
-fn claim(flow: &Flow, image: &[Line]) -> Judged {
+fn claim(flow: &Flow, image: &At<'_>) -> Judged {
     let Judgement { verdict: _, rule } = decide(flow, image).enforced;
     let denied = closed(flow, image) || rule == RuleNumber::MALFORMED;
     let verdict = if denied { Verdict::Deny } else { Verdict::Allow };

@@ -15,17 +15,10 @@ pub struct Moment {
     pub boot: String,
 }
 
-/// Ends fall on whole seconds, so that entries which are added together end together: the kernel holds few images.
+/// Ends fall on whole seconds, so that entries which are added together end together, and are tidied up at once.
 const GRAIN_NS: u64 = 1_000_000_000;
 
 impl Moment {
-    /// The moment at which `CLOCK_BOOTTIME` will be `boottime_ns`, if nobody sets the clock on the wall.
-    #[must_use]
-    pub fn later(&self, boottime_ns: u64) -> Self {
-        let passed = boottime_ns.saturating_sub(self.boottime_ns);
-        Self { wall: after(self.wall, passed), boottime_ns, boot: self.boot.clone() }
-    }
-
     /// When the clock on the wall will show `wall`, by `CLOCK_BOOTTIME`; in the past, now.
     pub fn boottime_of(&self, wall: Timestamp) -> u64 {
         let left = wall.duration_since(self.wall).as_nanos().max(0);

@@ -20,7 +20,7 @@ pub struct FrontRule {
     pub reason: Option<String>,
     remote: Option<AddressSet>,
     service: Service,
-    until: Option<u64>,
+    until_ns: Option<u64>,
 }
 
 /// Entries, and lists with their addresses: what a front is made of, at any moment.
@@ -60,7 +60,7 @@ impl Front {
                 reason: entry.reason.clone(),
                 remote,
                 service,
-                until: entry.end.as_ref().map(|end| end.boottime_ns(now)),
+                until_ns: entry.end.as_ref().map(|end| end.boottime_ns(now)),
             }
         };
         Self(current.map(rule).collect())
@@ -77,13 +77,8 @@ impl Front {
             reason: list.reason.clone(),
             remote: Some(addresses.clone()),
             service: Service::ANY,
-            until: list.end.as_ref().map(|end| end.boottime_ns(now)),
+            until_ns: list.end.as_ref().map(|end| end.boottime_ns(now)),
         });
-    }
-
-    /// When the first of them ends, by `CLOCK_BOOTTIME`.
-    pub fn next_end(&self) -> Option<u64> {
-        self.0.iter().filter_map(|rule| rule.until).min()
     }
 
     /// How many there are.
@@ -96,7 +91,8 @@ impl Front {
         self.0.is_empty()
     }
 
-    /// Puts the rules behind those of the failsafe set and before all others, one for each of `directions`. `told` is
+    /// Puts the rules behind those of the failsafe set and before all others, one for each of `directions`, with their ends
+    /// by `CLOCK_BOOTTIME`. `told` is
     /// what is told of each rule of `rules`, by number; it gets what `tell` makes of each new one.
     pub fn put<T>(
         self,
@@ -131,6 +127,7 @@ fn rule(front: &FrontRule, direction: Direction, next_set: usize) -> Rule {
         local: None,
         services: vec![front.service.clone()],
         subject: SubjectTest::default(),
+        until_ns: front.until_ns,
         flags: 0,
     }
 }
@@ -201,6 +198,7 @@ mod tests {
 
     fn verdict(
         rules: &RuleSet,
+        now_ns: u64,
         direction: Direction,
         protocol: Protocol,
         peer: &str,
@@ -214,7 +212,7 @@ mod tests {
             Direction::In => (Endpoint { port, ..here }, there),
         };
         let flow = Flow { direction, protocol, local, remote, subject: Subject::UNKNOWN };
-        let decided = evaluate(rules, &flow).enforced;
+        let decided = evaluate(rules, &flow, now_ns).enforced;
         let id = &rules.rules[usize::from(decided.rule.0)].id;
         format!("{:?} {id}", decided.verdict).to_lowercase()
     }
@@ -254,7 +252,7 @@ mod tests {
                 (Protocol::UDP, "198.51.100.1", 53, "deny deny/udp/53"),
             ] {
                 assert_eq!(
-                    verdict(&rules, way, protocol, peer, port),
+                    verdict(&rules, 0, way, protocol, peer, port),
                     expected,
                     "{way:?} {peer} {port}"
                 );
@@ -276,22 +274,34 @@ mod tests {
         };
         let mut front = Front::default();
         front.add_list(&list, &addresses, &now(0));
-        assert_eq!(front.next_end(), Some(5_000_000_000));
         let (rules, told) = with(front);
+        assert_eq!(rules.next_end(0), Some(5_000_000_000));
         assert_eq!(told.iter().filter(|id| *id == "list/feed").count(), 2);
-        assert_eq!(verdict(&rules, Direction::In, Protocol::TCP, "0.0.4.5", 80), "deny list/feed");
-        assert_eq!(verdict(&rules, Direction::In, Protocol::TCP, "0.0.5.5", 80), "allow allow-2");
+        assert_eq!(
+            verdict(&rules, 0, Direction::In, Protocol::TCP, "0.0.4.5", 80),
+            "deny list/feed"
+        );
+        assert_eq!(
+            verdict(&rules, 0, Direction::In, Protocol::TCP, "0.0.5.5", 80),
+            "allow allow-2"
+        );
         let mut later = Front::default();
         later.add_list(&list, &addresses, &now(5_000_000_000));
         assert!(later.is_empty());
     }
 
     #[test]
-    fn what_is_over_is_left_out_and_the_next_end_is_known() {
+    fn what_is_over_is_left_out_and_what_ends_later_says_so() {
         let entries = entries(&[("tcp/1", Some(10)), ("tcp/2", Some(20)), ("tcp/3", None)]);
         for (at, ends, left) in [(0, Some(10), 3), (10, Some(20), 2), (25, None, 1)] {
             let front = Front::of_entries(&entries, &now(at));
-            assert_eq!((front.next_end(), front.0.len()), (ends, left), "{at}");
+            assert_eq!(front.len(), left, "{at}");
+            let (rules, _) = with(front);
+            assert_eq!(rules.next_end(at), ends, "{at}");
+            for (port, until) in [(1, 10), (2, 20), (3, u64::MAX)] {
+                let denied = verdict(&rules, at, Direction::In, Protocol::TCP, "192.0.2.1", port);
+                assert_eq!(denied.starts_with("deny"), at < until, "{at} {port}");
+            }
         }
     }
 }

@@ -57,7 +57,7 @@ fn what_is_alike_is_one_row_and_the_most_frequent_comes_first() {
         // In one of two directions it would stay allowed.
         seen("?", Case::Either(flow(Out, 80, (1, 1)), flow(In, 80, (1, 1))), 1, 0),
     ];
-    let found = preview(None, new.lines(), &id, all.clone());
+    let found = preview(None, new.at(0), &id, all.clone());
     let row = |process: &str, direction, peer, port, rule: u16, live, recorded| Row {
         process: process.into(),
         direction,
@@ -81,7 +81,7 @@ fn what_is_alike_is_one_row_and_the_most_frequent_comes_first() {
     let twice = found.clone().and(found.clone());
     let doubled: Vec<_> = twice.rows.iter().map(|row| row.times.live).collect();
     assert_eq!((doubled, twice.seen), (vec![4, 6, 2], Times { live: 16, recorded: 14 }));
-    let nothing = preview(Some(new.lines()), new.lines(), &id, all);
+    let nothing = preview(Some(new.at(0)), new.at(0), &id, all);
     assert_eq!((nothing.rows.len(), nothing.seen), (0, found.seen), "what was denied is not news");
 }
 
@@ -90,7 +90,7 @@ fn rows_beyond_the_limit_are_counted() {
     let new = strict();
     let many =
         (0..1_005).map(|peer| seen("", Case::Made(flow(Direction::In, 80, (peer, 9))), 1, 0));
-    let found = preview(None, new.lines(), &id, many);
+    let found = preview(None, new.at(0), &id, many);
     assert_eq!((found.rows.len(), found.left_out), (ROWS_MAX, 5));
     assert_eq!(found.denied.live, ROWS_MAX as u64 + 5);
 }

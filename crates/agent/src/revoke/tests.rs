@@ -59,9 +59,12 @@ fn edges(rules: &RuleSet) -> Vec<Address> {
     edges
 }
 
+/// Rules at a moment.
+type Read<'a> = (&'a RuleSet, u64);
+
 /// The rule that denies, by reading the rules one after the other.
-fn denies(rules: &RuleSet, flow: &Flow, claim: bool) -> Option<RuleNumber> {
-    let enforced = |flow: &Flow| evaluate(rules, flow).enforced;
+fn denies((rules, now_ns): Read<'_>, flow: &Flow, claim: bool) -> Option<RuleNumber> {
+    let enforced = |flow: &Flow| evaluate(rules, flow, now_ns).enforced;
     let denied = |flow: &Flow| enforced(flow).verdict == Verdict::Deny;
     let all = if claim {
         edges(rules).into_iter().all(|address| {
@@ -74,13 +77,13 @@ fn denies(rules: &RuleSet, flow: &Flow, claim: bool) -> Option<RuleNumber> {
 }
 
 /// The rule by which a flow turned from allowed to denied.
-fn turned(old: &RuleSet, new: &RuleSet, flow: &Flow, claim: bool) -> Option<RuleNumber> {
+fn turned(old: Read<'_>, new: Read<'_>, flow: &Flow, claim: bool) -> Option<RuleNumber> {
     if denies(old, flow, claim).is_some() { None } else { denies(new, flow, claim) }
 }
 
 fn expected(
-    old: &RuleSet,
-    new: &RuleSet,
+    old: Read<'_>,
+    new: Read<'_>,
     connections: &Connections,
     scope: &Scope,
     existing: Existing,
@@ -111,7 +114,7 @@ fn expected(
         if rules.iter().any(Option::is_none) {
             continue;
         }
-        let flags = new.rules[usize::from(rule.0)].flags;
+        let flags = new.0.rules[usize::from(rule.0)].flags;
         let wanted = match existing {
             Existing::Keep => false,
             Existing::Revoke => true,
@@ -131,6 +134,8 @@ proptest! {
     fn selection_is_what_brute_force_selects(
         old in World::wide().rule_sets(8),
         new in World::wide().rule_sets(8),
+        then in World::wide().moments(),
+        now in World::wide().moments(),
         revoke in vec(any::<bool>(), 9),
         sockets in sockets(&World::wide()),
         existing in select(vec![Existing::ByRule, Existing::Keep, Existing::Revoke]),
@@ -148,8 +153,8 @@ proptest! {
         let scope = Scope { cgroup, namespaces };
         let images = (compile(&old).unwrap(), compile(&new).unwrap());
         let swap = Swap {
-            old: Some(images.0.lines()),
-            new: images.1.lines(),
+            old: Some(images.0.at(then)),
+            new: images.1.at(now),
             since: None,
             existing,
             scope: &scope,
@@ -158,7 +163,7 @@ proptest! {
         let revoked = swap.revoked(&connections);
         let selected: BTreeSet<_> =
             revoked.iter().map(|revoked| (revoked.connection, revoked.rule)).collect();
-        prop_assert_eq!(&selected, &expected(&old, &new, &connections, &scope, existing));
+        prop_assert_eq!(&selected, &expected((&old, then), (&new, now), &connections, &scope, existing));
         // Once they are ended and the image is in force, there is nothing left to end.
         let again = Swap { old: swap.old, ..swap };
         let mut left = connections.clone();

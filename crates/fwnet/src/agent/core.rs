@@ -13,7 +13,7 @@ use ::agent::{
 };
 use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
-use kernel::{Door, Removed, Room};
+use kernel::{Door, Removed, boottime};
 use tokio::sync::oneshot;
 
 use super::{
@@ -22,9 +22,9 @@ use super::{
     force::Force,
     kept::{Kept, Settled},
     lists::Feeds,
+    making::Making,
     paths::Paths,
     revoking::Revoking,
-    stages::Making,
 };
 use crate::{api::routes::stance::Final, own::OwnAddresses, seeing::Seeing, tripwire};
 
@@ -70,7 +70,9 @@ pub(crate) struct Core {
     pub(super) boot: String,
     /// Counts the changes of what images are made of: what was made beside the core is of use where it is the same still.
     pub(super) basis: u64,
-    /// When the images in force were made.
+    /// When a rule was last seen to end, by the clock on the wall.
+    pub(super) ended_at: Timestamp,
+    /// When the image in force was made.
     pub(super) made: Moment,
     /// Something could not be put in force as the disk says: it is tried again.
     pub(super) behind: bool,
@@ -112,16 +114,16 @@ impl Core {
         let mut kept = kept;
         let fronts = kept.store.fronts()?;
         let edition = |version| edition_of(kept.store.state(), None, version);
-        let making = Making { place: &settled.place, fronts, edition: &edition };
-        let (stages, lockdown) = making.stages(law, &now, Room::LEAST)?;
+        let ended_at = Timestamp::MIN;
+        let making = Making { place: &settled.place, fronts, ended_at, edition: &edition };
+        let images = making.images(law, &now)?;
         let (place, mut seeing) = (settled.place.clone(), seeing);
-        let (force, notes) =
-            Force::begin(paths.bpffs.clone(), place, &stages, &lockdown, &mut seeing)?;
+        let (force, notes) = Force::begin(paths.bpffs.clone(), place, &images, &mut seeing)?;
         for note in notes {
             eprintln!("fwnet: {note}");
         }
         // Before the first policy everything was allowed.
-        let held = (!force.fresh).then(|| Arc::clone(&force.ready));
+        let held = (!force.fresh).then(|| (Arc::clone(&force.ready), boottime()));
         let revoking = Revoking::new(held, bell);
         let mut core = Self {
             paths,
@@ -137,6 +139,7 @@ impl Core {
             boot,
             basis: 0,
             made: now,
+            ended_at,
             behind: false,
             feeds: Feeds::default(),
             failed: None,
@@ -189,8 +192,8 @@ impl Core {
         for _ in 0..EVENTS_AT_ONCE {
             let Some(mut event) = self.force.firewall.next_event() else { return };
             if event.door == Door::Tripwire {
-                let image = self.force.judging().image.lines();
-                let Some(resolved) = tripwire::resolved(event, image) else { continue };
+                let image = self.force.judging().now();
+                let Some(resolved) = tripwire::resolved(event, &image) else { continue };
                 event = resolved;
             }
             let listener =
@@ -213,6 +216,9 @@ impl Core {
             self.followed = Instant::now();
         }
         let mut ended = self.force.advance(&mut self.seeing);
+        if ended {
+            self.ended_at = self.ended_at.max(Timestamp::now());
+        }
         // A service that was started again has another cgroup, a replaced executable is another file.
         ended |= renamed;
         ended |= self.own.have_changed(&self.settled.place);

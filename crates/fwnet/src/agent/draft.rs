@@ -7,7 +7,7 @@ use ::agent::edition::{Edition, Written};
 use super::{
     core::{Core, edition_of},
     guard,
-    stages::Making,
+    making::Making,
 };
 use crate::{documents::Documents, orders::Ready, rules, trial};
 
@@ -71,7 +71,8 @@ impl Core {
         let edition = Edition { version, ..edition.clone() };
         let state = self.kept.store.state();
         let find = |version| edition_of(state, Some(&edition), version);
-        let making = Making { place: &self.settled.place, fronts, edition: &find };
+        let (place, ended_at) = (&self.settled.place, self.ended_at);
+        let making = Making { place, fronts, ended_at, edition: &find };
         let new = making.now_only(version, &now)?;
         let cuts = guard::cuts(Some(&self.force.ready), &new, edition.applied.session.as_deref());
         Ok(Draft { new, cuts })

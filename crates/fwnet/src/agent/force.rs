@@ -2,17 +2,14 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
-use ::agent::lists::Planned;
 use image::RuleSet;
-use kernel::{Adopted, Door, Event, Firewall, Retired, Scheduled, SwapError};
+use kernel::{Adopted, Door, Event, Firewall, Retired, SwapError, boottime};
 
+use super::making::Images;
 use crate::{before::Before, followed::Meant, orders::Ready, place::Place, seeing::Seeing};
 
-/// Rules, and until when they are in force.
-pub(crate) type Stage = Planned<Arc<Ready>>;
-
 /// Generations whose rules are remembered: those that may still judge, and as many before them.
-const REMEMBERED: u32 = 2 * verdict::abi::RING;
+const REMEMBERED: u32 = 2 * verdict::abi::SLOTS;
 
 /// The programs and their rules.
 pub(crate) struct Force {
@@ -24,6 +21,9 @@ pub(crate) struct Force {
     place: Place,
     /// The rules in force, leaving lockdown aside.
     pub(crate) ready: Arc<Ready>,
+    /// When the next of them ends, by CLOCK_BOOTTIME in nanoseconds: it does so in the kernel, and whoever tidies up looks
+    /// here.
+    pub(crate) next_end: Option<u64>,
     /// What is in force in lockdown.
     lockdown: Arc<Ready>,
     /// Nothing is known of the rules that a predecessor had put in force.
@@ -33,7 +33,7 @@ pub(crate) struct Force {
 }
 
 impl Force {
-    /// Takes over what is pinned in `bpffs`, whose verdicts do not change by this; or loads it anew with `stages` in
+    /// Takes over what is pinned in `bpffs`, whose verdicts do not change by this; or loads it anew with `images` in
     /// force. The second value says what was set right on the way.
     ///
     /// # Errors
@@ -41,8 +41,7 @@ impl Force {
     pub(crate) fn begin(
         bpffs: PathBuf,
         place: Place,
-        stages: &[Stage],
-        lockdown: &Arc<Ready>,
+        images: &Images,
         seeing: &mut Seeing,
     ) -> anyhow::Result<(Self, Vec<String>)> {
         let attachments = place.attachments(false)?;
@@ -50,7 +49,8 @@ impl Force {
         let (firewall, notes) = match Firewall::adopt(&bpffs, attachments)? {
             Ok(Adopted { firewall, notes }) => (firewall, notes),
             Err(attachments) => {
-                let fresh = Firewall::up(&bpffs, &scheduled(stages), &lockdown.image, attachments)?;
+                let fresh =
+                    Firewall::up(&bpffs, images.scheduled(), &images.lockdown.image, attachments)?;
                 fresh.supersede()?;
                 is_fresh = true;
                 (fresh, Vec::new())
@@ -58,11 +58,10 @@ impl Force {
         };
         let unknown = Ready {
             rules: RuleSet::default(),
-            image: lockdown.image.clone(),
+            image: images.lockdown.image.clone(),
             reasons: Vec::new(),
             summary: String::new(),
             notes: Vec::new(),
-            next: None,
             meant: Meant::default(),
             documents: None,
         };
@@ -71,38 +70,34 @@ impl Force {
             fresh: is_fresh,
             before: None,
             place,
-            ready: Arc::clone(lockdown),
-            lockdown: Arc::clone(lockdown),
+            ready: Arc::clone(&images.now),
+            next_end: None,
+            lockdown: Arc::clone(&images.lockdown),
             unknown: Arc::new(unknown),
             rules: BTreeMap::new(),
         };
-        force.enforce(stages, lockdown, seeing)?;
+        force.enforce(images, seeing)?;
         Ok((force, notes))
     }
 
-    /// Puts the first of `stages` in force, and has the kernel follow the others. What is in force already is left as it
-    /// is.
+    /// Puts images in force. What is in force already is left as it is.
     ///
     /// # Errors
     /// Whatever was in force stays.
-    pub(crate) fn enforce(
-        &mut self,
-        stages: &[Stage],
-        lockdown: &Arc<Ready>,
-        seeing: &mut Seeing,
-    ) -> anyhow::Result<()> {
-        let wanted: Vec<_> =
-            stages.iter().map(|stage| (stage.what.image.digest(), stage.until)).collect();
+    pub(crate) fn enforce(&mut self, images: &Images, seeing: &mut Seeing) -> anyhow::Result<()> {
+        let Images { now, then, lockdown } = images;
+        let then_digest = then.as_ref().map(|(until, ready)| (*until, ready.image.digest()));
+        let wanted = (now.image.digest(), then_digest);
         let known = self.firewall.scheduled();
-        if known != wanted {
-            match (&*wanted, known.first()) {
+        if known != Some(wanted) {
+            match (wanted, known) {
                 // Only the end goes: nothing is staged.
-                ([(only, None)], Some((current, Some(_)))) if only == current => {
+                ((only, None), Some((current, Some(_)))) if only == current => {
                     self.firewall.hold();
                 }
                 _ => {
                     let began = Instant::now();
-                    self.put(stages, lockdown, seeing)?;
+                    self.put(images, seeing)?;
                     seeing.deeds.swapped(began.elapsed());
                 }
             }
@@ -112,12 +107,11 @@ impl Force {
         }
         self.before = Before::where_due(&mut self.firewall).or(self.before);
         let first = self.firewall.generation();
-        for (step, stage) in (0..).zip(stages) {
-            self.rules.insert(first.wrapping_add(step), Arc::clone(&stage.what));
+        self.rules.insert(first, Arc::clone(now));
+        if let Some((_, ready)) = then {
+            self.rules.insert(first.wrapping_add(1), Arc::clone(ready));
         }
-        if let Some(stage) = stages.first() {
-            self.ready = Arc::clone(&stage.what);
-        }
+        self.judge_by(Arc::clone(now));
         self.rules.retain(|generation, _| {
             first.wrapping_sub(*generation) <= REMEMBERED
                 || generation.wrapping_sub(first) <= REMEMBERED
@@ -125,19 +119,23 @@ impl Force {
         Ok(())
     }
 
-    fn put(
-        &mut self,
-        stages: &[Stage],
-        lockdown: &Arc<Ready>,
-        seeing: &mut Seeing,
-    ) -> anyhow::Result<()> {
-        let retired = match self.firewall.schedule(&scheduled(stages)) {
+    /// Takes note of the rules in force.
+    fn judge_by(&mut self, ready: Arc<Ready>) {
+        self.next_end = ready.rules.next_end(boottime());
+        self.ready = ready;
+    }
+
+    fn put(&mut self, images: &Images, seeing: &mut Seeing) -> anyhow::Result<()> {
+        let retired = match self.firewall.schedule(images.scheduled()) {
             Err(SwapError::Size { .. }) => {
                 // Larger tables: a second set of programs is attached beside the first, which then goes. For a moment
                 // both judge, and what either denies is denied.
                 let attachments = self.place.attachments(false)?;
-                let mut beside =
-                    self.firewall.up_beside(&scheduled(stages), &lockdown.image, attachments)?;
+                let mut beside = self.firewall.up_beside(
+                    images.scheduled(),
+                    &images.lockdown.image,
+                    attachments,
+                )?;
                 if self.firewall.is_locked_down() {
                     beside.lock_down()?;
                 }
@@ -165,8 +163,9 @@ impl Force {
         }
     }
 
-    /// Takes note of images that ended by themselves. Whether there were any.
+    /// Takes note of rules, and of a policy on trial, that ended by themselves. Whether there were any.
     pub(crate) fn advance(&mut self, seeing: &mut Seeing) -> bool {
+        let rules_ended = self.next_end.is_some_and(|end| end <= boottime());
         let ended = match self.firewall.advance() {
             Ok(retired) => {
                 self.count(&retired, seeing);
@@ -177,10 +176,10 @@ impl Force {
                 true
             }
         };
-        if let Some(ready) = self.rules.get(&self.firewall.generation()) {
-            self.ready = Arc::clone(ready);
+        if ended && let Some(ready) = self.rules.get(&self.firewall.generation()).cloned() {
+            self.judge_by(ready);
         }
-        ended
+        ended || rules_ended
     }
 
     /// The rules that judge now: those of lockdown, if that is on.
@@ -207,8 +206,7 @@ impl Force {
             return;
         }
         let judging = Arc::clone(self.judging());
-        let Self { firewall, lockdown, unknown, rules, ready: _, place: _, fresh: _, before: _ } =
-            self;
+        let Self { firewall, lockdown, unknown, rules, .. } = self;
         let of = |judged: Option<u32>| -> &Ready {
             match judged {
                 Some(generation) => rules.get(&generation).unwrap_or(unknown),
@@ -236,9 +234,4 @@ impl Force {
             seeing.notice("link-mended", text, true, self.ready.rules.version);
         }
     }
-}
-
-fn scheduled(stages: &[Stage]) -> Vec<Scheduled<'_>> {
-    let each = stages.iter();
-    each.map(|stage| Scheduled { image: &stage.what.image, until: stage.until }).collect()
 }

@@ -47,7 +47,7 @@ fn cut_session(new: &Ready, session: &str) -> Option<String> {
         remote: client,
         subject: Subject { uid: 0, gid: 0, ..Subject::UNKNOWN },
     };
-    let judged = decide(&flow, new.image.lines()).enforced;
+    let judged = decide(&flow, &new.now()).enforced;
     (judged.verdict == Verdict::Deny).then(|| {
         let reason = new.reason(judged.rule);
         let text = reason.and_then(|reason| reason.text.clone().or(Some(reason.id.clone())));

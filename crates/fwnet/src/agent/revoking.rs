@@ -91,8 +91,8 @@ impl Sweeping {
 /// What existing connections were last held against.
 #[derive(Debug, Default)]
 pub(crate) struct Revoking {
-    /// The rules; none where nothing was in force.
-    pub(super) held: Option<Arc<Ready>>,
+    /// The rules, and when they were, by CLOCK_BOOTTIME in nanoseconds; none where nothing was in force.
+    pub(super) held: Option<(Arc<Ready>, u64)>,
     /// For the change that is under way or on trial.
     pub(crate) wish: Wish,
     /// By the last change.
@@ -106,7 +106,7 @@ pub(crate) struct Revoking {
 
 impl Revoking {
     /// Nothing was in force, or `held`. The end of a sweep rings `bell`.
-    pub(super) fn new(held: Option<Arc<Ready>>, bell: Option<Asking>) -> Self {
+    pub(super) fn new(held: Option<(Arc<Ready>, u64)>, bell: Option<Asking>) -> Self {
         Self { held, sweeper: Sweeper::new(bell), ..Self::default() }
     }
 
@@ -132,9 +132,9 @@ impl Core {
             return;
         }
         let new = Arc::clone(&self.force.ready);
-        let held = self.revoking.held.replace(Arc::clone(&new));
+        let held = self.revoking.held.replace((Arc::clone(&new), now.boottime_ns));
         let wish = std::mem::take(&mut self.revoking.wish);
-        if held.as_ref().is_some_and(|held| held.image.digest() == new.image.digest())
+        if held.as_ref().is_some_and(|(held, _)| held.image.digest() == new.image.digest())
             || !may_revoke(wish.existing, &new.image)
         {
             return;
@@ -149,6 +149,7 @@ impl Core {
         let order = Order {
             old: held,
             new,
+            now_ns: now.boottime_ns,
             generation: self.force.firewall.generation(),
             existing: wish.existing,
             judged: self.judged(&namespaces),

@@ -1,7 +1,5 @@
 //! Events, and the steps that the machine says follow.
 
-use std::sync::Arc;
-
 use ::agent::{
     edition::{Applied, Edition},
     lists::Moment,
@@ -9,16 +7,14 @@ use ::agent::{
     store::{Pending, Stance, Taken},
 };
 use anyhow::Context;
-use kernel::Room;
 
 use super::{
     clock,
     core::{Core, edition_of},
-    force::Stage,
+    making::{Images, Making},
     revoking::Wish,
-    stages::Making,
 };
-use crate::{orders::Ready, seeing::Back};
+use crate::seeing::Back;
 
 /// Why something did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -169,34 +165,24 @@ impl Core {
         }
     }
 
-    /// Has the kernel enforce `law`, as it is now and will be at the next ends.
+    /// Has the kernel enforce `law`.
     fn enforce(&mut self, law: Law) -> anyhow::Result<()> {
         self.basis += 1;
         let now = self.now();
         let fronts = self.kept.store.fronts()?;
         let (state, proposed) = (self.kept.store.state(), self.proposed.as_ref());
         let edition = |version| edition_of(state, proposed, version);
-        let making = Making { place: &self.settled.place, fronts, edition: &edition };
-        let firewall = &self.force.firewall;
-        let (mut stages, mut lockdown) = making.stages(law, &now, firewall.room())?;
-        if !stages.iter().all(|stage| firewall.holds(&stage.what.image)) {
-            // The set with larger tables that is loaded for it has room for fewer.
-            (stages, lockdown) = making.stages(law, &now, Room::LEAST)?;
-        }
-        self.enforce_made(&stages, &lockdown, now)
+        let (place, ended_at) = (&self.settled.place, self.ended_at);
+        let images = Making { place, fronts, ended_at, edition: &edition }.images(law, &now)?;
+        self.enforce_made(&images, now)
     }
 
     /// Has the kernel enforce images that were made at `now`.
-    pub(super) fn enforce_made(
-        &mut self,
-        stages: &[Stage],
-        lockdown: &Arc<Ready>,
-        now: Moment,
-    ) -> anyhow::Result<()> {
+    pub(super) fn enforce_made(&mut self, images: &Images, now: Moment) -> anyhow::Result<()> {
         self.basis += 1;
         // Whatever the images before have to tell is told while their rules are known.
         self.drain();
-        self.force.enforce(stages, lockdown, &mut self.seeing)?;
+        self.force.enforce(images, &mut self.seeing)?;
         (self.made, self.behind) = (now, false);
         // A compilation takes many times what the agent needs until the next one.
         kernel::give_back();

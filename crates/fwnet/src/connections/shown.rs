@@ -7,7 +7,7 @@ use agent::connections::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use verdict::{Direction, Endpoint, Line, Protocol, RuleNumber};
+use verdict::{At, Direction, Endpoint, Protocol, RuleNumber};
 
 use crate::{names::Names, orders::Reason, prefix::standard};
 
@@ -178,8 +178,8 @@ pub(crate) struct Watch {
 /// What sockets are compared with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Against<'a> {
-    /// The image, and where its rules come from.
-    pub(crate) image: Option<(&'a [Line], &'a [Reason])>,
+    /// The image at a moment, and where its rules come from.
+    pub(crate) image: Option<(At<'a>, &'a [Reason])>,
     /// Which sockets it judges.
     pub(crate) scope: Option<&'a Scope>,
     /// Ports to watch for.
@@ -238,7 +238,7 @@ fn row(
     let waits = matches!(socket.stage, Stage::Listening | Stage::Bound);
     let holders = connection.holders.iter().filter_map(|&index| connections.processes.get(index));
     let verdict = against.image.and_then(|(image, reasons)| {
-        let judged = scope.case(connections, connection)?.judge(image);
+        let judged = scope.case(connections, connection)?.judge(&image);
         Some(said(judged, connection, reasons))
     });
     let watched = against.watch.and_then(|list| list.watches(socket));

@@ -4,6 +4,7 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use policy::{Compiled, Diagnostic, Facts, Note, Severity, TestResult, compile};
 use serde_json::{Value, json};
 
@@ -198,7 +199,7 @@ impl Findings {
                         "fits": true,
                         "image": Size::of(&compiled.image).to_json(),
                         "digest": digest,
-                        "next_expiry": compiled.next_expiry.map(|end| end.to_string()),
+                        "next_expiry": next_end(compiled).map(|end| end.to_string()),
                         "notes": notes,
                     })
                 }
@@ -216,6 +217,12 @@ fn at_host(id: String, documents: &Documents) -> AtHost {
     let compiled = compile(&documents.checked.policies, &facts)
         .map_err(|error| format!("{:#}", anyhow::Error::from(error)));
     AtHost { id, compiled }
+}
+
+/// When the next rule of a host ends, which is compiled for the clock on the wall.
+fn next_end(compiled: &Compiled) -> Option<Timestamp> {
+    let next = compiled.rules.next_end(compiled.now_ns)?;
+    Timestamp::from_nanosecond(next.into()).ok()
 }
 
 fn size_line(size: &Size) -> String {

@@ -97,7 +97,7 @@ fn connections(typed: &Typed) -> anyhow::Result<u8> {
         look.connections.keep_below(above);
     }
     let against = Against {
-        image: candidate.as_ref().map(|ready| (ready.image.lines(), &*ready.reasons)),
+        image: candidate.as_ref().map(|ready| (ready.now(), &*ready.reasons)),
         scope: None,
         watch: watch.as_ref(),
     };

@@ -6,9 +6,10 @@ use std::{
     net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testbed::{Host, wait_until};
@@ -121,7 +122,7 @@ fn i4_entries_and_lists_survive_the_agent() {
 fn an_entry_ends_on_time_although_the_agent_was_killed() {
     let (host, bed, _echoes) = enforcing();
     bed.done(&["deny", "add", "127.0.0.2", "--for", "3s"]);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     bed.done(&["deny", "add", "127.0.0.3"]);
     bed.signal(Signal::KILL);
     assert!(denied(&host, "127.0.0.2:20000") || began.elapsed() > Duration::from_secs(2));
@@ -136,32 +137,92 @@ fn an_entry_ends_on_time_although_the_agent_was_killed() {
     assert_eq!(targets["entries"].as_array().unwrap().len(), 1, "{targets:#}");
 }
 
-#[test]
-fn a_dozen_ends_come_on_time_although_the_agent_was_killed() {
-    let (host, bed, _echoes) = enforcing();
-    let address = |number: u64| format!("127.0.1.{number}:20000");
-    let began = std::time::Instant::now();
-    for number in 1..=12 {
-        let lasts = format!("{}s", 3 + number / 2);
-        bed.done(&["deny", "add", &format!("127.0.1.{number}"), "--for", &lasts]);
+/// Entries that end together, and between which moments that is.
+struct Batch {
+    addresses: Vec<String>,
+    earliest: Instant,
+    latest: Instant,
+}
+
+impl Batch {
+    /// Adds ten entries, 127.0.NUMBER.1 to 10.
+    fn add(bed: &Bed, number: u64, seconds: u64) -> Self {
+        let addresses: Vec<String> =
+            (1..=10).map(|last| format!("127.0.{number}.{last}")).collect();
+        let lasts = format!("{seconds}s");
+        let verb = ["deny", "add", "--for", &lasts];
+        let verb: Vec<&str> = verb.into_iter().chain(addresses.iter().map(|it| &**it)).collect();
+        let before = Instant::now();
+        bed.done(&verb);
+        // Ends fall on whole seconds; and looking takes its time.
+        let latest = Instant::now() + Duration::from_secs(seconds + 1 + 4);
+        Self { addresses, earliest: before + Duration::from_secs(seconds), latest }
     }
-    bed.done(&["deny", "add", "127.0.1.99"]);
-    assert!(began.elapsed() < Duration::from_secs(3), "the first one is there yet");
-    bed.signal(Signal::KILL);
-    for number in 1..=12 {
-        let least = Duration::from_secs(3 + number / 2);
-        wait_until(DEADLINE, "the end of an entry", || {
-            // Asked first: between two questions ends may come.
-            let last = denied(&host, &address(12));
-            let ended = !denied(&host, &address(number));
-            assert!(ended || last, "the last one ends last");
-            ended
+
+    fn are_denied(&self, host: &Host) -> usize {
+        self.addresses.iter().filter(|address| denied(host, &format!("{address}:20000"))).count()
+    }
+
+    /// Waits for their end, which must come on time.
+    #[track_caller]
+    fn end(&self, host: &Host) {
+        wait_until(DEADLINE, "the end of ten entries", || {
+            let left = self.are_denied(host);
+            let now = Instant::now();
+            assert!(left == 10 || now >= self.earliest, "some ended before their time");
+            assert!(left == 0 || now < self.latest, "{left} did not end in time");
+            left == 0
         });
-        let lasted = began.elapsed();
-        assert!(lasted >= least - Duration::from_millis(100), "{number} ended after {lasted:?}");
-        assert!(lasted < least + Duration::from_secs(5), "{number} ended after {lasted:?}");
     }
-    assert!(denied(&host, &address(99)), "what has no end stays");
+}
+
+#[test]
+fn two_hundred_entries_and_a_rule_end_on_time_during_a_trial_although_agents_are_killed() {
+    let host = host();
+    let _echo = Echo::tcp(&host.namespace, "[::]:20000");
+    let bed = Bed::new(&host);
+    let end = Timestamp::now().as_second() + 24;
+    let until = Timestamp::from_second(end).unwrap();
+    let rule = format!("deny any -> 127.0.99.1 until {until}\ndeny any -> 127.0.99.3\n");
+    let policy = bed.file("policy.fwnet", &rule);
+    bed.up(&["--policy", &policy]);
+    let batches: Vec<Batch> =
+        (1..=20).map(|number| Batch::add(&bed, number, 10 + number)).collect();
+    bed.done(&["deny", "add", "127.0.98.1"]);
+    let trial = bed.file("trial.fwnet", &format!("deny any -> 127.0.99.2\n{rule}"));
+    bed.done(&["apply", "--confirm", "12s", &trial]);
+    let confirm_until = Instant::now() + Duration::from_secs(12);
+    bed.signal(Signal::KILL);
+    let denies = |last: u8| denied(&host, &format!("127.0.99.{last}:20000"));
+    let rules_hold = || {
+        // What is denied when it is asked was so before the clock is read.
+        let (rule, now) = (denies(1), Timestamp::now());
+        assert!(rule || now >= until, "the rule ended before its time");
+        let (on_trial, now) = (denies(2), Instant::now());
+        assert!(!on_trial || now < confirm_until + Duration::from_secs(2), "the trial did not end");
+        assert!(denied(&host, "127.0.98.1:20000") && denies(3), "what has no end stays");
+    };
+    assert!(denies(2), "the trial is in force");
+    for (number, batch) in (1..).zip(&batches) {
+        batch.end(&host);
+        rules_hold();
+        if number == 10 {
+            // The next agent finds some ended and some not, and dies like the first.
+            bed.start_again();
+            let listed = json(&bed, &["deny", "ls"]);
+            let left = listed["entries"].as_array().unwrap().len();
+            assert!((61..=101).contains(&left), "{left} entries are left");
+            bed.signal(Signal::KILL);
+        }
+    }
+    wait_until(DEADLINE, "the end of the rule", || !denies(1));
+    assert!(Timestamp::now() < until + SignedDuration::from_secs(10), "the rule ended late");
+    rules_hold();
+    assert!(!denies(2), "the trial is over");
+    bed.start_again();
+    let targets = json(&bed, &["deny", "ls"]);
+    assert_eq!(targets["entries"].as_array().unwrap().len(), 1, "{targets:#}");
+    rules_hold();
 }
 
 #[test]

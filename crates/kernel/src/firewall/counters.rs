@@ -1,6 +1,6 @@
 //! What the programs have counted.
 
-use verdict::abi::{Losses, before, ring};
+use verdict::abi::{Losses, SLOTS};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Firewall;
@@ -65,9 +65,8 @@ impl Firewall {
 
     /// Where the counters of a slot's rules stand: enforced, would-be.
     fn entries(&self, slot: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
-        let (rules, lines) = (self.numbers.slot_rules, self.numbers.slot_lines);
-        let (slot, slots) = (before(slot, lines), ring(lines) + 1);
-        (slot * rules..(slot + 1) * rules).map(move |entry| (entry, entry + slots * rules))
+        let rules = self.numbers.slot_rules;
+        (slot * rules..(slot + 1) * rules).map(move |entry| (entry, entry + (SLOTS + 1) * rules))
     }
 
     /// Events not sent and flows not counted since loading.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use image::Image;
-use verdict::abi::{ABI, STANCE_LOCKDOWN, STANCE_POLICY};
+use verdict::abi::{ABI, SLOTS, STANCE_LOCKDOWN, STANCE_POLICY};
 
 use super::{
     Attachments, Firewall, LoadError, Scheduled,
@@ -96,7 +96,7 @@ pub struct Removed {
 }
 
 impl Firewall {
-    /// Loads everything into a new set of pins in `directory` and puts `schedule` in force; it stays when this process
+    /// Loads everything into a new set of pins in `directory` and puts `scheduled` in force; it stays when this process
     /// ends. Other sets there are left alone, so that what they deny is denied meanwhile: [`Firewall::supersede`]
     /// removes them. What programs of the same ABI there have learnt is shared.
     ///
@@ -104,11 +104,11 @@ impl Firewall {
     /// As [`Firewall::load`], and where the directory cannot be used or another agent keeps it. Nothing new stays.
     pub fn up(
         directory: &Path,
-        schedule: &[Scheduled<'_>],
+        scheduled: Scheduled<'_>,
         lockdown: &Image,
         attachments: Attachments,
     ) -> Result<Self, LoadError> {
-        Self::up_in(Directory::make(directory)?, schedule, lockdown, attachments)
+        Self::up_in(Directory::make(directory)?, scheduled, lockdown, attachments)
     }
 
     /// As [`Firewall::up`], for images that do not fit into the slots of this one. The caller then lets this one
@@ -119,23 +119,23 @@ impl Firewall {
     /// As [`Firewall::up`]; this one stays as it is.
     pub fn up_beside(
         &self,
-        schedule: &[Scheduled<'_>],
+        scheduled: Scheduled<'_>,
         lockdown: &Image,
         attachments: Attachments,
     ) -> Result<Self, LoadError> {
         match &self.pinned {
-            Some(pinned) => Self::up_in(pinned.directory.clone(), schedule, lockdown, attachments),
+            Some(pinned) => Self::up_in(pinned.directory.clone(), scheduled, lockdown, attachments),
             None => Err(PinError::Empty { path: PathBuf::new() }.into()),
         }
     }
 
     fn up_in(
         directory: Directory,
-        schedule: &[Scheduled<'_>],
+        scheduled: Scheduled<'_>,
         lockdown: &Image,
         attachments: Attachments,
     ) -> Result<Self, LoadError> {
-        let numbers = numbers(schedule, &attachments)?;
+        let numbers = numbers(scheduled, &attachments)?;
         let known = directory.sets()?.into_iter().rfind(|set| is_ours(set).is_some());
         let set = directory.add()?;
         let made = || -> Result<Self, LoadError> {
@@ -147,7 +147,7 @@ impl Firewall {
             let mut firewall = Self::make(Pins::directory(set.maps()), numbers, attachments)?;
             firewall.pinned = Some(Pinned::new(directory, set.clone(), &firewall.pins)?);
             firewall.stage_lockdown(lockdown)?;
-            firewall.schedule(schedule)?;
+            firewall.schedule(scheduled)?;
             firewall.note_meta()?;
             Ok(firewall)
         };
@@ -197,7 +197,7 @@ impl Firewall {
         }
         let mut firewall = Self::open(Pins::directory(set.maps()), numbers_of(&meta), attachments)?;
         firewall.adopt_links(&set)?;
-        firewall.flags = firewall.flags_of_chain();
+        firewall.flags = firewall.flags_of_slots();
         firewall.pinned = Some(Pinned::new(directory, set, &firewall.pins)?);
         if meta.object != object::digest()? {
             firewall.renew()?;
@@ -240,10 +240,9 @@ impl Firewall {
         Ok(())
     }
 
-    fn flags_of_chain(&self) -> u32 {
-        let first = self.generation();
-        let slot = |step| self.slots.slot(first.wrapping_add(step));
-        let images = (0..self.slots.ring()).filter_map(|step| self.image(slot(step)));
+    /// `FLAG_*` of every image that was put in a slot: hooks that one of them needed stay.
+    fn flags_of_slots(&self) -> u32 {
+        let images = (0..SLOTS).filter_map(|slot| self.image(slot));
         images.fold(0, |flags, image| flags | image.flags())
     }
 

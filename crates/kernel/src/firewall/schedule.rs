@@ -1,4 +1,4 @@
-//! Which image is in force until when: staging, flipping, and the end of images that only hold for a time.
+//! Which image is in force: staging, flipping, and the end of one that only holds for a time.
 
 use std::io;
 
@@ -13,37 +13,24 @@ use verdict::{
 use super::{Firewall, Hits};
 use crate::attach::AttachError;
 
-/// How many images of a schedule the kernel holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// In all: one slot of the ring is always free for the next one.
-    pub all: usize,
-    /// Those that come into force with the first one, in the same store.
-    pub at_once: usize,
-}
-
-impl Room {
-    /// What there always is.
-    pub const LEAST: Self = Self::of(4);
-
-    const fn of(ring: usize) -> Self {
-        Self { all: ring - 1, at_once: ring / 2 }
-    }
-}
-
-/// An image and its end.
+/// What is to be in force.
 #[derive(Clone, Copy, Debug)]
 pub struct Scheduled<'a> {
     /// The image.
     pub image: &'a Image,
-    /// When the next one follows, see [`boottime`]; the last one of a schedule has no end.
-    pub until: Option<u64>,
+    /// When another one follows, see [`boottime`], and which.
+    pub then: Option<(u64, &'a Image)>,
 }
 
 impl<'a> Scheduled<'a> {
     /// An image that holds until it is replaced.
     pub fn forever(image: &'a Image) -> Self {
-        Self { image, until: None }
+        Self { image, then: None }
+    }
+
+    /// The image, and the one that follows.
+    pub(super) fn images(self) -> impl Iterator<Item = &'a Image> {
+        [Some(self.image), self.then.map(|(_, image)| image)].into_iter().flatten()
     }
 }
 
@@ -98,42 +85,35 @@ impl Firewall {
     /// As [`Firewall::schedule`].
     pub fn swap(&mut self, image: &Image) -> Result<Vec<Hits>, SwapError> {
         let before = self.generation();
-        let retired = self.schedule(&[Scheduled::forever(image)])?;
+        let retired = self.schedule(Scheduled::forever(image))?;
         let of_before = retired.into_iter().find(|retired| retired.generation == before);
         Ok(of_before.map(|retired| retired.hits).unwrap_or_default())
     }
 
-    /// Puts the first image of a schedule in force, and each next one when the end of the one before it has come,
-    /// which the kernel programs see by themselves. Stages them, attaches hooks that they are the first to need, flips
-    /// by one store, and waits until no program reads the old image. The first image gets the generation
-    /// [`Firewall::generation`], the others those that follow it.
-    ///
-    /// As many images as [`Room::at_once`] says, with the ends between them, come into force in that one store; up to
-    /// [`Room::all`] are added behind them right after it, and further ones are left out: whoever calls again when time
-    /// has passed adds them.
+    /// Puts an image in force and, where it is only for a time, the one that follows behind it: when its end has come,
+    /// which the kernel programs see by themselves. Stages both, attaches hooks that they are the first to need, flips by
+    /// one store, and waits until no program reads the old image. The first one gets the generation
+    /// [`Firewall::generation`], the other the next.
     ///
     /// # Errors
     /// The old image stays in force.
-    ///
-    /// # Panics
-    /// Where `schedule` is empty.
-    pub fn schedule(&mut self, schedule: &[Scheduled<'_>]) -> Result<Vec<Retired>, SwapError> {
-        assert!(!schedule.is_empty(), "a schedule names what is in force");
-        for entry in schedule {
-            self.fits(entry.image)?;
+    pub fn schedule(&mut self, scheduled: Scheduled<'_>) -> Result<Vec<Retired>, SwapError> {
+        for image in scheduled.images() {
+            self.fits(image)?;
         }
         let first_ever = self.generation() == 0;
         let mut retired = self.advance()?;
         let current = self.slots.generation();
-        let room = self.room();
-        let at_once = schedule.len().min(room.at_once);
-        let chain = self.shortened(current, self.slots.ring() / 2)?;
-        let first = current.wrapping_add(chain);
-        for (generation, entry) in generations(first, schedule).take(at_once) {
-            self.stage(self.slots.slot(generation), entry.image.lines())?;
+        let taken = if self.slots.until(current) == 0 { 1 } else { 2 };
+        let first = current.wrapping_add(taken);
+        for (generation, image) in
+            (0..).map(|step| first.wrapping_add(step)).zip(scheduled.images())
+        {
+            self.stage(self.slots.slot(generation), image.lines())?;
+            self.slots.set_until(generation, 0);
         }
-        self.link(first, schedule, at_once);
-        let flags = schedule.iter().fold(0, |flags, entry| flags | entry.image.flags());
+        self.slots.set_until(first, scheduled.then.map_or(0, |(until, _)| until));
+        let flags = scheduled.images().fold(0, |flags, image| flags | image.flags());
         if first_ever {
             self.slots.set_generation(first);
         }
@@ -150,24 +130,9 @@ impl Firewall {
         }
         self.barrier.wait().map_err(SwapError::Wait)?;
         if !first_ever {
-            retired.extend(self.retire(current, chain));
+            retired.extend(self.retire(current, taken));
         }
-        let all = schedule.len().min(room.all);
-        for (generation, entry) in generations(first, schedule).take(all).skip(at_once) {
-            self.stage(self.slots.slot(generation), entry.image.lines())?;
-        }
-        self.link(first, schedule, all);
         Ok(retired)
-    }
-
-    /// How many images a schedule of this set may have.
-    pub fn room(&self) -> Room {
-        Room::of(self.slots.ring() as usize)
-    }
-
-    /// Whether an image fits into the slots of this set.
-    pub fn holds(&self, image: &Image) -> bool {
-        self.fits(image).is_ok()
     }
 
     /// Takes note that the image in force ended and another one followed: returns the counters of those that ended.
@@ -200,16 +165,15 @@ impl Firewall {
         self.slots.set_until(self.generation(), 0);
     }
 
-    /// The digests of the image in force and of those that will follow it, each with its end. An image that is damaged
-    /// ends the list.
-    pub fn scheduled(&self) -> Vec<([u8; 32], Option<u64>)> {
-        let first = self.generation();
-        let each = (0..self.slots.chain(first)).map_while(|step| {
-            let generation = first.wrapping_add(step);
-            let image = self.image(self.slots.slot(generation))?;
-            Some((image.digest(), Some(self.slots.until(generation)).filter(|end| *end != 0)))
-        });
-        each.collect()
+    /// The digest of the image in force, and when which one follows; `None` where one of them is damaged.
+    pub fn scheduled(&self) -> Option<([u8; 32], Option<(u64, [u8; 32])>)> {
+        let generation = self.generation();
+        let digest = |generation| Some(self.image(self.slots.slot(generation))?.digest());
+        let then = match self.slots.until(generation) {
+            0 => None,
+            until => Some((until, digest(generation.wrapping_add(1))?)),
+        };
+        Some((digest(generation)?, then))
     }
 
     /// Whether the lockdown image is in force.
@@ -283,27 +247,6 @@ impl Firewall {
         Ok(check(&self.slots.stage(slot, lines))?)
     }
 
-    /// Says when each of the first `count` staged images ends. The last of them has no end yet, so that no program
-    /// walks on into a slot that is not staged; ends are written from the last to the first for the same reason.
-    fn link(&self, first: u32, schedule: &[Scheduled<'_>], count: usize) {
-        let linked: Vec<(u32, &Scheduled<'_>)> = generations(first, schedule).take(count).collect();
-        for (index, (generation, entry)) in linked.iter().enumerate().rev() {
-            let last = index + 1 == linked.len();
-            self.slots.set_until(*generation, entry.until.filter(|_| !last).unwrap_or(0));
-        }
-    }
-
-    /// Forgets what would follow beyond `most` images, and says how many there are.
-    fn shortened(&self, current: u32, most: u32) -> Result<u32, SwapError> {
-        let chain = self.slots.chain(current);
-        if chain <= most {
-            return Ok(chain);
-        }
-        self.slots.set_until(current.wrapping_add(most - 1), 0);
-        self.barrier.wait().map_err(SwapError::Wait)?;
-        Ok(most)
-    }
-
     /// The counters of the `count` generations from `first` on, which no program uses any more.
     fn retire(&mut self, first: u32, count: u32) -> Vec<Retired> {
         let each = (0..count).map(|step| {
@@ -312,12 +255,4 @@ impl Firewall {
         });
         each.collect()
     }
-}
-
-/// The images of a schedule with their generations.
-fn generations<'a, 'b>(
-    first: u32,
-    schedule: &'a [Scheduled<'b>],
-) -> impl Iterator<Item = (u32, &'a Scheduled<'b>)> {
-    (0..).map(move |step| first.wrapping_add(step)).zip(schedule)
 }

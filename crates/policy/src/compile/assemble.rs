@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use image::{AddressSet, Image, Mode, Rule, RuleSet, Service, SetIndex};
-use jiff::Timestamp;
 use verdict::{Direction, Protocol, Verdict};
 
 use super::{
@@ -22,7 +21,7 @@ pub(crate) struct Gathered {
     pub(crate) rules: RuleSet,
     pub(crate) origins: Vec<Origin>,
     pub(crate) notes: Vec<Note>,
-    pub(crate) next_expiry: Option<Timestamp>,
+    pub(crate) now_ns: u64,
 }
 
 impl Gathered {
@@ -34,9 +33,9 @@ impl Gathered {
 
     /// With an image that was made from the same rules.
     pub(crate) fn with(self, image: Image) -> Compiled {
-        let Self { rules, origins, notes, next_expiry } = self;
+        let Self { rules, origins, notes, now_ns } = self;
         let answers_needed = rules.rules.iter().any(may_deny_datagrams);
-        Compiled { rules, image, origins, notes, next_expiry, answers_needed }
+        Compiled { rules, image, origins, notes, now_ns, answers_needed }
     }
 }
 
@@ -57,7 +56,6 @@ pub(crate) fn gather(
     };
     assembly.rules.version = facts.version;
     let mut notes = notes(facts, here);
-    let mut next_expiry = None;
     let failsafe = placed.iter().flat_map(|placed| &placed.failsafe);
     failsafe.clone().for_each(|placed| assembly.add(placed));
     if failsafe.clone().all(|placed| placed.halves.is_empty()) {
@@ -67,7 +65,6 @@ pub(crate) fn gather(
     order.sort_by_key(|(policy, _)| tier::of(policy.tier));
     for placed in order.iter().flat_map(|(_, placed)| placed.rules.iter().flatten()) {
         assembly.add(placed);
-        next_expiry = [next_expiry, placed.ends_at].into_iter().flatten().min();
     }
     assembly.loopback();
     for way in WAYS {
@@ -82,7 +79,7 @@ pub(crate) fn gather(
     notes.sort_unstable();
     notes.dedup();
     let Assembly { rules, origins, .. } = assembly;
-    Gathered { rules, origins, notes, next_expiry }
+    Gathered { rules, origins, notes, now_ns: facts.told(facts.now) }
 }
 
 fn notes(facts: &Facts<'_>, here: &Here) -> Vec<Note> {
@@ -133,6 +130,7 @@ impl<'a> Assembly<'a> {
                     local,
                     services: placed.services.clone(),
                     subject: half.subject.clone(),
+                    until_ns: placed.until_ns,
                     flags: half.flags,
                 },
                 placed.origin.clone(),

@@ -1,7 +1,6 @@
 //! What a written rule is at this host: nothing, a rule for connecting, a rule for accepting, or both.
 
 use image::{AddressSet, Service, SubjectTest};
-use jiff::Timestamp;
 use verdict::{Direction, Verdict, layout};
 
 use super::{Note, Origin, SetKey, tier};
@@ -22,7 +21,8 @@ pub(crate) struct Placed {
     pub(crate) mode: image::Mode,
     pub(crate) services: Vec<Service>,
     pub(crate) halves: Vec<Half>,
-    pub(crate) ends_at: Option<Timestamp>,
+    /// As the image tells moments.
+    pub(crate) until_ns: Option<u64>,
     pub(crate) notes: Vec<Note>,
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn place_rule(
         mode,
         services: scene.services.of(&rule.services),
         halves,
-        ends_at,
+        until_ns: ends_at.map(|end| facts.told(end)),
         notes: notes(id, unknown),
     }))
 }
@@ -160,7 +160,7 @@ pub(crate) fn place_failsafe(
             mode: image::Mode::Enforce,
             services: scene.services.of(&flows.services),
             halves,
-            ends_at: None,
+            until_ns: None,
         })
     });
     placed.collect()

@@ -283,6 +283,8 @@ pub(crate) fn rule(choices: &mut Choices) -> String {
             " until 2027-01-31",
             " until 2027-01-31T12:00:00Z",
             " until 2027-01-31T12:00:01Z",
+            " until 2027-01-31T12:00:02Z",
+            " until 2027-02-01T00:00:01Z",
         ]));
     }
     if choices.once_in(6) {

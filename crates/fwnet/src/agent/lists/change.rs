@@ -17,16 +17,15 @@ use ::agent::{
 };
 use anyhow::Context;
 use image::AddressSet;
-use kernel::Room;
+use jiff::Timestamp;
 
 use crate::{
     agent::{
         Asking, Core, clock,
         core::edition_of,
         disk::Directory,
-        force::Stage,
+        making::{Images, Making},
         revoking::{Sweeping, Wish},
-        stages::Making,
     },
     api::Problem,
     orders::Ready,
@@ -69,7 +68,7 @@ struct Materials {
     /// Where their addresses are.
     state: PathBuf,
     now: Moment,
-    room: Room,
+    ended_at: Timestamp,
 }
 
 /// What was made of them.
@@ -78,9 +77,7 @@ struct Made {
     basis: u64,
     law: Law,
     now: Moment,
-    room: Room,
-    stages: Vec<Stage>,
-    lockdown: Arc<Ready>,
+    images: Images,
     change: Sealed,
 }
 
@@ -96,8 +93,8 @@ enum Sealed {
 enum Put {
     /// It is in force.
     Done(Sweeping),
-    /// It is to be made again, for so many images.
-    Again(Room),
+    /// It is to be made again.
+    Again,
 }
 
 /// A change as it would be, for those who ask beforehand.
@@ -121,7 +118,6 @@ pub(super) fn carry_out<T: Send + 'static>(
     want: impl Fn(&Core) -> Result<Option<(Wanted, T)>, Problem> + Clone + Send + 'static,
 ) -> Result<Option<(T, Sweeping)>, Problem> {
     let began = Instant::now();
-    let mut room = None;
     loop {
         let asked = want.clone();
         if began.elapsed() >= OVERTAKEN_MAX {
@@ -129,14 +125,13 @@ pub(super) fn carry_out<T: Send + 'static>(
         }
         let begun = asking.ask_and_wait(move |core| {
             let Some((Wanted { change, wish }, told)) = asked(core)? else { return Ok(None) };
-            Ok::<_, Problem>(Some((core.materials(change, room)?, wish, told)))
+            Ok::<_, Problem>(Some((core.materials(change)?, wish, told)))
         })?;
         let Some((materials, wish, told)) = begun? else { return Ok(None) };
         let made = materials.make()?;
         kernel::give_back();
-        match asking.ask_and_wait(move |core| core.put(made, wish))?? {
-            Put::Done(sweeping) => return Ok(Some((told, sweeping))),
-            Put::Again(other) => room = Some(other),
+        if let Put::Done(sweeping) = asking.ask_and_wait(move |core| core.put(made, wish))?? {
+            return Ok(Some((told, sweeping)));
         }
     }
 }
@@ -152,7 +147,7 @@ pub(super) fn try_out<T: Send + 'static>(
 ) -> Result<Option<(T, Would)>, Problem> {
     let begun = asking.ask_and_wait(move |core| {
         let Some((wanted, told)) = want(core)? else { return Ok(None) };
-        let mut materials = core.materials(wanted.change, Some(Room { all: 1, at_once: 1 }))?;
+        let mut materials = core.materials(wanted.change)?;
         materials.law.then = None;
         Ok::<_, Problem>(Some((materials, told)))
     })?;
@@ -163,8 +158,8 @@ pub(super) fn try_out<T: Send + 'static>(
 impl Materials {
     fn make(self) -> anyhow::Result<Made> {
         let (before, after) = self.fronts()?;
-        let (stages, lockdown) = self.stages(after)?;
-        let Self { basis, change, law, now, room, .. } = self;
+        let images = self.images(after)?;
+        let Self { basis, change, law, now, .. } = self;
         let change = match change {
             Change::Entries(entries) => Sealed::Entries(entries),
             Change::List(list, addresses) => {
@@ -178,20 +173,19 @@ impl Materials {
                 Sealed::Without(list, addresses)
             }
         };
-        Ok(Made { basis, law, now, room, stages, lockdown, change })
+        Ok(Made { basis, law, now, images, change })
     }
 
     fn would(self) -> anyhow::Result<Would> {
         let (before, after) = self.fronts()?;
-        let (stages, _lockdown) = self.stages(after.clone())?;
-        let ready = stages.into_iter().next().expect("a plan has a stage").what;
+        let ready = self.images(after.clone())?.now;
         Ok(Would { ready, fronts: [before, after], now: self.now })
     }
 
-    fn stages(&self, fronts: Fronts) -> anyhow::Result<(Vec<Stage>, Arc<Ready>)> {
+    fn images(&self, fronts: Fronts) -> anyhow::Result<Images> {
         let edition = |version| self.editions.iter().find(|edition| edition.version == version);
-        let making = Making { place: &self.place, fronts, edition: &edition };
-        making.stages(self.law, &self.now, self.room)
+        let (place, ended_at) = (&self.place, self.ended_at);
+        Making { place, fronts, ended_at, edition: &edition }.images(self.law, &self.now)
     }
 
     /// What stands in front of the policy before the change, and after it.
@@ -220,7 +214,7 @@ impl Materials {
 }
 
 impl Core {
-    fn materials(&self, change: Change, room: Option<Room>) -> Result<Materials, Problem> {
+    fn materials(&self, change: Change) -> Result<Materials, Problem> {
         let now = self.now();
         let law = self.standing().law(clock::counted(&now));
         let law = law.context("there is no policy")?;
@@ -237,26 +231,20 @@ impl Core {
             lists: state.lists.values().cloned().collect(),
             state: self.paths.state.clone(),
             now,
-            room: room.unwrap_or_else(|| self.force.firewall.room()),
+            ended_at: self.ended_at,
         })
     }
 
     /// Writes a change and puts it in force, if nothing else was changed since it was made.
     fn put(&mut self, made: Made, wish: Option<Wish>) -> Result<Put, Problem> {
-        let room = self.force.firewall.room();
         let law = self.standing().law(clock::counted(&self.now()));
         if made.basis != self.basis || law != Some(made.law) {
-            return Ok(Put::Again(room));
+            return Ok(Put::Again);
         }
-        let holds = |stage: &Stage| self.force.firewall.holds(&stage.what.image);
-        if made.room != Room::LEAST && !made.stages.iter().all(holds) {
-            // The set with larger tables that is loaded for it has room for fewer.
-            return Ok(Put::Again(Room::LEAST));
-        }
-        let Made { now, stages, lockdown, change, .. } = made;
+        let Made { now, images, change, .. } = made;
         let undo = self.write(change)?;
         let before = wish.map(|wish| std::mem::replace(&mut self.revoking.wish, wish));
-        let Err(error) = self.enforce_made(&stages, &lockdown, now) else {
+        let Err(error) = self.enforce_made(&images, now) else {
             self.hold_existing();
             return Ok(Put::Done(self.revoking.began()));
         };
@@ -273,13 +261,11 @@ impl Core {
         &mut self,
         want: &impl Fn(&Self) -> Result<Option<(Wanted, T)>, Problem>,
     ) -> Result<Option<(T, Sweeping)>, Problem> {
-        let mut room = None;
         loop {
             let Some((Wanted { change, wish }, told)) = want(self)? else { return Ok(None) };
-            let made = self.materials(change, room)?.make()?;
-            match self.put(made, wish)? {
-                Put::Done(sweeping) => return Ok(Some((told, sweeping))),
-                Put::Again(other) => room = Some(other),
+            let made = self.materials(change)?.make()?;
+            if let Put::Done(sweeping) = self.put(made, wish)? {
+                return Ok(Some((told, sweeping)));
             }
         }
     }

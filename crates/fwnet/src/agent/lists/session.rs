@@ -30,7 +30,7 @@ pub(super) fn spare(
 }
 
 fn is_failsafe(flow: &Flow, ready: &Ready) -> bool {
-    let judged = decide(flow, ready.image.lines()).enforced;
+    let judged = decide(flow, &ready.now()).enforced;
     let rule = ready.rules.rules.get(usize::from(judged.rule.0));
     judged.verdict == Verdict::Allow && rule.is_some_and(|rule| rule.tier == 0)
 }

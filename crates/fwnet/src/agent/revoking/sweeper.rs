@@ -20,10 +20,12 @@ use crate::{
 /// One sweep, with everything it needs.
 #[derive(Debug)]
 pub(super) struct Order {
-    /// The rules that were in force; without any everything was allowed.
-    pub(super) old: Option<Arc<Ready>>,
+    /// The rules that were in force, and when; without any everything was allowed.
+    pub(super) old: Option<(Arc<Ready>, u64)>,
     /// The rules that are.
     pub(super) new: Arc<Ready>,
+    /// When they came into force, by CLOCK_BOOTTIME in nanoseconds.
+    pub(super) now_ns: u64,
     /// The generation of their image.
     pub(super) generation: u32,
     /// What was asked for.
@@ -42,8 +44,8 @@ impl Order {
     fn carry_out(&self, in_force: &watch::Receiver<Option<Arc<Ready>>>) -> Swept {
         let since = || in_force.borrow().clone().filter(|latest| !Arc::ptr_eq(latest, &self.new));
         let sweep = Sweep {
-            old: self.old.as_ref().map(|old| &old.image),
-            new: &self.new.image,
+            old: self.old.as_ref().map(|(old, then)| old.image.at(*then)),
+            new: self.new.image.at(self.now_ns),
             since: &since,
             existing: self.existing,
             judged: self.judged.clone(),

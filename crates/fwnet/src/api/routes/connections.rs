@@ -1,6 +1,7 @@
 //! `GET /v1/connections`: every socket with whose it is, and what the rules in force say of it.
 
 use axum::{Json, extract::State};
+use kernel::boottime;
 
 use crate::{
     api::{Api, Problem, Problems},
@@ -30,8 +31,11 @@ pub(crate) async fn connections(State(api): State<Api>) -> Result<Json<Report>, 
         .await?;
     let comparing = tokio::task::spawn_blocking(move || {
         let scope = judged.scope();
-        let against =
-            Against { image: Some((image.lines(), &reasons)), scope: Some(&scope), watch: None };
+        let against = Against {
+            image: Some((image.at(boottime()), &reasons)),
+            scope: Some(&scope),
+            watch: None,
+        };
         let mut report = Report::of(&connections, against, &Names::here());
         report.notes = gaps;
         report

@@ -13,7 +13,7 @@ use agent::{
 use anyhow::Context;
 use image::{Image, Rule, RuleSet};
 use jiff::{SignedDuration, Timestamp};
-use kernel::{Netns, Stamps};
+use kernel::{Netns, Stamps, boottime};
 use policy::Facts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,7 +27,7 @@ use crate::{
     },
     legacy::Inbound,
     names::Names,
-    orders::Ready,
+    orders::{self, Ready},
     prefix::{canonical, standard},
     revoke::Judged,
     rules,
@@ -141,7 +141,7 @@ impl Read {
         let scope = judged.scope();
         let id = |rule: RuleNumber| named(rule, &new.reasons).id;
         let seen = self.look.connections.seen(&scope);
-        told(preview(Some(old.image.lines()), new.image.lines(), &id, seen).and(self.recorded))
+        told(preview(Some(old.now()), new.now(), &id, seen).and(self.recorded))
     }
 }
 
@@ -191,7 +191,8 @@ fn lists_of_records(
     let (old, _ids) = before.alone(&new.rules)?;
     let (image, ids) = after.alone(&new.rules)?;
     let id = |rule: RuleNumber| ids.get(usize::from(rule.0)).cloned().unwrap_or_default();
-    Ok(preview(Some(old.lines()), image.lines(), &id, recorded(records)))
+    let now_ns = boottime();
+    Ok(preview(Some(old.at(now_ns)), image.at(now_ns), &id, recorded(records)))
 }
 
 fn lately(store: &Store) -> Vec<Record> {
@@ -228,6 +229,8 @@ fn of_records(
     let host = documents.host(host.as_deref())?;
     let facts = Facts {
         addresses: &addresses,
+        // What is in front of the policy ends by that clock.
+        zero: orders::boot(),
         ..Facts::new(&documents.inventory, &host, &named, documents.now)
     };
     let compiled = policy::compile(&documents.checked.policies, &facts)
@@ -235,7 +238,7 @@ fn of_records(
     let mut ids: Vec<String> = compiled.origins.iter().map(|origin| origin.id.clone()).collect();
     if ahead.front.is_empty() {
         let id = |rule: RuleNumber| ids.get(usize::from(rule.0)).cloned().unwrap_or_default();
-        return Ok(preview(None, compiled.image.lines(), &id, recorded(records)));
+        return Ok(preview(None, compiled.image.at(boottime()), &id, recorded(records)));
     }
     let mut rules = compiled.rules;
     let again = Ahead { front: ahead.front.clone(), inbound: ahead.inbound };
@@ -243,7 +246,8 @@ fn of_records(
     ahead.put(&mut rules, &mut ids);
     let image = image::compile(&rules).context("compile the run-time lists with the policy")?;
     let id = |rule: RuleNumber| ids.get(usize::from(rule.0)).cloned().unwrap_or_default();
-    Ok(preview(Some(old.lines()), image.lines(), &id, recorded(records)))
+    let now_ns = boottime();
+    Ok(preview(Some(old.at(now_ns)), image.at(now_ns), &id, recorded(records)))
 }
 
 fn told(preview: preview::Preview) -> Preview {

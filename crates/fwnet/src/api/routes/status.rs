@@ -196,7 +196,7 @@ impl Status {
             }),
             confirm_until: trial.map(|trial| wall_of(trial.until_ns, &now)),
             previous: if trial.is_some() { standing.current } else { standing.previous },
-            next_end: firewall.until().filter(|_| trial.is_none()).map(|end| wall_of(end, &now)),
+            next_end: core.force.next_end.map(|end| wall_of(end, &now)),
             attached: firewall
                 .attached()
                 .map(|(hook, target)| Attached {

@@ -1,23 +1,42 @@
-//! From what is to be in force by number to images: now, and after each next end.
+//! From what is to be in force by number to images.
 
 use std::sync::Arc;
 
 use ::agent::{
     edition::Edition,
-    lists::{Front, Fronts, Moment, plan},
+    lists::{Front, Fronts, Moment},
     lockdown::lockdown,
     machine::Law,
 };
 use anyhow::Context;
-use kernel::Room;
+use jiff::Timestamp;
+use kernel::Scheduled;
 use verdict::Address;
 
-use super::force::Stage;
 use crate::{
     orders::{Ready, Reason},
     place::Place,
     rules,
 };
+
+/// What is to be in force.
+#[derive(Debug)]
+pub(crate) struct Images {
+    /// Now.
+    pub(crate) now: Arc<Ready>,
+    /// From a moment on, in nanoseconds of CLOCK_BOOTTIME, unless what is on trial now is confirmed before.
+    pub(crate) then: Option<(u64, Arc<Ready>)>,
+    /// In lockdown.
+    pub(crate) lockdown: Arc<Ready>,
+}
+
+impl Images {
+    /// The images, as the kernel is told them.
+    pub(crate) fn scheduled(&self) -> Scheduled<'_> {
+        let then = self.then.as_ref();
+        Scheduled { image: &self.now.image, then: then.map(|(until, it)| (*until, &it.image)) }
+    }
+}
 
 /// What images are made of.
 pub(crate) struct Making<'a> {
@@ -25,56 +44,44 @@ pub(crate) struct Making<'a> {
     pub(crate) place: &'a Place,
     /// What stands in front of the policy.
     pub(crate) fronts: Fronts,
+    /// When a rule was last seen to end, by the clock on the wall: what had ended by then does not come back where that
+    /// is set back.
+    pub(crate) ended_at: Timestamp,
     /// The edition of a number.
     pub(crate) edition: &'a dyn Fn(u64) -> Option<&'a Edition>,
 }
 
 impl Making<'_> {
-    /// What is in force by `law`, as far ahead as there is `room` for, and the image of lockdown.
-    ///
-    /// While a policy is on trial, no more than what comes into force in one store: an agent that dies cannot leave the
-    /// trial without its end. Rules that end during the trial and find no place there are ended by the agent.
+    /// What is in force by `law` from `now` on. Rules that end do so in the images.
     ///
     /// # Errors
     /// Where the rules are no good, or do not fit.
-    pub(crate) fn stages(
-        &self,
-        law: Law,
-        now: &Moment,
-        room: Room,
-    ) -> anyhow::Result<(Vec<Stage>, Arc<Ready>)> {
-        let deadline = law.then.map(|(until, _)| until);
-        let most = if deadline.is_some() { room.at_once } else { room.all };
+    pub(crate) fn images(&self, law: Law, now: &Moment) -> anyhow::Result<Images> {
         let addresses = self.place.addresses()?;
-        let stages = plan(now, most, deadline, |moment| {
-            let version = match law.then {
-                Some((until, then)) if moment.boottime_ns >= until => then,
-                Some(_) | None => law.now,
-            };
-            let front = self.fronts.at(moment);
-            let ends = front.next_end();
-            let ready = self.ready(version, &addresses, front, moment)?;
-            let next = ready.next.map(|end| moment.boottime_of(end));
-            let next = next.into_iter().chain(ends).min();
-            anyhow::Ok((Arc::new(ready), next))
-        })?;
+        let ready = |version| {
+            let ready = self.ready(version, &addresses, self.fronts.at(now), now)?;
+            anyhow::Ok(Arc::new(ready))
+        };
+        let in_force = ready(law.now)?;
+        let then = match law.then {
+            Some((until_ns, version)) => Some((until_ns, ready(version)?)),
+            None => None,
+        };
         // What is confirmed says who must never be locked out, not what is on trial.
-        let settled = stages.last().expect("a plan has a stage");
-        let lockdown = locked(&settled.what).context("compile the failsafe set for lockdown")?;
-        Ok((stages, Arc::new(lockdown)))
+        let settled = then.as_ref().map_or(&in_force, |(_, settled)| settled);
+        let lockdown = locked(settled).context("compile the failsafe set for lockdown")?;
+        Ok(Images { now: in_force, then, lockdown: Arc::new(lockdown) })
     }
 
     /// One edition as it would be in force now, for good. The image of lockdown is made with it, and must fit too.
     ///
     /// # Errors
-    /// As [`Making::stages`].
+    /// As [`Making::images`].
     pub(crate) fn now_only(&self, version: u64, now: &Moment) -> anyhow::Result<Arc<Ready>> {
-        let law = Law { now: version, then: None };
-        let (stages, _lockdown) = self.stages(law, now, Room { all: 1, at_once: 1 })?;
-        Ok(stages.into_iter().next().expect("a plan has a stage").what)
+        Ok(self.images(Law { now: version, then: None }, now)?.now)
     }
 
-    /// One edition as it is at a moment, behind what stands in front of it then.
+    /// One edition as it is at a moment, behind what stands in front of it.
     fn ready(
         &self,
         version: u64,
@@ -85,7 +92,7 @@ impl Making<'_> {
         let edition = (self.edition)(version)
             .with_context(|| format!("version {version} of the policy is gone"))?;
         let inbound = self.place.inbound.into();
-        rules::compile(&edition.rules, inbound, addresses, version, moment.wall)?
+        rules::compile(&edition.rules, inbound, addresses, version, moment.wall.max(self.ended_at))?
             .behind(front, inbound)
     }
 }
@@ -103,7 +110,6 @@ fn locked(ready: &Ready) -> anyhow::Result<Ready> {
         rules,
         summary: "the failsafe set only".to_owned(),
         notes: Vec::new(),
-        next: None,
         meant: ready.meant.clone(),
         documents: None,
     })
