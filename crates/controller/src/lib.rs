@@ -5,19 +5,27 @@
 //! effects that a shell carries out: commits to a store, frames to agents, answers to people.
 //!
 //! A reader's way through: [`records`] is what the store holds, [`Model`] is what was read of it, [`orders`] are what
-//! people ask for, which become commits and come back as changes of the model; [`views`] is what concerns whom.
+//! people ask for, which become commits and come back as changes of the model; [`views`] is what concerns whom, [`serving`] is what is
+//! said to whom, and [`Controller`] and [`Relay`] are all of it together.
 
+mod controller;
 mod digest;
 mod edition;
 pub mod limits;
 mod model;
 pub mod orders;
 pub mod records;
+mod relay;
 pub mod rollout;
+pub mod serving;
 pub mod trials;
 pub mod views;
 
+pub use controller::{
+    Controller, Laggard, Lagging, Limits, LoadError, Reached, RolloutStatus, Settings, Status,
+};
 pub use digest::{Digest, NotADigest};
 pub use edition::{Edition, Paper, inventory};
 pub use model::{Change, Changed, HostChange, Model};
 pub use orders::{Batch, Refusal};
+pub use relay::Relay;

@@ -14,6 +14,7 @@ mod stamp;
 
 pub use apply::{Apply, Canary, apply};
 pub use batch::Batch;
+pub(crate) use enrol::is_of;
 pub use enrol::{Enrol, enrol, found, redeem, renew};
 pub use inventory::{address, label, quarantine, remove, remove_relay};
 pub use refusal::Refusal;

@@ -20,10 +20,10 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
 use prost::Message;
 
 pub use folk::HostNumber;
+pub(crate) use library::difference;
 pub use meant::Meant;
 
 use self::{
@@ -93,6 +93,15 @@ pub struct HostTarget {
     pub version: u64,
     /// Whether it is on trial.
     pub trial: bool,
+}
+
+/// A host, as its status is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) id: &'a Arc<str>,
+    pub(crate) quarantined: bool,
+    /// Whether it tries a version.
+    pub(crate) tries: bool,
 }
 
 /// Which version a host is to have, and how.
@@ -293,9 +302,19 @@ impl Views {
         self.library.difference(base, digest)
     }
 
-    /// When the hosts that try a version began to.
-    pub fn trial_began(&self) -> Option<Timestamp> {
-        self.tried.as_ref().map(|(_, rollout)| rollout.began)
+    /// All hosts, ascending by number.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = Seen<'_>> {
+        self.folk.all().map(|(_, known)| Seen {
+            id: &known.id,
+            quarantined: known.quarantined,
+            tries: self.tries(known),
+        })
+    }
+
+    /// The hosts that are to try a version now.
+    pub fn canaries(&self) -> Vec<Arc<str>> {
+        let all = self.folk.all().filter(|(_, known)| self.tries(known));
+        all.map(|(_, known)| Arc::clone(&known.id)).collect()
     }
 }
 

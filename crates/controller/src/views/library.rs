@@ -89,7 +89,7 @@ impl Library {
 }
 
 /// What makes `new` of `old`.
-fn difference(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn difference(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
     let by_id = |bytes: &[u8]| -> Option<BTreeMap<String, Member>> {
         let members = Members::decode(bytes).ok()?;
         Some(members.hosts.into_iter().map(|host| (host.id.clone(), host)).collect())

@@ -1,0 +1,164 @@
+//! What is kept of each connection and of each host: bounded, and small.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use wire::sync::{Beat, Progress, Stage, Stance};
+
+use super::Link;
+use crate::digest::Digest;
+
+/// A host that is connected, here or at a relay.
+#[derive(Clone, Debug)]
+pub(crate) struct HostState {
+    pub(crate) id: Arc<str>,
+    pub(crate) link: Link,
+    /// The target it was told, or is to be told that it has; zeros for none.
+    pub(crate) told: Digest,
+    /// The manifest of that target, where it is at a relay.
+    pub(crate) manifest: Option<Box<Digest>>,
+    /// Why it refused what it was told.
+    pub(crate) why: Option<Box<str>>,
+    /// Tests that fail there, by its own judgement.
+    pub(crate) failing: Option<Box<str>>,
+    /// When it said something last, and when it was told.
+    pub(crate) heard_ms: u64,
+    pub(crate) told_ms: u64,
+    /// Flows that it has denied since its agent began, and how many a second of late: by the last two beats.
+    pub(crate) denied: u64,
+    pub(crate) denied_per_s: f32,
+    pub(crate) beat_ms: u64,
+    pub(crate) stale_s: u32,
+    /// How far it is with what it was told.
+    pub(crate) stage: Stage,
+    pub(crate) stance: Stance,
+}
+
+/// Bytes of a reason that are kept of what a host says: what it says is its own.
+const WHY_BYTES_MAX: usize = 400;
+
+impl HostState {
+    pub(crate) fn new(id: Arc<str>, link: Link, now_ms: u64) -> Self {
+        Self {
+            id,
+            link,
+            told: Digest([0; 32]),
+            manifest: None,
+            why: None,
+            failing: None,
+            heard_ms: now_ms,
+            told_ms: now_ms,
+            denied: 0,
+            denied_per_s: 0.0,
+            beat_ms: 0,
+            stale_s: 0,
+            stage: Stage::Unknown,
+            stance: Stance::Policy,
+        }
+    }
+
+    /// It is told to have another target; what it said of the one before is of no interest any more.
+    pub(crate) fn tell(&mut self, target: Digest, now_ms: u64) {
+        if self.told != target {
+            (self.told, self.told_ms) = (target, now_ms);
+            (self.stage, self.why) = (Stage::Unknown, None);
+        }
+    }
+
+    /// It says how far it is. Whether that is with what it was told.
+    pub(crate) fn progress(&mut self, said: &Progress, now_ms: u64) -> bool {
+        self.heard_ms = now_ms;
+        if said.target != self.told.0 {
+            return false;
+        }
+        self.stage = said.stage();
+        self.why = (!said.why.is_empty()).then(|| short(&said.why));
+        true
+    }
+
+    /// It is alive.
+    pub(crate) fn beat(&mut self, said: &Beat, now_ms: u64) {
+        let passed_ms = now_ms.saturating_sub(self.beat_ms);
+        if self.beat_ms != 0 && passed_ms != 0 {
+            let more = said.denied.saturating_sub(self.denied).min(u64::from(u32::MAX));
+            #[expect(clippy::cast_precision_loss, reason = "a rate of connections is not exact")]
+            let rate = more as f32 * 1_000.0 / passed_ms as f32;
+            self.denied_per_s = rate;
+        }
+        (self.denied, self.beat_ms, self.heard_ms) = (said.denied, now_ms, now_ms);
+        self.stale_s = u32::try_from(said.stale_s).unwrap_or(u32::MAX);
+        self.stance = said.stance();
+        self.failing = (!said.failing.is_empty()).then(|| short(&said.failing));
+        // What it enforces is what counts: a report of it may have been lost.
+        let enforced = said.target == self.told.0;
+        if enforced && matches!(self.stage, Stage::Unknown | Stage::Received | Stage::Verified) {
+            self.stage = Stage::Enforced;
+        } else if !enforced && self.stage == Stage::Enforced {
+            self.stage = Stage::Unknown;
+        }
+    }
+}
+
+pub(super) fn short(text: &str) -> Box<str> {
+    let mut end = text.len().min(WHY_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().into()
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) who: Sitting,
+    pub(super) opened_ms: u64,
+    /// Bytes that the shell was given and has not written.
+    pub(super) unsent: usize,
+    /// Pieces that were asked for; none mostly.
+    pub(super) wants: VecDeque<Want>,
+    /// A target is to be told.
+    pub(super) dirty: bool,
+}
+
+impl Seat {
+    pub(super) fn is_relay(&self) -> bool {
+        matches!(self.who, Sitting::Relay(_))
+    }
+}
+
+/// Who has a connection.
+#[derive(Debug)]
+pub(super) enum Sitting {
+    /// A host that has not said hello yet; its number.
+    Waiting(u32),
+    /// A host, by its number.
+    Host(u32),
+    Relay(Box<Relay>),
+    Controller(Box<Relay>),
+    /// It was told to go, and what was written last is on its way.
+    Leaving,
+}
+
+/// A relay, or another controller.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    pub(super) name: String,
+    /// Hosts that it carries, by number.
+    pub(super) hosts: BTreeSet<u32>,
+    /// Those whose assignment is to be told.
+    pub(super) dirty: BTreeSet<u32>,
+    /// Hosts that it must not serve, with the reason.
+    pub(super) refused: BTreeMap<String, String>,
+    /// Manifests that it keeps: those of hosts that it carries, with their number.
+    pub(super) manifests: BTreeMap<Digest, u32>,
+}
+
+/// A piece that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Want {
+    pub(super) digest: Digest,
+    pub(super) base: Option<Digest>,
+    pub(super) offset: u64,
+}
