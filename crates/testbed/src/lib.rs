@@ -5,7 +5,7 @@
 //!
 //!  Host 0 ──veth──┐
 //!  Host 1 ──veth──┤ switch (a namespace with a bridge)   Network::star(3)
-//!  Host 2 ──veth──┘
+//!  Host 2 ──veth──┘                                      cut, heal, unplug, plug
 //! ```
 //!
 //! Everything is a value: its end, by a return or by a panic, ends the processes that are left inside and removes

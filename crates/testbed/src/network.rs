@@ -1,6 +1,9 @@
 //! Hosts joined to networks: a star around one switch, or a line of routers.
 
+mod cut;
+
 use crate::{Host, Namespace, ip};
+use cut::Cuts;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,6 +17,7 @@ pub struct Network {
     hosts: Vec<Host>,
     /// The bridge's namespace, in a star.
     switch: Option<Namespace>,
+    cuts: Cuts,
     line: bool,
 }
 
@@ -35,12 +39,14 @@ impl Network {
         let network = Self {
             hosts: (0..count).map(|_| Host::new()).collect(),
             switch: Some(switch),
+            cuts: Cuts::default(),
             line: false,
         };
         for (index, host) in (0..).zip(&network.hosts) {
             let switch = network.switch.as_ref().expect("a star has a switch");
-            let (port, device) = Namespace::plug(switch, &host.namespace);
-            ip::inside(switch.name(), &format!("link set {port} master switch\n"));
+            let (own, device) = Namespace::plug(switch, &host.namespace);
+            assert_eq!(own, port(index), "ports are in the order of the hosts");
+            ip::inside(switch.name(), &format!("link set {own} master switch\n"));
             host.namespace.add_address(&device, &format!("{}/24", network.address(index)));
             host.namespace.add_address(&device, &format!("{}/64", network.address_v6(index)));
         }
@@ -56,8 +62,8 @@ impl Network {
     #[track_caller]
     pub fn line(count: u8) -> Self {
         assert!(count <= HOSTS_MAX, "a network has at most {HOSTS_MAX} hosts, not {count}");
-        let network =
-            Self { hosts: (0..count).map(|_| Host::new()).collect(), switch: None, line: true };
+        let hosts = (0..count).map(|_| Host::new()).collect();
+        let network = Self { hosts, switch: None, cuts: Cuts::default(), line: true };
         for (index, host) in (0..).zip(&network.hosts) {
             forward(&host.namespace);
             host.namespace.add_address("lo", &format!("{}/32", network.address(index)));
@@ -89,6 +95,55 @@ impl Network {
     /// The namespace that holds the bridge of a star.
     pub fn switch(&self) -> Option<&Namespace> {
         self.switch.as_ref()
+    }
+
+    /// Loses everything that some hosts of a star send to others, in both directions, from now on: connections that stand
+    /// stall, new ones are not answered. Nobody is told, as by a cable that is cut far away.
+    ///
+    /// # Panics
+    /// If this is no star, a host is not in it, or `nft` (package nftables) is missing or refuses.
+    #[track_caller]
+    pub fn cut(&self, some: &[u8], others: &[u8]) {
+        self.cuts.cut(self.star_switch(some, others), some, others);
+    }
+
+    /// Undoes [`Network::cut`] between these hosts; it is no error if nothing was cut.
+    ///
+    /// # Panics
+    /// As [`Network::cut`].
+    #[track_caller]
+    pub fn heal(&self, some: &[u8], others: &[u8]) {
+        self.cuts.heal(self.star_switch(some, others), some, others);
+    }
+
+    /// Pulls the cable of a host of a star out of its switch: the host sees that its link is down.
+    ///
+    /// # Panics
+    /// If this is no star, the host is not in it, or `ip` refuses.
+    #[track_caller]
+    pub fn unplug(&self, host: u8) {
+        ip::inside(
+            self.star_switch(&[host], &[]).name(),
+            &format!("link set {} down\n", port(host)),
+        );
+    }
+
+    /// Undoes [`Network::unplug`].
+    ///
+    /// # Panics
+    /// As [`Network::unplug`].
+    #[track_caller]
+    pub fn plug(&self, host: u8) {
+        ip::inside(self.star_switch(&[host], &[]).name(), &format!("link set {} up\n", port(host)));
+    }
+
+    /// The switch of these hosts.
+    #[track_caller]
+    fn star_switch(&self, some: &[u8], others: &[u8]) -> &Namespace {
+        let stranger =
+            some.iter().chain(others).find(|host| usize::from(**host) >= self.hosts.len());
+        assert!(stranger.is_none(), "there is no host {stranger:?} in this network");
+        self.switch.as_ref().expect("the network is a star")
     }
 
     /// The IPv4 address by which every host knows host `index` (from 0).
@@ -127,6 +182,11 @@ impl Network {
         }
         commands
     }
+}
+
+/// The switch's end of a host's cable.
+fn port(host: u8) -> String {
+    format!("eth{host}")
 }
 
 /// Makes a namespace forward. The kernel's switches are per namespace: the file is that of the thread that opens it.

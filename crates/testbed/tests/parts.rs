@@ -245,3 +245,88 @@ fn a_program_of_the_machine_serves_in_one_host_and_is_reached_from_another() {
         assert_eq!(greeting, "hello", "at {address}");
     }
 }
+
+/// Long enough for an answer on this machine, short enough to wait for none.
+const SILENCE: Duration = Duration::from_millis(700);
+
+#[track_caller]
+fn assert_cut(network: &Network, from: u8, to: u8) {
+    let (near, far) = (&network.hosts()[usize::from(from)], &network.hosts()[usize::from(to)]);
+    for address in [IpAddr::from(network.address(to)), network.address_v6(to).into()] {
+        let listener = far.namespace.inside(|| TcpListener::bind((address, 0))).unwrap();
+        let target = listener.local_addr().unwrap();
+        let error = near
+            .namespace
+            .inside(|| TcpStream::connect_timeout(&target, SILENCE))
+            .expect_err("nothing passes a cut");
+        let silent = matches!(
+            error.kind(),
+            std::io::ErrorKind::TimedOut
+                | std::io::ErrorKind::HostUnreachable
+                | std::io::ErrorKind::NetworkUnreachable
+        );
+        assert!(silent, "{from} to {to} at {address}: {error}");
+    }
+}
+
+#[track_caller]
+fn assert_joined(network: &Network, from: u8, to: u8) {
+    let (near, far) = (&network.hosts()[usize::from(from)], &network.hosts()[usize::from(to)]);
+    reach(&near.namespace, &far.namespace, network.address(to).into());
+    reach(&near.namespace, &far.namespace, network.address_v6(to).into());
+}
+
+#[test]
+fn a_star_can_be_cut_between_any_hosts_and_healed() {
+    use std::io::Write as _;
+    let network = Network::star(4);
+    for (from, to) in [(0, 1), (0, 2), (3, 1)] {
+        assert_joined(&network, from, to);
+    }
+    // A connection that stands when the cut comes.
+    let address = (network.address(2), 0);
+    let listener = network.hosts()[2].namespace.inside(|| TcpListener::bind(address)).unwrap();
+    let target = listener.local_addr().unwrap();
+    let mut near = network.hosts()[0].namespace.inside(|| TcpStream::connect(target)).unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    far.set_read_timeout(Some(SILENCE)).unwrap();
+
+    network.cut(&[0, 1], &[2, 3]);
+    assert_joined(&network, 0, 1);
+    assert_joined(&network, 3, 2);
+    assert_cut(&network, 0, 2);
+    assert_cut(&network, 3, 1);
+    near.write_all(b"x").unwrap();
+    let mut byte = [0];
+    let silence = far.read_exact(&mut byte).unwrap_err();
+    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+
+    network.heal(&[0], &[2]);
+    assert_joined(&network, 0, 2);
+    assert_cut(&network, 0, 3);
+    far.set_read_timeout(Some(DEADLINE)).unwrap();
+    far.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"x", "what was sent into the cut arrives after it");
+
+    let all = [0, 1, 2, 3];
+    network.heal(&all, &all);
+    assert_joined(&network, 0, 3);
+    assert_joined(&network, 1, 2);
+}
+
+#[test]
+fn a_host_that_is_unplugged_sees_it() {
+    let network = Network::star(2);
+    let carrier = || {
+        let mut command = network.hosts()[1].command("ip");
+        command.args(["-o", "link", "show", "dev", "eth0"]);
+        text(command).contains("state UP")
+    };
+    assert!(carrier());
+    network.unplug(1);
+    wait_until(DEADLINE, "a link that is down", || !carrier());
+    assert_cut(&network, 0, 1);
+    network.plug(1);
+    wait_until(DEADLINE, "a link that is up", carrier);
+    assert_joined(&network, 0, 1);
+}
