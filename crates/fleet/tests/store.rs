@@ -10,3 +10,5 @@ mod embedded;
 mod etcd;
 #[path = "store/promises.rs"]
 mod promises;
+#[path = "store/proxy.rs"]
+mod proxy;

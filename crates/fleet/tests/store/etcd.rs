@@ -1,16 +1,25 @@
 //! The store in etcd: a real cluster of three members, which are killed, stopped and started again.
 
 use std::{
+    fs,
     future::Future,
-    net::{IpAddr, Ipv4Addr},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use fleet::store::{Batch, CommitError, LEADER, Location, Revision, Store, Trouble, WatchEnd};
-use testbed::{Host, etcd::Cluster};
+use fleet::store::{
+    Batch, CommitError, LEADER, Location, Revision, Store, Trouble, WatchEnd, digest,
+};
+use rustix::process::Signal;
+use testbed::{Directory, Host, Network, etcd::Cluster, etcd::Tls};
 
-use crate::promises::{self, lead, leader, put, records, soon};
+use crate::{
+    promises::{self, lead, leader, put, records, soon},
+    proxy::Proxy,
+};
 
 fn places(host: &Host, count: u8) -> Vec<(&Host, IpAddr)> {
     (1..=count).map(|last| (host, Ipv4Addr::new(127, 0, 0, last).into())).collect()
@@ -196,6 +205,65 @@ fn base64_of(text: &str) -> String {
 }
 
 #[test]
+fn a_batch_whose_answer_is_lost_happens_once() {
+    let host = Host::new();
+    let cluster = Cluster::start(&places(&host, 1), None);
+    on(&host, async {
+        let proxy = Proxy::start("127.0.0.9:2379".parse().unwrap(), cluster.endpoint(0));
+        let location: Location = format!("etcd://{}/x", proxy.address).parse().unwrap();
+        let store = Store::open(&location).await.unwrap();
+        let from = store.load().await.unwrap().revision;
+        let mut watch = store.watch(from).await.unwrap();
+        // The beginning of a leadership is a write as well.
+        proxy.lose(|| ());
+        let leading = lead(&store, "a").await;
+        assert_eq!(proxy.lost(), 1);
+        assert_eq!(soon("news", watch.next()).await.unwrap().revision, leading.since());
+        for number in 0..20 {
+            proxy.lose(|| ());
+            let mut batch = numbered(number);
+            if number % 2 == 1 {
+                // What was expected is different by then: by this very batch.
+                let before = digest((number - 1).to_string().as_bytes());
+                batch.expect =
+                    vec![("last".to_owned(), Some(before)), (format!("count/{number:06}"), None)];
+            }
+            let revision = leading.commit(&batch).await.unwrap();
+            assert_eq!(proxy.lost(), number + 2);
+            let changes = soon("news", watch.next()).await.unwrap();
+            assert_eq!((number_of(&changes), changes.revision), (Some(number), revision));
+        }
+        // The answer is lost and somebody else leads and commits before it can be asked for again: nobody knows.
+        let prefix = [base64_of("/x/records/leader"), base64_of("/x/last")];
+        let member = cluster.endpoint(0);
+        proxy.lose(move || {
+            for (path, body) in [
+                ("/v3/kv/deleterange", format!(r#"{{"key":"{}"}}"#, prefix[0])),
+                ("/v3/kv/put", format!(r#"{{"key":"{}","value":"e30="}}"#, prefix[0])),
+                ("/v3/kv/put", format!(r#"{{"key":"{}","value":"e30="}}"#, prefix[1])),
+            ] {
+                post(member, path, &body);
+            }
+        });
+        let unknown = leading.commit(&numbered(20)).await;
+        assert!(matches!(unknown, Err(CommitError::Unknown(_))), "{unknown:?}");
+        let deposed = leading.commit(&numbered(21)).await;
+        assert!(matches!(deposed, Err(CommitError::Deposed)), "{deposed:?}");
+        assert_eq!(number_of(&soon("news", watch.next()).await.unwrap()), Some(20));
+    });
+}
+
+/// Asks a member from a thread that is in its namespace.
+fn post(member: SocketAddr, path: &str, body: &str) {
+    let mut stream = TcpStream::connect(member).unwrap();
+    let length = body.len();
+    write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(" 200 OK"), "{answer}");
+}
+
+#[test]
 fn what_the_cluster_has_forgotten_is_loaded_again() {
     let host = Host::new();
     let cluster = Cluster::start(&places(&host, 1), None);
@@ -215,5 +283,196 @@ fn what_the_cluster_has_forgotten_is_loaded_again() {
         let mut watch = store.watch(loaded.revision).await.unwrap();
         let next = leading.commit(&put("k", "new")).await.unwrap();
         assert_eq!(soon("news", watch.next()).await.unwrap().revision, next);
+    });
+}
+
+#[test]
+fn a_member_that_is_cut_off_or_hangs_costs_time_and_nothing_else() {
+    let network = Network::star(4);
+    let members: Vec<_> = (0..3)
+        .map(|number| (&network.hosts()[usize::from(number)], network.address(number).into()))
+        .collect();
+    let cluster = Cluster::start(&members, None);
+    on(&network.hosts()[3], async {
+        let store = open(&cluster, "x").await;
+        let from = store.load().await.unwrap().revision;
+        let mut watch = store.watch(from).await.unwrap();
+        let mut leading = lead(&store, "a").await;
+        let mut trouble: [(&str, Box<dyn Fn() + Send>); 4] = [
+            ("nothing", Box::new(|| ())),
+            ("a member that has lost the others", Box::new(|| network.cut(&[0], &[1, 2]))),
+            (
+                "one member within reach",
+                Box::new(|| {
+                    network.heal(&[0], &[1, 2]);
+                    network.cut(&[3], &[0, 1]);
+                }),
+            ),
+            (
+                "a member that hangs",
+                Box::new(|| {
+                    network.heal(&[3], &[0, 1]);
+                    cluster.signal(2, Signal::STOP);
+                }),
+            ),
+        ];
+        for (number, (what, begin)) in trouble.iter_mut().enumerate() {
+            begin();
+            let batch = put("k", &number.to_string());
+            let revision = loop {
+                match soon(what, leading.commit(&batch)).await {
+                    Ok(revision) => break revision,
+                    Err(CommitError::Deposed) => leading = lead(&store, "a").await,
+                    // Those that lead the cluster need a moment to agree on another one.
+                    Err(CommitError::Unknown(_) | CommitError::Trouble(_)) => {}
+                    Err(error) => panic!("{what}: {error:?}"),
+                }
+            };
+            loop {
+                let changes = soon(what, watch.next()).await.unwrap();
+                assert!(changes.revision <= revision, "{what}: {changes:?} after {revision:?}");
+                if changes.revision == revision {
+                    let told = &changes.records[..];
+                    let [(key, Some(value))] = told else { panic!("{what}: {told:?}") };
+                    assert_eq!((key.as_str(), &value[..]), ("k", number.to_string().as_bytes()));
+                    break;
+                }
+            }
+        }
+        cluster.signal(2, Signal::CONT);
+        assert_eq!(records(&store).await, [("k".to_owned(), "3".to_owned())]);
+    });
+}
+
+#[test]
+fn without_a_majority_nothing_is_promised_and_afterwards_all_goes_on() {
+    let host = Host::new();
+    let mut cluster = Cluster::start(&places(&host, 3), None);
+    let location: Location = format!("etcd://{}/x", cluster.endpoints()).parse().unwrap();
+    // All on one runtime: the watch lives through it.
+    host.namespace.inside(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (store, leading, mut watch, last) = runtime.block_on(async {
+            let store = Store::open(&location).await.unwrap();
+            let leading = lead(&store, "a").await;
+            let last = leading.commit(&put("k", "1")).await.unwrap();
+            let watch = store.watch(last).await.unwrap();
+            (store, leading, watch, last)
+        });
+        cluster.kill(0);
+        cluster.kill(1);
+        runtime.block_on(async {
+            let refused = soon("a refusal", leading.commit(&put("k", "2"))).await;
+            assert!(
+                matches!(
+                    refused,
+                    Err(CommitError::Unknown(Trouble::Unreachable(_))
+                        | CommitError::Trouble(Trouble::Unreachable(_)))
+                ),
+                "{refused:?}"
+            );
+            // Who cannot renew the lease does not lead for longer than it lasts.
+            soon("the end of the leadership", leading.lost()).await;
+            let unread = soon("a refusal", store.load()).await;
+            assert!(matches!(unread, Err(Trouble::Unreachable(_))), "{unread:?}");
+        });
+        drop(leading);
+        cluster.begin(0);
+        cluster.begin(1);
+        cluster.wait_for_leader();
+        runtime.block_on(async {
+            let leading = lead(&store, "b").await;
+            let next = leading.commit(&put("k", "3")).await.unwrap();
+            let mut before = last;
+            loop {
+                let changes = soon("news", watch.next()).await.unwrap();
+                assert!(changes.revision > before);
+                before = changes.revision;
+                if before == next {
+                    break;
+                }
+            }
+            assert_eq!(records(&store).await, [("k".to_owned(), "3".to_owned())]);
+        });
+    });
+}
+
+/// An authority with what it vouches for, as files.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = authority.self_signed(&key).unwrap();
+        Self { certificate, issuer: rcgen::Issuer::new(authority, key) }
+    }
+
+    fn write(&self, directory: &Path, name: &str) {
+        fs::write(directory.join(name), self.certificate.pem()).unwrap();
+    }
+
+    /// NAME.pem and NAME.key, good for servers and clients at 127.0.0.1 to 127.0.0.3.
+    fn vouch(&self, directory: &Path, name: &str) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let addresses: Vec<String> = (1..=3).map(|last| format!("127.0.0.{last}")).collect();
+        let mut params = rcgen::CertificateParams::new(addresses).unwrap();
+        params.extended_key_usages = vec![
+            rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+            rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+#[test]
+fn with_tls_both_sides_are_known() {
+    let directory = Directory::new();
+    let at = |name: &str| directory.path().join(name);
+    let (ours, others) = (Authority::new(), Authority::new());
+    ours.write(directory.path(), "ca.pem");
+    others.write(directory.path(), "other-ca.pem");
+    ours.vouch(directory.path(), "member");
+    ours.vouch(directory.path(), "client");
+    others.vouch(directory.path(), "stranger");
+    let host = Host::new();
+    let tls = Tls { ca: at("ca.pem"), certificate: at("member.pem"), key: at("member.key") };
+    let cluster = Cluster::start(&places(&host, 1), Some(&tls));
+    on(&host, async {
+        let place = |ca: &str, name: &str| {
+            let path = directory.path().display();
+            let parameters = match name {
+                "" => format!("ca={path}/{ca}.pem"),
+                name => format!("ca={path}/{ca}.pem&cert={path}/{name}.pem&key={path}/{name}.key"),
+            };
+            let text = format!("etcds://{}/x?{parameters}", cluster.endpoints());
+            text.parse::<Location>().unwrap()
+        };
+        let store = Store::open(&place("ca", "client")).await.unwrap();
+        let from = store.load().await.unwrap().revision;
+        let mut watch = store.watch(from).await.unwrap();
+        let leading = lead(&store, "a").await;
+        let large = "v".repeat(fleet::store::batch::VALUE_BYTES_MAX);
+        let revision = leading.commit(&put("k", &large)).await.unwrap();
+        assert_eq!(soon("news", watch.next()).await.unwrap().revision, leading.since());
+        assert_eq!(soon("news", watch.next()).await.unwrap().revision, revision);
+        assert_eq!(records(&store).await, [("k".to_owned(), large)]);
+        for (what, ca, name) in [
+            ("a member nobody known vouches for", "other-ca", "client"),
+            ("a client without a certificate", "ca", ""),
+            ("a client somebody else vouches for", "ca", "stranger"),
+        ] {
+            let store = Store::open(&place(ca, name)).await.unwrap();
+            let refused = soon(what, store.leader()).await;
+            assert!(matches!(refused, Err(Trouble::Unreachable(_))), "{what}: {refused:?}");
+        }
+        let missing = Store::open(&place("none", "client")).await.unwrap_err();
+        assert!(missing.to_string().contains("none.pem"), "{missing}");
     });
 }
