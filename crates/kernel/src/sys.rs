@@ -89,11 +89,8 @@ pub(crate) struct LinkInfo {
 pub(crate) fn link_info(link: BorrowedFd<'_>, netns: bool) -> io::Result<LinkInfo> {
     // SAFETY: plain data without invalid bit patterns.
     let mut info: bpf_link_info = unsafe { zeroed() };
-    let mut attributes = attributes();
-    attributes.info.bpf_fd = raw(link);
-    attributes.info.info_len = size_of::<bpf_link_info>().try_into().map_err(io::Error::other)?;
-    attributes.info.info = (&raw mut info) as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    // SAFETY: of plain data any bytes are valid.
+    unsafe { tell(link, &mut info) }?;
     // SAFETY: both arms are plain numbers and the whole union was zeroed before the kernel wrote one of them.
     let target = unsafe {
         if netns {
@@ -147,11 +144,8 @@ pub(crate) fn program_runs(id: u32) -> io::Result<(Duration, u64)> {
     let program = program(id)?;
     // SAFETY: plain data without invalid bit patterns; pointers in it that are zero are not written through.
     let mut info: bpf_prog_info = unsafe { zeroed() };
-    let mut attributes = attributes();
-    attributes.info.bpf_fd = raw(program.as_fd());
-    attributes.info.info_len = size_of::<bpf_prog_info>().try_into().map_err(io::Error::other)?;
-    attributes.info.info = (&raw mut info) as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    // SAFETY: of plain data any bytes are valid.
+    unsafe { tell(program.as_fd(), &mut info) }?;
     Ok((Duration::from_nanos(info.run_time_ns), info.run_cnt))
 }
 
@@ -163,12 +157,21 @@ pub(crate) fn object_id(object: BorrowedFd<'_>) -> io::Result<u32> {
 /// The first words of what `BPF_OBJ_GET_INFO_BY_FD` tells: type and number, and of a program its tag.
 fn info_words<const WORDS: usize>(object: BorrowedFd<'_>) -> io::Result<[u32; WORDS]> {
     let mut words = [0u32; WORDS];
+    // SAFETY: of numbers any bytes are valid.
+    unsafe { tell(object, &mut words) }?;
+    Ok(words)
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD`: what the kernel tells of a map, program or link, as much of it as `info` has room for.
+///
+/// # Safety
+/// `info` is plain data of which any bytes are valid, and each pointer in it is zero or may be written through.
+unsafe fn tell<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attributes = attributes();
     attributes.info.bpf_fd = raw(object);
-    attributes.info.info_len = size_of_val(&words).try_into().map_err(io::Error::other)?;
-    attributes.info.info = words.as_mut_ptr() as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(words)
+    attributes.info.info_len = size_of::<T>().try_into().map_err(io::Error::other)?;
+    attributes.info.info = (&raw mut *info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes).map(|_zero| ())
 }
 
 /// `BPF_OBJ_PIN`: gives a map, program or link a name in a BPF file system.

@@ -12,6 +12,8 @@ mod meaning;
 mod names;
 mod services;
 
+use std::rc::Rc;
+
 use jiff::Timestamp;
 use policy::{
     Diagnostics, Document, LineIndex, Rule, Severity, Source, Tier, Way,
@@ -20,6 +22,7 @@ use policy::{
 use serde::{Deserialize, Serialize};
 
 pub use escape::{Escape, Why};
+use form::Form;
 use meaning::Comparison;
 use names::Names;
 use services::Served;
@@ -81,26 +84,28 @@ impl Scope {
     /// # Errors
     /// The first statement that does not, with the reason.
     pub fn covers(&self, policy: &str) -> Result<u64, Escape> {
+        self.covers_read(&Reading::of(policy)?)
+    }
+
+    /// The same of a document that is held against one scope after the other.
+    ///
+    /// # Errors
+    /// As [`Scope::covers`].
+    pub fn covers_read(&self, reading: &Reading) -> Result<u64, Escape> {
         let whole = |why| Escape { rule: None, why };
+        let Reading { text, document } = reading;
         let flows = Flows::read(&self.flows).map_err(|error| whole(Why::Scope(error)))?;
-        let mut report = Diagnostics::default();
-        let source = Source { name: "", bytes: policy.as_bytes() };
-        let (text, parsed) = policy::read(source, 0, &mut report);
-        if report.has_errors() || parsed.damaged > 0 {
-            return Err(whole(Why::Unreadable(error(&report).unwrap_or_default())));
-        }
-        let lines = LineIndex::new(&text);
-        let document = &parsed.document;
+        let lines = LineIndex::new(text);
         let escape = |span: policy::Span, why| {
-            let line = lines.position(span.start, &text).line;
+            let line = lines.position(span.start, text).line;
             let said = text.get(span.range()).unwrap_or_default().trim();
             Escape { rule: Some((line, said.chars().take(200).collect())), why }
         };
         self.tier(document).map_err(whole)?;
+        let me = Selector::new(Expression::Me, policy::Span::default());
         let mut comparing = Comparing {
             scope: self,
-            outer: Names::of(&flows.document).map_err(whole)?,
-            flows: flows.parts().map_err(|error| whole(Why::Scope(error)))?,
+            outer: Outer::of(self, &flows, &me).map_err(whole)?,
             inner: Names::of(document).map_err(whole)?,
             steps: STEPS_MAX,
         };
@@ -190,11 +195,61 @@ fn error(report: &Diagnostics) -> Option<String> {
     first.map(|it| it.message.clone())
 }
 
+/// A document as it was read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    text: String,
+    document: Document,
+}
+
+impl Reading {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Why::Unreadable`], of the document as a whole.
+    pub fn of(policy: &str) -> Result<Self, Escape> {
+        let mut report = Diagnostics::default();
+        let source = Source { name: "", bytes: policy.as_bytes() };
+        let (text, parsed) = policy::read(source, 0, &mut report);
+        if report.has_errors() || parsed.damaged > 0 {
+            let why = Why::Unreadable(error(&report).unwrap_or_default());
+            return Err(Escape { rule: None, why });
+        }
+        Ok(Self { text, document: parsed.document })
+    }
+}
+
+/// What a scope says, worked out once for all rules that are held against it.
+struct Outer<'a> {
+    from: Rc<Form<'a>>,
+    to: Rc<Form<'a>>,
+    services: Served,
+}
+
+impl<'a> Outer<'a> {
+    /// Of a scope whose line is `flows`; `me` is the selector of that name.
+    fn of(scope: &Scope, flows: &'a Flows, me: &'a Selector) -> Result<Self, Why> {
+        let (from, to, services) = flows.parts().map_err(Why::Scope)?;
+        let names = Names::of(&flows.document)?;
+        let end = |selector: &'a Selector, way| {
+            let form = names.form(selector)?;
+            Ok::<_, Why>(match scope.direction == Some(way) {
+                true => Form::all(vec![form, names.form(me)?]),
+                false => form,
+            })
+        };
+        Ok(Self {
+            from: end(from, Way::Out)?,
+            to: end(to, Way::In)?,
+            services: Served::of(services, &names)?,
+        })
+    }
+}
+
 /// A document and the scope it is held against.
 struct Comparing<'a> {
     scope: &'a Scope,
-    outer: Names<'a>,
-    flows: Parts<'a>,
+    outer: Outer<'a>,
     inner: Names<'a>,
     /// Steps that are left.
     steps: u64,
@@ -206,12 +261,14 @@ impl Comparing<'_> {
             return Err(Why::Effect(rule.effect));
         }
         self.ends_in_time(rule)?;
-        let (from, to, services) = self.flows;
-        self.services(&rule.services, services)?;
-        let only_me = |way| self.scope.direction == Some(way);
-        let (out, accepting) = (only_me(Way::Out), only_me(Way::In));
-        self.end(&rule.from.selector, from, out).map_err(|why| why.at("FROM"))?;
-        self.end(&rule.to.selector, to, accepting).map_err(|why| why.at("TO"))
+        if let Some(service) =
+            Served::of(&rule.services, &self.inner)?.outside(&self.outer.services)
+        {
+            return Err(Why::Service(service));
+        }
+        let Self { outer, inner, steps, scope: _ } = self;
+        end(&rule.from.selector, &outer.from, inner, steps).map_err(|why| why.at("FROM"))?;
+        end(&rule.to.selector, &outer.to, inner, steps).map_err(|why| why.at("TO"))
     }
 
     fn ends_in_time(&self, rule: &Rule) -> Result<(), Why> {
@@ -222,31 +279,13 @@ impl Comparing<'_> {
         }
         Err(Why::Until { limit, end: rule.options.until })
     }
+}
 
-    fn services(
-        &self,
-        inner: &[policy::syntax::Service],
-        outer: &[policy::syntax::Service],
-    ) -> Result<(), Why> {
-        let inner = Served::of(inner, &self.inner)?;
-        let outer = Served::of(outer, &self.outer)?;
-        match inner.outside(&outer) {
-            None => Ok(()),
-            Some(service) => Err(Why::Service(service)),
-        }
-    }
-
-    /// Whether one end of a rule lies within that end of the scope.
-    fn end(&mut self, inner: &Selector, outer: &Selector, only_me: bool) -> Result<(), Why> {
-        let me = Selector::new(Expression::Me, policy::Span::default());
-        let inner = self.inner.form(inner)?;
-        let mut outer = self.outer.form(outer)?;
-        if only_me {
-            outer = form::Form::all(vec![outer, self.outer.form(&me)?]);
-        }
-        match Comparison::new(&inner, &outer).outside(&mut self.steps)? {
-            None => Ok(()),
-            Some(witness) => Err(Why::Outside { end: "", witness }),
-        }
+/// Whether one end of a rule lies within that end of the scope.
+fn end(inner: &Selector, outer: &Form<'_>, names: &Names<'_>, steps: &mut u64) -> Result<(), Why> {
+    let inner = names.form(inner)?;
+    match Comparison::new(&inner, outer).outside(steps)? {
+        None => Ok(()),
+        Some(witness) => Err(Why::Outside { end: "", witness }),
     }
 }

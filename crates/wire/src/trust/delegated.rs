@@ -11,7 +11,7 @@ use crate::{
     envelope::{Envelope, EnvelopeError},
     role::Role,
     root::Root,
-    scope::{Escape, Why},
+    scope::{Escape, Reading, Why},
 };
 
 /// A document that is in order.
@@ -127,12 +127,19 @@ fn checked(
     }
     unexpired(&what, policy.expires, now)?;
     let mut rules = 0;
+    let mut reading = None;
     for delegation in &scopes {
-        rules = delegation.scope.covers(&policy.policy).map_err(|escape| VerifyError::Scope {
+        let escaped = |escape| VerifyError::Scope {
             name: policy.name.clone(),
             delegation: delegation.name.clone(),
             escape: Box::new(escape),
-        })?;
+        };
+        // Read once, whatever the number of scopes.
+        let reading = match &mut reading {
+            Some(known) => known,
+            none @ None => none.insert(Reading::of(&policy.policy).map_err(escaped)?),
+        };
+        rules = delegation.scope.covers_read(reading).map_err(escaped)?;
     }
     if let Some(last) = scopes.last() {
         let too_deep = |on: &&Delegation| last.scope.depth <= on.scope.depth;
