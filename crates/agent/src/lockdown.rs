@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use image::{AddressSet, Rule, RuleSet, SetIndex};
-use verdict::{Address, Direction, Verdict};
+use verdict::{Direction, Verdict};
 
 /// The tier of the failsafe set, in every rule set of a policy.
 const FAILSAFE: u8 = 0;
@@ -22,9 +22,7 @@ pub fn lockdown(policy: &RuleSet) -> RuleSet {
         let (remote, local) = (rule.remote.map(&mut keep), rule.local.map(&mut keep));
         rules.rules.push(Rule { remote, local, ..rule.clone() });
     }
-    let loopback =
-        AddressSet::from_prefixes([(Address::LOOPBACK_V4, 96 + 8), (Address::LOOPBACK_V6, 128)]);
-    let loopback = add(&mut rules.sets, loopback);
+    let loopback = add(&mut rules.sets, AddressSet::loopback().clone());
     for direction in [Direction::Out, Direction::In] {
         rules.rules.push(Rule {
             id: "loopback".to_owned(),

@@ -1,5 +1,7 @@
 //! Sets of addresses as ranges, with the algebra that selectors need.
 
+use std::sync::LazyLock;
+
 use verdict::Address;
 
 /// A set of canonical addresses: sorted, disjoint, non-adjacent inclusive ranges over the 128-bit number of an
@@ -20,6 +22,15 @@ impl AddressSet {
     /// Every address of both families.
     pub fn all() -> Self {
         Self(vec![(0, u128::MAX)])
+    }
+
+    /// 127.0.0.0/8 and ::1, which every host has for itself.
+    pub fn loopback() -> &'static Self {
+        static LOOPBACK: LazyLock<AddressSet> = LazyLock::new(|| {
+            let prefixes = [(Address::LOOPBACK_V4, 96 + 8), (Address::LOOPBACK_V6, 128)];
+            AddressSet::from_prefixes(prefixes)
+        });
+        &LOOPBACK
     }
 
     /// From inclusive ranges in any order; a reversed range is empty.

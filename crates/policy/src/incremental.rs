@@ -22,7 +22,7 @@ use crate::{
     facts::{Facts, Here, Identities},
     inventory::{Host, HostIndex, Inventory, InventoryFault},
     policy::Policy,
-    resolve::{AddressOrder, Eye, Near, loopback},
+    resolve::{AddressOrder, Eye, Near},
 };
 
 /// The host that enforces, as its shell knows it. See [`Facts`] for the meaning of each field.
@@ -269,7 +269,8 @@ impl Compiler {
             let listed = addresses.iter().filter(|address| !address.is_loopback());
             AddressSet::from_ranges(listed.map(|&address| (address, address)))
         };
-        let kept = if me { of(&self.here.own).union(loopback()) } else { of(&new.addresses) };
+        let kept =
+            if me { of(&self.here.own).union(AddressSet::loopback()) } else { of(&new.addresses) };
         let left = of(old.map_or(&[], |old| &old.addresses)).difference(&kept);
         let mut changed = false;
         for key in keys {

@@ -16,7 +16,7 @@ use crate::{
     syntax::{Expression, LabelTest, Meaning, Name, Selector, Word},
 };
 
-pub(crate) use far::{AddressOrder, Far, Part, loopback};
+pub(crate) use far::{AddressOrder, Far, Part};
 pub(crate) use near::{Eye, Near, NearNames};
 pub(crate) use process::{Who, is_any_process, placed, who};
 pub(crate) use services::ServiceNames;

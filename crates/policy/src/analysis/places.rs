@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use image::AddressSet;
 use verdict::Address;
 
 use super::clause::Clauses;
 use crate::{
     inventory::{HOST_KEY, Host, HostIndex, Inventory},
     policy::Policy,
-    resolve::{each, loopback},
+    resolve::each,
     syntax::{Expression, LabelTest, Meaning, Selector},
 };
 
@@ -71,7 +72,7 @@ impl Pieces {
         cut(v4_first, v4_first);
         cut(0, 0);
         alone.into_iter().for_each(|address| cut(address.bits(), address.bits()));
-        loopback().ranges().for_each(|(first, last)| cut(first.bits(), last.bits()));
+        AddressSet::loopback().ranges().for_each(|(first, last)| cut(first.bits(), last.bits()));
         for (_, selector) in selectors(sides) {
             each(selector, &mut |selector| {
                 if let Expression::Addresses(addresses) = &*selector.expression {

@@ -11,7 +11,6 @@ use super::{
 use crate::{
     facts::{Facts, Here, Identities},
     policy::Policy,
-    resolve::loopback,
     syntax::{self, Answer, Statement, Way},
 };
 
@@ -171,7 +170,7 @@ impl<'a> Assembly<'a> {
     /// Loopback to loopback is allowed where no rule of any tier says otherwise. Who has a loopback address at one end
     /// has one at the other, so the peer's is enough to look at.
     fn loopback(&mut self) {
-        let remote = self.local(loopback());
+        let remote = self.local(AddressSet::loopback());
         for direction in [Direction::Out, Direction::In] {
             let rule = Rule {
                 id: "loopback".to_owned(),

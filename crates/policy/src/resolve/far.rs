@@ -1,7 +1,7 @@
 //! Selectors from far: the set of all addresses that a selector means, worked out over hosts as bits for as long as it
 //! speaks of hosts only.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use image::AddressSet;
 use verdict::Address;
@@ -13,14 +13,6 @@ use crate::{
     policy::Policy,
     syntax::{Expression, LabelTest, Selector},
 };
-
-/// 127.0.0.0/8 and ::1, which every host has for itself.
-pub(crate) fn loopback() -> &'static AddressSet {
-    static LOOPBACK: LazyLock<AddressSet> = LazyLock::new(|| {
-        AddressSet::from_prefixes([(Address::LOOPBACK_V4, 96 + 8), (Address::LOOPBACK_V6, 128)])
-    });
-    &LOOPBACK
-}
 
 /// Which part of a selector's addresses a peer is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +29,8 @@ impl Part {
     pub(crate) fn of(self, set: AddressSet) -> AddressSet {
         match self {
             Self::Whole => set,
-            Self::Loopback => set.intersection(loopback()),
-            Self::Outside => set.difference(loopback()),
+            Self::Loopback => set.intersection(AddressSet::loopback()),
+            Self::Outside => set.difference(AddressSet::loopback()),
         }
     }
 }
@@ -237,7 +229,7 @@ impl<'a> Far<'a> {
         let count = hosts.count();
         let own = hosts.contains(self.me());
         let here = if own { self.here.own.as_slice() } else { &[] };
-        let around = if own { Some(loopback()) } else { None };
+        let around = if own { Some(AddressSet::loopback()) } else { None };
         let around = around.into_iter().flat_map(AddressSet::ranges);
         let known = |address: &Address| !address.is_loopback();
         // Walking all addresses in order costs a step each; collecting those of few hosts costs a sort.

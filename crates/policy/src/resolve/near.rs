@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use image::AddressSet;
 use verdict::Address;
 
-use super::{far::loopback, needed, passes};
+use super::{needed, passes};
 use crate::{
     facts::Here,
     inventory::{Host, Inventory},
@@ -168,7 +168,7 @@ impl Near {
         match self {
             Self::Never => false,
             Self::Always => true,
-            Self::At(set) => !set.intersection(loopback()).is_empty(),
+            Self::At(set) => !set.intersection(AddressSet::loopback()).is_empty(),
         }
     }
 

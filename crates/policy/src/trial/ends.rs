@@ -11,7 +11,7 @@ use crate::{
     format::selector_text,
     inventory::{Host, HostIndex, Inventory},
     policy::Policy,
-    resolve::{AddressOrder, Far, Part, each, loopback, passes},
+    resolve::{AddressOrder, Far, Part, each, passes},
     syntax::{
         self, Addresses, Expression, Failsafe, LabelTest, Meaning, Selector, Statement, Test, Word,
     },
@@ -142,7 +142,7 @@ impl Classes {
         let nobodys = [Address::UNSPECIFIED_V4, Address::UNSPECIFIED_V6];
         let owned =
             AddressSet::from_ranges(owned.chain(&nobodys).map(|&address| (address, address)));
-        let free = meant.difference(&owned).difference(loopback());
+        let free = meant.difference(&owned).difference(AddressSet::loopback());
         let mut found: BTreeMap<usize, Address> = BTreeMap::new();
         for (first, last) in free.ranges() {
             let mut at = first;

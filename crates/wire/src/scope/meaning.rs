@@ -3,7 +3,7 @@
 //! Worlds are decided question by question (is it known? is it this host? which value has its label?), and a branch ends
 //! as soon as the answer is the same whatever the rest: that is exact, and short for selectors as people write them.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use image::AddressSet;
 use policy::inventory::HOST_KEY;
@@ -13,11 +13,6 @@ use super::{
     escape::Why,
     form::{Form, Question, Value, World},
 };
-
-/// 127.0.0.0/8 and ::1: whoever has one of them is the host that enforces.
-static LOOPBACK: LazyLock<AddressSet> = LazyLock::new(|| {
-    AddressSet::from_prefixes([(Address::LOOPBACK_V4, 96 + 8), (Address::LOOPBACK_V6, 128)])
-});
 
 /// Two selectors.
 pub(super) struct Comparison<'a, 'f> {
@@ -107,9 +102,9 @@ impl<'a, 'f> Comparison<'a, 'f> {
     }
 }
 
-/// Addresses that somebody in this world can have.
+/// Addresses that somebody in this world can have: whoever has one of loopback is the host that enforces.
 fn within(world: &World<'_>, addresses: AddressSet) -> AddressSet {
-    if world.me == Some(false) { addresses.difference(&LOOPBACK) } else { addresses }
+    if world.me == Some(false) { addresses.difference(AddressSet::loopback()) } else { addresses }
 }
 
 impl World<'_> {
