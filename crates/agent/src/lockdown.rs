@@ -52,7 +52,7 @@ fn add(sets: &mut Vec<AddressSet>, set: AddressSet) -> SetIndex {
 #[cfg(test)]
 mod tests {
     use image::{Service, evaluate};
-    use verdict::{Endpoint, Flow, Protocol, Subject};
+    use verdict::{Address, Endpoint, Flow, Protocol, Subject};
 
     use super::*;
 
