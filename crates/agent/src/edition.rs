@@ -38,6 +38,10 @@ pub enum Written {
         inventory: Option<Text>,
         /// Which of its hosts this is, if that was said.
         host: Option<String>,
+        /// The target of a controller that they come from, in hexadecimal. The inventory then holds only the hosts that
+        /// the policies at this host speak of, and the policies' tests were run where all hosts are known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
     },
 }
 
@@ -64,6 +68,14 @@ pub struct Applied {
 }
 
 impl Edition {
+    /// The target of a controller that it comes from, in hexadecimal.
+    pub fn target(&self) -> Option<&str> {
+        match &self.rules {
+            Written::Documents { target, .. } => target.as_deref(),
+            Written::Lists { .. } => None,
+        }
+    }
+
     /// What messages call the files, if there are any.
     pub fn names(&self) -> Vec<&str> {
         match &self.rules {

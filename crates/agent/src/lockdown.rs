@@ -6,7 +6,7 @@ use image::{AddressSet, Rule, RuleSet, SetIndex};
 use verdict::{Direction, Verdict};
 
 /// The tier of the failsafe set, in every rule set of a policy.
-const FAILSAFE: u8 = 0;
+pub const FAILSAFE: u8 = 0;
 
 /// The rules of lockdown, by those of the policy. The id of the rule that denies everything else is `lockdown`.
 pub fn lockdown(policy: &RuleSet) -> RuleSet {

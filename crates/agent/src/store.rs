@@ -38,7 +38,7 @@ pub use record::{Pending, Stance, Taken};
 pub use write::WriteError;
 
 use crate::{
-    edition::Edition,
+    edition::{Edition, Written},
     lists::{Entries, Fronts, List, ListName, Ranges},
     trusted::Trusted,
 };
@@ -306,15 +306,30 @@ impl<D: Disk, P: Serialize + DeserializeOwned> Store<D, P> {
         Ok(())
     }
 
-    /// Makes the pending edition the current one. Without any, nothing happens.
+    /// Makes the pending edition the current one, after what is trusted with it. Without any, nothing happens.
+    ///
+    /// # Errors
+    /// [`WriteError`]; what is trusted may be written then, and nothing else is changed.
+    pub fn confirm(&mut self) -> Result<(), WriteError> {
+        let Some(pending) = self.state.pending.clone() else { return Ok(()) };
+        if let Some(trusted) = pending.trusted {
+            self.set_trusted(trusted)?;
+        }
+        self.enact(pending.edition)
+    }
+
+    /// Calls the pending edition by another target of the controller. Without any, nothing happens.
     ///
     /// # Errors
     /// [`WriteError`]; nothing is changed then.
-    pub fn confirm(&mut self) -> Result<(), WriteError> {
-        match self.state.pending.clone() {
-            Some(pending) => self.enact(pending.edition),
-            None => Ok(()),
+    pub fn rename_pending(&mut self, name: String) -> Result<(), WriteError> {
+        let Some(mut pending) = self.state.pending.clone() else { return Ok(()) };
+        if let Written::Documents { target, .. } = &mut pending.edition.rules {
+            *target = Some(name);
         }
+        self.replace(PENDING, &seal(Kind::Pending, &pending))?;
+        self.state.pending = Some(pending);
+        Ok(())
     }
 
     /// Gives up the pending edition: the current one stays.

@@ -45,8 +45,8 @@ pub enum Input {
     Heard(Downward),
     /// The connection is gone, or there could be none.
     Closed,
-    /// The core says what is in force, and how the host is.
-    InForce(InForce, Pulse),
+    /// The core says what is in force, and how the host is, where it was asked.
+    InForce(InForce, Option<Pulse>),
     /// The core found the signatures of what it was ordered to apply right; the version of its snapshot.
     Verified(u64),
     /// The core did what it was ordered, or not.
@@ -242,7 +242,10 @@ impl Client {
                 self.fetch.interrupted();
                 effects.push(Effect::Dial(now + self.backoff.next_ms()));
             }
-            Input::InForce(in_force, pulse) => self.learn(in_force, pulse, &mut effects),
+            Input::InForce(in_force, pulse) => {
+                self.pulse = pulse.unwrap_or_else(|| self.pulse.clone());
+                self.learn(in_force, &mut effects);
+            }
             Input::Verified(snapshot) => self.verified(snapshot, &mut effects),
             Input::Done(done) => self.done(now, done, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
@@ -258,6 +261,11 @@ impl Client {
     /// The target that the controller wants and that is not in force; its name.
     pub fn wanted(&self) -> Option<Digest> {
         self.wanted.as_ref().map(|wanted| wanted.digest)
+    }
+
+    /// Whether it is time to say how the host is: then whoever drives this says so first.
+    pub fn is_beat_due(&self, now: u64) -> bool {
+        self.connected && self.beaten + self.beat_ms <= now
     }
 
     /// What was refused last, and why.
@@ -421,9 +429,8 @@ impl Client {
         effects.push(progress(wanted.digest, stage, String::new(), snapshot));
     }
 
-    fn learn(&mut self, in_force: InForce, pulse: Pulse, effects: &mut Vec<Effect>) {
+    fn learn(&mut self, in_force: InForce, effects: &mut Vec<Effect>) {
         let before = std::mem::replace(&mut self.in_force, in_force);
-        self.pulse = pulse;
         // Nobody here asked for its end: the kernel's deadline did, or somebody at the machine.
         if let Some(trial) = before.trial
             && self.ordered.is_none()
@@ -471,7 +478,7 @@ impl Client {
             self.close(effects, "nothing comes any more of what was asked for".to_owned());
             return;
         }
-        if self.beaten + self.beat_ms <= now {
+        if self.is_beat_due(now) {
             self.beaten = now;
             let Pulse { denied, allowed, stance, stale_s } = self.pulse.clone();
             effects.push(send(Up::Beat(Beat {

@@ -5,6 +5,7 @@
 
 mod aging;
 mod bell;
+pub(crate) mod centre;
 mod clock;
 mod core;
 mod disk;
@@ -32,7 +33,7 @@ use kernel::require_privilege;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
-use self::{bell::Asked, kept::Kept, lists::Feeds, paths::Paths};
+use self::{bell::Asked, centre::Centre, kept::Kept, lists::Feeds, paths::Paths};
 pub(crate) use self::{
     bell::{Asking, Gone},
     clock::{counted, wall_of},
@@ -43,7 +44,7 @@ pub(crate) use self::{
     steps::Undone,
 };
 use crate::{
-    api::{self, Gate},
+    api::{self, Api, Gate},
     enforce::Signals,
     seeing::{Seeing, outputs::Outputs},
 };
@@ -76,12 +77,14 @@ pub(crate) fn run(paths: Paths) -> anyhow::Result<()> {
     core.finish_sweeps();
     core.feeds = Feeds::new(asking.clone());
     let shown = Shown::default();
+    let centre = Centre::begin(Api::new(asking.clone(), shown.clone()), &core.paths.state)?;
     let serving = api::serve(listener, gate, asking, shown.clone())?;
     core.announce();
     tell(&[NotifyState::Ready]);
     let ended = attend(&mut core, &signals, &asked, &shown);
     tell(&[NotifyState::Stopping]);
     drop(asked);
+    centre.end();
     let socket = core.paths.socket.clone();
     core.finish();
     serving.end();

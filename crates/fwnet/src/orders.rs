@@ -1,20 +1,24 @@
 //! What is to be enforced, and where that is written: lists on the command line, or policy files that are read again.
 
-use ::agent::lists::{Front, FrontRule};
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
+
+use ::agent::{
+    lists::{Front, FrontRule},
+    lockdown,
+};
 
 use anyhow::Context;
-use image::{Image, RuleSet, compile};
+use image::{AddressSet, Image, Rule, RuleSet, Service, SetIndex, compile};
 use jiff::{SignedDuration, Timestamp, Unit};
 use kernel::boottime;
 use policy::{Facts, Origin};
-use verdict::{Address, At, RuleNumber};
+use verdict::{Address, At, Direction, RuleNumber, Verdict};
 
 use crate::{
     documents::{Documents, Files},
     followed::{Followed, Meant},
     legacy::{self, Inbound},
-    prefix::{Ports, Prefix},
+    prefix::{Ports, Prefix, canonical},
 };
 
 /// Where the rules come from.
@@ -103,6 +107,38 @@ impl Ready {
         };
         front.put(inbound.directions(), &mut self.rules, &mut self.reasons, told);
         self.image = compile(&self.rules).context("compile the run-time lists with the policy")?;
+        Ok(self)
+    }
+}
+
+impl Ready {
+    /// The same rules, and connections to `controllers` are allowed whatever they say: they belong to the failsafe set.
+    ///
+    /// # Errors
+    /// Where that does not fit into an image.
+    pub(crate) fn reaching(mut self, controllers: &[SocketAddr]) -> anyhow::Result<Self> {
+        if controllers.is_empty() {
+            return Ok(self);
+        }
+        for controller in controllers {
+            let set = SetIndex::try_from(self.rules.sets.len())?;
+            self.rules.sets.push(AddressSet::from_address(canonical(controller.ip())));
+            let rule = Rule {
+                id: format!("controller/{controller}"),
+                remote: Some(set),
+                services: vec![Service::tcp(controller.port()..=controller.port())],
+                flags: 0,
+                ..Rule::default(Direction::Out, Verdict::Allow, lockdown::FAILSAFE)
+            };
+            let reason = Reason {
+                id: rule.id.clone(),
+                text: Some(format!("failsafe me -> {controller} (a controller of the fleet)")),
+                ..Reason::default()
+            };
+            self.rules.rules.insert(0, rule);
+            self.reasons.insert(0, reason);
+        }
+        self.image = compile(&self.rules).context("compile the controllers with the policy")?;
         Ok(self)
     }
 }

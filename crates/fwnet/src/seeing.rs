@@ -42,7 +42,7 @@ pub(crate) use self::deeds::{Back, Became};
 use self::{
     deeds::Deeds,
     filter::Sieve,
-    hits::{Counted, Totals},
+    hits::{Counted, Judged, Totals},
     listening::Listening,
     outputs::{Outputs, Told},
     recorder::Recorder,
@@ -379,6 +379,12 @@ impl Seeing {
         let now = Timestamp::now();
         self.totals.look(ready, hits, now);
         self.totals.counted(ready, hits, now)
+    }
+
+    /// Flows that were judged since the agent began, by the rules in force and those before them.
+    pub(crate) fn judged(&mut self, ready: &Ready, hits: &[Hits]) -> Judged {
+        self.totals.look(ready, hits, Timestamp::now());
+        self.totals.judged()
     }
 
     /// Waits until everything is on the disk.

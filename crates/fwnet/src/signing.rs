@@ -123,7 +123,11 @@ impl Key {
     }
 }
 
-fn random() -> anyhow::Result<[u8; 32]> {
+/// From the kernel's random numbers.
+///
+/// # Errors
+/// If it gives none.
+pub(crate) fn random() -> anyhow::Result<[u8; 32]> {
     let mut seed = [0; 32];
     let mut filled = 0;
     while filled < seed.len() {

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::edition::{Applied, Edition};
+use crate::{
+    edition::{Applied, Edition},
+    trusted::Trusted,
+};
 
 /// An edition that rolls back unless it is confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +18,10 @@ pub struct Pending {
     pub until_boottime_ns: u64,
     /// The boot in which that clock counts (`/proc/sys/kernel/random/boot_id`). In any other one the time is over.
     pub boot: String,
+    /// What is trusted once it is confirmed, and not before: a trial that ends leaves what was seen before it, so that the
+    /// policy in force then is acceptable again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Trusted>,
 }
 
 /// What decides.

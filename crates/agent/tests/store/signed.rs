@@ -90,7 +90,7 @@ fn apply(store: &mut Store, version: u64) -> Result<bool, String> {
     if store.set_trusted(trusted).is_err() {
         return Ok(false);
     }
-    let rules = Written::Documents { policies, inventory: None, host: None };
+    let rules = Written::Documents { policies, inventory: None, host: None, target: None };
     let applied = Applied { at: NOW, uid: 0, session: None };
     Ok(store.commit(Edition { version: 0, rules, applied, signed: Some(signed) }).is_ok())
 }
@@ -177,4 +177,66 @@ fn a_root_that_is_lost_is_not_taken_for_none() {
     let mut image = disk.content();
     image.get_mut("trust").expect("it was written").pop();
     assert!(open(&image).trusted().is_ok_and(|known| known.is_some()));
+}
+
+/// What an apply on trial does.
+fn propose(store: &mut Store, version: u64) -> Result<bool, String> {
+    let known = store.trusted().map_err(|lost| lost.to_string())?.expect("a root is trusted");
+    let examined = known.examine(&bundle(version), "host", None, NOW);
+    let Examined { trusted, policies, signed } = examined.map_err(|error| error.to_string())?;
+    let rules = Written::Documents { policies, inventory: None, host: None, target: None };
+    let applied = Applied { at: NOW, uid: 0, session: None };
+    let edition = Edition { version: 0, rules, applied, signed: Some(signed) };
+    let (until_boottime_ns, boot) = (1, "boot".to_owned());
+    let pending = Pending { edition, until_boottime_ns, boot, trusted: Some(trusted) };
+    Ok(store.propose(pending).is_ok())
+}
+
+#[test]
+fn a_trial_that_ends_leaves_what_was_seen_before_it() {
+    let disk = Simulated::with(BTreeMap::new());
+    let mut store: Store = Store::open(disk.clone()).expect("listed");
+    store.set_trusted(trusted()).expect("a disk without troubles");
+    assert_eq!(apply(&mut store, 1), Ok(true));
+    assert_eq!(propose(&mut store, 2), Ok(true));
+    assert_eq!(versions(&store), (1, 1));
+    // The next agent knows it, too.
+    let mut store = open(&disk.content());
+    store.withdraw().expect("a disk without troubles");
+    assert_eq!(versions(&store), (1, 1));
+    assert_eq!(apply(&mut store, 1), Ok(true), "the bundle of before is acceptable again");
+    assert_eq!(propose(&mut store, 3), Ok(true));
+    store.rename_pending("name".to_owned()).expect("a disk without troubles");
+    store.confirm().expect("a disk without troubles");
+    assert_eq!(versions(&store), (3, 3));
+    let current = store.state().current.as_ref().expect("it is in force");
+    assert_eq!(current.target(), Some("name"));
+    let refused = apply(&mut store, 1).expect_err("version 1 is old");
+    assert!(refused.contains("and version 3 was seen already"), "{refused}");
+}
+
+#[test]
+fn power_loss_while_a_trial_is_confirmed_leaves_marks_no_older_than_the_policy() {
+    let disk = Simulated::with(BTreeMap::new());
+    let mut store: Store = Store::open(disk.clone()).expect("listed");
+    store.set_trusted(trusted()).expect("a disk without troubles");
+    assert_eq!(apply(&mut store, 1), Ok(true));
+    assert_eq!(propose(&mut store, 2), Ok(true));
+    let on_trial = disk.content();
+    let whole = Simulated::with(on_trial.clone());
+    let mut store: Store = Store::open(whole.clone()).expect("listed");
+    let began = whole.steps();
+    store.confirm().expect("a disk without troubles");
+    for step in 0..=whole.steps() - began {
+        let disk = Simulated::with(on_trial.clone());
+        let mut store: Store = Store::open(disk.clone()).expect("listed");
+        disk.trouble_after(step, Trouble::PowerLoss);
+        let _done = store.confirm();
+        for image in disk.after_power_loss() {
+            let mut after = open(&image);
+            let (in_force, seen) = versions(&after);
+            assert!(in_force <= seen, "step {step}: {in_force} is in force and {seen} was seen");
+            assert_eq!(apply(&mut after, 2), Ok(true), "the same bundle is taken again");
+        }
+    }
 }

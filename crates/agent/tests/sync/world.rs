@@ -379,7 +379,7 @@ impl World {
     }
 
     fn in_force(&self) -> Input {
-        Input::InForce(self.core.in_force(), Pulse::default())
+        Input::InForce(self.core.in_force(), Some(Pulse::default()))
     }
 
     pub(crate) fn connect(&mut self) {

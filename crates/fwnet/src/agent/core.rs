@@ -1,6 +1,7 @@
 //! The core: everything the agent has, changed by one thread only. What the API asks runs here.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use ::agent::{
     lists::Moment,
     machine::{Event, Standing},
     store::Stance,
+    trusted::Trusted,
 };
 use anyhow::bail;
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     bell::Asking,
+    centre::{self, Fleet},
     clock,
     force::Force,
     kept::{Kept, Settled},
@@ -63,6 +66,12 @@ pub(crate) struct Core {
     pub(crate) revoking: Revoking,
     /// The edition that is being applied, until it stands on disk.
     pub(super) proposed: Option<Edition>,
+    /// What is trusted once it is confirmed, where it is proposed on trial.
+    pub(crate) proposed_trust: Option<Trusted>,
+    /// Where controllers are: they are reached whatever is in force.
+    pub(super) controllers: Vec<SocketAddr>,
+    /// How it stands with them; nothing where this host is in no fleet.
+    pub(crate) fleet: Option<Fleet>,
     /// The trial that was ended, and that the disk may still show as running.
     pub(super) ended: Option<u64>,
     /// Set once the agent was told to end, and how.
@@ -115,7 +124,10 @@ impl Core {
         let fronts = kept.store.fronts()?;
         let edition = |version| edition_of(kept.store.state(), None, version);
         let ended_at = Timestamp::MIN;
-        let making = Making { place: &settled.place, fronts, ended_at, edition: &edition };
+        let controllers = centre::controllers(&paths.state);
+        let place = &settled.place;
+        let making =
+            Making { place, controllers: &controllers, fronts, ended_at, edition: &edition };
         let images = making.images(law, &now)?;
         let (place, mut seeing) = (settled.place.clone(), seeing);
         let (force, notes) = Force::begin(paths.bpffs.clone(), place, &images, &mut seeing)?;
@@ -134,6 +146,9 @@ impl Core {
             seeing,
             revoking,
             proposed: None,
+            proposed_trust: None,
+            controllers,
+            fleet: None,
             ended: None,
             ending: None,
             boot,

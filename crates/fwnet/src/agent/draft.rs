@@ -44,11 +44,19 @@ pub(crate) fn sound(written: &Written) -> Result<usize, Unsound> {
     if checked.diagnostics.has_errors() {
         return Err(Unsound::Errors { shown: checked.render() });
     }
+    if is_assigned(written) {
+        // A test may speak of hosts that are not known here: the controller has run them all.
+        return Ok(0);
+    }
     let results = trial::run(&documents).map_err(Unsound::File)?;
     match results.iter().filter(|result| !result.passed).count() {
         0 => Ok(results.len()),
         failed => Err(Unsound::Tests { failed, shown: trial::text(&results, checked) }),
     }
+}
+
+fn is_assigned(written: &Written) -> bool {
+    matches!(written, Written::Documents { target: Some(_), .. })
 }
 
 /// A compiled draft.
@@ -72,7 +80,8 @@ impl Core {
         let state = self.kept.store.state();
         let find = |version| edition_of(state, Some(&edition), version);
         let (place, ended_at) = (&self.settled.place, self.ended_at);
-        let making = Making { place, fronts, ended_at, edition: &find };
+        let controllers = &self.controllers;
+        let making = Making { place, controllers, fronts, ended_at, edition: &find };
         let new = making.now_only(version, &now)?;
         let cuts = guard::cuts(Some(&self.force.ready), &new, edition.applied.session.as_deref());
         Ok(Draft { new, cuts })

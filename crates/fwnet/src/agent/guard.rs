@@ -71,7 +71,12 @@ mod tests {
 
     fn ready(text: &str) -> Ready {
         let policy = Text { name: "p".into(), path: None, text: text.into() };
-        let rules = Written::Documents { policies: vec![policy], inventory: None, host: None };
+        let rules = Written::Documents {
+            policies: vec![policy],
+            inventory: None,
+            host: None,
+            target: None,
+        };
         rules::compile(&rules, Inbound::Reject, &[], 1, Timestamp::UNIX_EPOCH).unwrap()
     }
 

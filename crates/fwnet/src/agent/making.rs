@@ -1,6 +1,6 @@
 //! From what is to be in force by number to images.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use ::agent::{
     edition::Edition,
@@ -42,6 +42,8 @@ impl Images {
 pub(crate) struct Making<'a> {
     /// Where they are to be in force.
     pub(crate) place: &'a Place,
+    /// Where controllers are: they are reached whatever is in force.
+    pub(crate) controllers: &'a [SocketAddr],
     /// What stands in front of the policy.
     pub(crate) fronts: Fronts,
     /// When a rule was last seen to end, by the clock on the wall: what had ended by then does not come back where that
@@ -93,7 +95,8 @@ impl Making<'_> {
             .with_context(|| format!("version {version} of the policy is gone"))?;
         let inbound = self.place.inbound.into();
         rules::compile(&edition.rules, inbound, addresses, version, moment.wall.max(self.ended_at))?
-            .behind(front, inbound)
+            .behind(front, inbound)?
+            .reaching(self.controllers)
     }
 }
 

@@ -72,7 +72,9 @@ fn spelled(unsound: &Unsound) -> String {
 }
 
 fn read(rules: &Written) -> anyhow::Result<Written> {
-    let Written::Documents { policies, inventory, host } = rules else { return Ok(rules.clone()) };
+    let Written::Documents { policies, inventory, host, target } = rules else {
+        return Ok(rules.clone());
+    };
     let again = |known: &Text| match &known.path {
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| path.clone())?;
@@ -84,5 +86,6 @@ fn read(rules: &Written) -> anyhow::Result<Written> {
         policies: policies.iter().map(again).collect::<anyhow::Result<_>>()?,
         inventory: inventory.as_ref().map(again).transpose()?,
         host: host.clone(),
+        target: target.clone(),
     })
 }

@@ -63,7 +63,7 @@ impl Core {
         let by = edition.applied.clone();
         self.proposed = Some(Edition { version, ..edition });
         let done = self.happen(event, &by);
-        self.proposed = None;
+        (self.proposed, self.proposed_trust) = (None, None);
         done.map(|()| version)
     }
 
@@ -143,7 +143,8 @@ impl Core {
             Step::Propose(until_boottime_ns) => {
                 let edition = self.proposed.clone().context("no policy is proposed")?;
                 let (until_boottime_ns, boot) = (*until_boottime_ns, self.boot.clone());
-                let pending = Pending { edition, until_boottime_ns, boot };
+                let trusted = self.proposed_trust.clone();
+                let pending = Pending { edition, until_boottime_ns, boot, trusted };
                 self.kept.store.propose(pending).context("keep the policy on trial")
             }
             Step::Commit(_) => {
@@ -173,7 +174,9 @@ impl Core {
         let (state, proposed) = (self.kept.store.state(), self.proposed.as_ref());
         let edition = |version| edition_of(state, proposed, version);
         let (place, ended_at) = (&self.settled.place, self.ended_at);
-        let images = Making { place, fronts, ended_at, edition: &edition }.images(law, &now)?;
+        let controllers = &self.controllers;
+        let making = Making { place, controllers, fronts, ended_at, edition: &edition };
+        let images = making.images(law, &now)?;
         self.enforce_made(&images, now)
     }
 

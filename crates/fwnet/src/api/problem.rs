@@ -48,6 +48,19 @@ impl Problem {
         self.status.is_server_error()
     }
 
+    /// Whether the same request would be refused again: what was sent is no good.
+    pub(crate) fn is_for_good(&self) -> bool {
+        self.status == StatusCode::UNPROCESSABLE_ENTITY
+    }
+
+    /// Everything it says.
+    pub(crate) fn whole(&self) -> String {
+        match &self.wrong.detail {
+            Some(detail) => format!("{}: {}", self.wrong.error, detail.trim_end()),
+            None => self.wrong.error.clone(),
+        }
+    }
+
     /// Adds lines for people.
     #[must_use]
     pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {

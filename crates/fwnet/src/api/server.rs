@@ -31,6 +31,11 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// For those who ask without a socket.
+    pub(crate) fn new(asking: Asking, shown: Shown) -> Self {
+        Self { asking, shown }
+    }
+
     /// Has the core do `work`.
     ///
     /// # Errors

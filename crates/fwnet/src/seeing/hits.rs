@@ -50,6 +50,15 @@ pub(crate) struct Totals {
     looked: Vec<Hits>,
     /// Keys of those that changed since they were written to disk.
     changed: BTreeMap<String, ()>,
+    /// Flows that were judged since the first look, all rules together.
+    judged: Option<Judged>,
+}
+
+/// Flows, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) allowed: u64,
+    pub(crate) denied: u64,
 }
 
 impl Totals {
@@ -60,6 +69,7 @@ impl Totals {
 
     /// Notes which counters grew.
     pub(crate) fn look(&mut self, ready: &Ready, hits: &[Hits], now: Timestamp) {
+        self.judge(ready, hits);
         for (number, rule) in ready.rules.rules.iter().enumerate() {
             let hits = hits.get(number).copied().unwrap_or_default();
             let before = self.looked.get(number).copied().unwrap_or_default();
@@ -77,6 +87,27 @@ impl Totals {
             }
         }
         self.looked = hits.to_vec();
+    }
+
+    /// What the kernel had counted before the first look was of before the agent.
+    fn judge(&mut self, ready: &Ready, hits: &[Hits]) {
+        let Some(judged) = &mut self.judged else {
+            self.judged = Some(Judged::default());
+            return;
+        };
+        for (number, rule) in ready.rules.rules.iter().enumerate() {
+            let of = |hits: &[Hits]| hits.get(number).map_or(0, |hits| hits.enforced);
+            let more = of(hits).saturating_sub(of(&self.looked));
+            match rule.verdict {
+                Verdict::Allow => judged.allowed += more,
+                Verdict::Deny => judged.denied += more,
+            }
+        }
+    }
+
+    /// Flows that were judged since the first look.
+    pub(crate) fn judged(&self) -> Judged {
+        self.judged.unwrap_or_default()
     }
 
     /// Adds what an image had counted that is no longer in force.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    agent::revoking::Revoked,
+    agent::{centre::Fleet, revoking::Revoked},
     answer,
     api::{
         Reached,
@@ -100,6 +100,9 @@ fn text(status: &Status) -> String {
     if let Some(end) = status.next_end {
         line("next end", format!("{end}, of a rule or an entry"));
     }
+    for (name, text) in status.fleet.iter().flat_map(fleet) {
+        line(name, text);
+    }
     line("agent", format!("process {}, since {}", status.pid, status.started));
     for attached in &status.attached {
         line("attached", format!("{} to {}", attached.hook, attached.target));
@@ -147,4 +150,33 @@ fn text(status: &Status) -> String {
         line("note", note.clone());
     }
     out
+}
+
+/// How it stands with the fleet.
+fn fleet(fleet: &Fleet) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    lines.push(match (&fleet.connected_to, &fleet.trouble) {
+        (Some(endpoint), _) => {
+            ("fleet", format!("{} connected to {endpoint} since {}", fleet.host, fleet.since))
+        }
+        (None, trouble) => {
+            let why = trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            ("fleet", format!("{} not connected since {}{why}", fleet.host, fleet.since))
+        }
+    });
+    if let Some(contact) = fleet.last_contact.filter(|_| fleet.connected_to.is_none()) {
+        lines.push(("contact", format!("{contact}, the last")));
+    }
+    // As people tell digests apart.
+    let short = |name: &str| name.get(..12).unwrap_or(name).to_owned();
+    if let Some(target) = &fleet.target {
+        lines.push(("target", format!("{} {}", short(target), fleet.stage.word())));
+    }
+    if let Some(wanted) = &fleet.wanted {
+        lines.push(("wanted", format!("{}, not in force yet", short(wanted))));
+    }
+    if let Some(why) = &fleet.refused {
+        lines.push(("refused", why.clone()));
+    }
+    lines
 }

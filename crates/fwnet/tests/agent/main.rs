@@ -8,7 +8,9 @@
 mod addresses;
 mod api;
 mod apply;
+mod assigned;
 mod busy;
+mod controller;
 mod everywhere;
 mod figures;
 mod fixture;

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// Keys, and what they signed, in the directory of an agent's bed.
-struct Fleet {
-    host: Host,
-    bed: Bed,
+pub(crate) struct Fleet {
+    pub(crate) host: Host,
+    pub(crate) bed: Bed,
     _echo: Echo,
 }
 
 impl Fleet {
-    fn new(max_stale: &str) -> Self {
+    pub(crate) fn new(max_stale: &str) -> Self {
         let host = host();
         let echo = Echo::tcp(&host.namespace, "[::]:20000");
         let fleet = Self { bed: Bed::new(&host), host, _echo: echo };
@@ -49,7 +49,7 @@ impl Fleet {
         fleet
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.bed.path(name).to_str().unwrap().to_owned()
     }
 
@@ -60,7 +60,12 @@ impl Fleet {
 
     /// A bundle with one policy that denies 127.0.0.`last`, as `version` of it, fresh for a while.
     fn bundle(&self, version: u32, last: u8, fresh: &str) -> String {
-        let policy = self.bed.file("base.fwnet", &format!("deny any -> 127.0.0.{last}\n"));
+        self.bundle_of(version, &format!("deny any -> 127.0.0.{last}\n"), fresh)
+    }
+
+    /// A bundle with this policy, as `version` of it, fresh for a while.
+    pub(crate) fn bundle_of(&self, version: u32, policy: &str, fresh: &str) -> String {
+        let policy = self.bed.file("base.fwnet", policy);
         let [key, signed] = ["policy.key", "base.signed"].map(|name| self.path(name));
         let number = version.to_string();
         self.done(&[
@@ -101,12 +106,12 @@ impl Fleet {
         out
     }
 
-    fn up(&self, bundle: &str) -> Output {
+    pub(crate) fn up(&self, bundle: &str) -> Output {
         self.bed.try_up(&["--root", &self.path("root.signed"), "--bundle", bundle])
     }
 
     /// The last bytes of 127.0.0.x that are denied, of 2 to 4.
-    fn denied(&self) -> Vec<u8> {
+    pub(crate) fn denied(&self) -> Vec<u8> {
         on(&self.host, || {
             let denied =
                 |last: &u8| connect_errno(&format!("127.0.0.{last}:20000")) == Some(EACCES);
@@ -118,7 +123,7 @@ impl Fleet {
         self.bed.status()["policy"]["signed"]["age"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn told(&self, action: &str) -> bool {
+    pub(crate) fn told(&self, action: &str) -> bool {
         self.bed.done(&["events", "-o", "json"]).contains(&format!("\"{action}\""))
     }
 }

@@ -4,6 +4,7 @@
 //! What was made is of use where nothing else was changed meanwhile; if something was, it is made again.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -60,6 +61,7 @@ struct Materials {
     basis: u64,
     change: Change,
     place: Place,
+    controllers: Vec<SocketAddr>,
     /// The editions that `law` names.
     editions: Vec<Edition>,
     law: Law,
@@ -184,8 +186,10 @@ impl Materials {
 
     fn images(&self, fronts: Fronts) -> anyhow::Result<Images> {
         let edition = |version| self.editions.iter().find(|edition| edition.version == version);
-        let (place, ended_at) = (&self.place, self.ended_at);
-        Making { place, fronts, ended_at, edition: &edition }.images(self.law, &self.now)
+        let Self { place, controllers, ended_at, .. } = self;
+        let ended_at = *ended_at;
+        let making = Making { place, controllers, fronts, ended_at, edition: &edition };
+        making.images(self.law, &self.now)
     }
 
     /// What stands in front of the policy before the change, and after it.
@@ -225,6 +229,7 @@ impl Core {
             basis: self.basis,
             change,
             place: self.settled.place.clone(),
+            controllers: self.controllers.clone(),
             editions: versions.into_iter().flatten().filter_map(edition).collect(),
             law,
             entries: state.entries.clone(),

@@ -134,20 +134,46 @@ pub(crate) async fn apply(
     Body(apply): Body<Apply>,
 ) -> Result<Json<Outcome>, Problem> {
     let (began, dry_run) = (Instant::now(), apply.dry_run);
-    let done = applied(&api, &peer, apply).await;
+    let done = applied(&api, peer.uid, apply, None).await;
     if !dry_run {
+        count(&api, &done, began).await?;
+    }
+    done.map(Json)
+}
+
+/// Applies what a controller assigned to this host.
+///
+/// # Errors
+/// Why it is not in force.
+pub(crate) async fn assign(
+    api: &Api,
+    apply: Apply,
+    assigned: Assigned,
+) -> Result<Outcome, Problem> {
+    let (began, uid) = (Instant::now(), rustix::process::getuid().as_raw());
+    let done = applied(api, uid, apply, Some(assigned)).await;
+    count(api, &done, began).await?;
+    done
+}
+
+async fn count(api: &Api, done: &Result<Outcome, Problem>, began: Instant) -> Result<(), Problem> {
+    {
         let became = match &done {
             Ok(_) => Became::Applied,
             Err(problem) if problem.is_ours() => Became::Failed,
             Err(_) => Became::Refused,
         };
         let took = began.elapsed();
-        api.core(move |core| core.seeing.deeds.applied(became, took)).await?;
+        api.core(move |core| core.seeing.deeds.applied(became, took)).await
     }
-    done.map(Json)
 }
 
-async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Problem> {
+async fn applied(
+    api: &Api,
+    uid: u32,
+    apply: Apply,
+    assigned: Option<Assigned>,
+) -> Result<Outcome, Problem> {
     fits(&apply)?;
     // Checking reads nothing else of the agent's, and may take a while.
     let known = api.core(|core| {
@@ -156,10 +182,16 @@ async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Proble
     });
     let (store, stamps, ahead, trusted) = known.await?;
     let (ahead, trusted) = (ahead?, trusted.map_err(Problem::conflict)?);
-    let uid = peer.uid;
     let checking = tokio::task::spawn_blocking(move || {
-        let proposal = Proposal::of(&apply, trusted.as_ref(), uid).map_err(Unfit::Refused)?;
+        let proposal = Proposal::of(&apply, trusted.as_ref(), uid, assigned.as_ref());
+        let proposal = proposal.map_err(Unfit::Refused)?;
         let tests = sound(&proposal.edition.rules).map_err(Unfit::Unsound)?;
+        if let Some(Assigned { verified, .. }) = assigned {
+            let signed = proposal.edition.signed.as_ref();
+            verified(signed.map_or(0, |signed| signed.snapshot));
+            // Nobody looks at a preview.
+            return Ok((apply, proposal, tests, Read::default()));
+        }
         let read = Read::now(&proposal.edition.rules, ahead, store.as_ref(), stamps.as_ref());
         Ok::<_, Unfit>((apply, proposal, tests, read))
     });
@@ -178,6 +210,16 @@ async fn applied(api: &Api, peer: &Peer, apply: Apply) -> Result<Outcome, Proble
             Err(refused.into())
         }
     }
+}
+
+/// What a controller says besides.
+pub(crate) struct Assigned {
+    /// The name of the target, in hexadecimal.
+    pub(crate) target: String,
+    /// This host, as the controller knows it.
+    pub(crate) me: policy::Host,
+    /// Is told the version of the snapshot once its signatures are found to be right, before anything changes.
+    pub(crate) verified: Box<dyn FnOnce(u64) + Send>,
 }
 
 /// Why nothing is applied.
@@ -237,7 +279,7 @@ fn outcome(
         return Err(Problem::conflict("the policy locks somebody out").detail(detail));
     }
     let confirm = apply.confirm_s.map(|seconds| Duration::from_secs(seconds.into()));
-    Proposal::keep_marks(core, marks)?;
+    Proposal::keep_marks(core, marks, confirm.is_some())?;
     core.revoking.wish =
         Wish { existing: apply.existing.into(), unprotected: apply.force, session: None };
     outcome.version = core.apply(edition, &Event::Apply { confirm })?;

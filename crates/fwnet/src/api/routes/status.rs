@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use wire::{Stale, Then};
 
 use crate::{
-    agent::{Core, counted, revoking::Revoked, wall_of},
+    agent::{Core, centre::Fleet, counted, revoking::Revoked, wall_of},
     api::{Api, Problem, Problems},
     before::Before,
 };
@@ -59,6 +59,9 @@ pub(crate) struct Status {
     /// How the identity of processes is known.
     #[serde(default)]
     pub(crate) identity: Identity,
+    /// How it stands with the fleet; nothing where this host is in none.
+    #[serde(default)]
+    pub(crate) fleet: Option<Fleet>,
 }
 
 /// How the identity of processes is known.
@@ -215,6 +218,7 @@ impl Status {
             revoked: core.revoking.total,
             revoking: core.revoking.is_under_way(),
             busy_since: None,
+            fleet: core.fleet.clone(),
             identity: Identity {
                 before: core.force.before,
                 refused: identity.refused,

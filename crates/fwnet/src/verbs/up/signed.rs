@@ -89,7 +89,8 @@ impl Signing {
                 let Examined { trusted, policies, signed } =
                     examined.context("the bundle is refused")?;
                 let inventory = typed.files.inventory()?.map(rules::text).transpose()?;
-                let rules = Written::Documents { policies, inventory, host: typed.host.clone() };
+                let host = typed.host.clone();
+                let rules = Written::Documents { policies, inventory, host, target: None };
                 Ok(Some(First { rules, signed: Some(signed), trusted: Some(trusted) }))
             }
         }

@@ -6,7 +6,7 @@ use agent::{
 };
 use jiff::Timestamp;
 
-use super::{Apply, File};
+use super::{Apply, Assigned, File};
 use crate::{agent::Core, api::Problem, signing};
 
 /// An edition that may be applied.
@@ -27,7 +27,12 @@ pub(super) enum Refused {
 impl Proposal {
     /// # Errors
     /// Why there is none.
-    pub(super) fn of(apply: &Apply, trusted: Option<&Trusted>, uid: u32) -> Result<Self, Refused> {
+    pub(super) fn of(
+        apply: &Apply,
+        trusted: Option<&Trusted>,
+        uid: u32,
+        assigned: Option<&Assigned>,
+    ) -> Result<Self, Refused> {
         let text = |file: &File| Text {
             name: file.name.clone(),
             path: file.path.clone(),
@@ -38,6 +43,7 @@ impl Proposal {
             policies,
             inventory: apply.inventory.as_ref().map(text),
             host: apply.host.clone(),
+            target: assigned.map(|assigned| assigned.target.clone()),
         };
         match (trusted, &apply.bundle) {
             (None, None) => {
@@ -55,7 +61,12 @@ impl Proposal {
             }
             (Some(before), Some(bundle)) => {
                 let host = signing::host(apply.host.as_deref());
-                let examined = before.examine(bundle.as_bytes(), &host, None, applied.at);
+                let examined = before.examine(
+                    bundle.as_bytes(),
+                    &host,
+                    assigned.map(|assigned| &assigned.me),
+                    applied.at,
+                );
                 let Examined { trusted, policies, signed } =
                     examined.map_err(|error| Refused::Bundle(error.to_string()))?;
                 let (rules, signed) = (rules(policies), Some(signed));
@@ -67,13 +78,15 @@ impl Proposal {
         }
     }
 
-    /// Has what was seen on disk, before any of it comes into force.
+    /// Has what was seen on disk, before any of it comes into force. What comes on trial is seen once it is confirmed: if it
+    /// is not, what was there before is acceptable again.
     ///
     /// # Errors
     /// If it cannot be written, or another bundle came in between.
     pub(super) fn keep_marks(
         core: &mut Core,
         marks: Option<(Trusted, Trusted)>,
+        on_trial: bool,
     ) -> Result<(), Problem> {
         let known = core.kept.store.trusted().map_err(Problem::conflict)?;
         match marks {
@@ -82,6 +95,10 @@ impl Proposal {
                 Err(Problem::conflict("another bundle was applied in between: try again"))
             }
             None => Err(Problem::conflict("this host takes signed policy only")),
+            Some((_, after)) if on_trial => {
+                core.proposed_trust = Some(after);
+                Ok(())
+            }
             Some((_, after)) => {
                 core.kept.store.set_trusted(after).map_err(anyhow::Error::from)?;
                 Ok(())
