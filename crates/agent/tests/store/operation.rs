@@ -99,6 +99,7 @@ impl Operation {
                 edition: edition(value),
                 until_boottime_ns: 1,
                 boot: "boot".to_owned(),
+                trusted: None,
             }),
             Self::Confirm => store.confirm(),
             Self::Withdraw => store.withdraw(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use agent::{
     edition::{Applied, Edition, Written},
+    store::Pending,
     trusted::{Examined, Trusted},
 };
 use jiff::{SignedDuration, Timestamp};
