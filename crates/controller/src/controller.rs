@@ -250,10 +250,19 @@ impl Controller {
         self.tell_due(out);
     }
 
+    /// What the store held at `as_of_ms` (the time before it was asked for its revision, by all of its members) has been
+    /// taken over since. From the first time on that this is said, a host that connects is told what it should have once
+    /// it was said again of a later time: whatever it was told elsewhere before, it is told nothing older here, and who is
+    /// shut off is not released by a controller that has not heard of it. To be called a few times a second.
+    pub fn proven(&mut self, as_of_ms: u64, now: At, out: &mut Vec<Effect>) {
+        let Self { model, views, desk, .. } = self;
+        desk.proven(as_of_ms, now.ms, &mut Sources { model, views }, out);
+    }
+
     /// Somebody has connected, and the handshake is done.
     pub fn opened(&mut self, peer: &Peer, now: At, out: &mut Vec<Effect>) -> Link {
         let Self { model, views, desk, .. } = self;
-        desk.opened(peer, now.ms, &mut Sources { model, views }, out)
+        desk.opened(peer, now.ms, &Sources { model, views }, out)
     }
 
     /// They said something.
@@ -285,7 +294,8 @@ impl Controller {
 
     /// Time passed. To be called a few times a second.
     pub fn tick(&mut self, now: At, out: &mut Vec<Effect>) {
-        self.desk.tick(now.ms, out);
+        let Self { model, views, desk, .. } = self;
+        desk.tick(now.ms, &mut Sources { model, views }, out);
         out.extend(self.desk.reporter.flush().into_iter().map(Effect::Upstream));
         let ill = self.health.look(&self.desk, now.ms);
         if !self.leads || self.asked_ms.is_some_and(|asked| now.ms < asked + ASK_MS) {

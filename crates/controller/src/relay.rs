@@ -75,7 +75,7 @@ impl Relay {
             // Whoever comes is judged anew above.
             self.cache.forget(id);
         }
-        let link = self.desk.opened(peer, now.ms, &mut self.cache, out);
+        let link = self.desk.opened(peer, now.ms, &self.cache, out);
         self.news(out);
         link
     }
@@ -152,7 +152,8 @@ impl Relay {
 
     /// Time passed. To be called a few times a second.
     pub fn tick(&mut self, now: At, out: &mut Vec<Effect>) {
-        self.desk.tick(now.ms, out);
+        self.desk.tick(now.ms, &mut self.cache, out);
+        self.ask(out);
         if self.news_ms + NEWS_MS <= now.ms {
             self.news_ms = now.ms;
             self.news(out);

@@ -1,9 +1,12 @@
 //! What operators ask for, against a store that compares and swaps.
+#![cfg(test)]
 
 #[path = "support/people.rs"]
 mod people;
 #[path = "support/store.rs"]
 mod store;
+#[path = "support/swap.rs"]
+mod swap;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +20,8 @@ use controller::{
 };
 use jiff::SignedDuration;
 use people::{Making, at, key, policy, root_bytes};
-use store::{Conflict, Store};
+use store::Store;
+use swap::Conflict;
 use verdict::Address;
 
 const TEXT: &str = "deny role=web -> 192.0.2.0/24 : any\n";

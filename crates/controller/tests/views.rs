@@ -1,5 +1,6 @@
 //! What is sent to a host is what concerns it: compiled with it, the policy says of every flow what the whole policy says
 //! with everybody known.
+#![cfg(test)]
 
 #[path = "support/chance.rs"]
 mod chance;
@@ -7,6 +8,8 @@ mod chance;
 mod people;
 #[path = "support/store.rs"]
 mod store;
+#[path = "support/swap.rs"]
+mod swap;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -194,7 +197,7 @@ impl World {
     }
 
     fn commit(&mut self, batch: controller::Batch) {
-        let changes = store::swap(&mut self.store.records, batch).unwrap();
+        let changes = swap::swap(&mut self.store.records, batch).unwrap();
         self.take(changes);
     }
 
@@ -209,7 +212,7 @@ impl World {
 
     fn enrol(&mut self) {
         let id = ["web-0", "h1", "h2"]
-            .get(self.hosts as usize)
+            .get(usize::try_from(self.hosts).unwrap())
             .map_or_else(|| format!("x{}", self.hosts), |id| (*id).to_owned());
         let changes = host(&mut self.chance, &id, self.hosts, self.versions);
         self.hosts += 1;
@@ -222,7 +225,7 @@ impl World {
         let edit = !self.texts.is_empty() && self.chance.percent(70);
         let mut texts = self.texts.clone();
         if edit {
-            let which = self.chance.below(texts.len() as u64) as usize;
+            let which = self.chance.place(texts.len());
             let (from, to) = (self.chance.of(SELECTORS), self.chance.of(SELECTORS));
             if self.chance.percent(50) || texts[which].lines().count() < 2 {
                 texts[which].push_str(&format!("allow {from} -> {to} : tcp/80\n"));
@@ -255,7 +258,7 @@ impl World {
 
     fn step(&mut self) {
         let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
-        let id = ids[self.chance.below(ids.len() as u64) as usize].clone();
+        let id = ids[self.chance.place(ids.len())].clone();
         match self.chance.below(6) {
             0 => self.enrol(),
             1 => {

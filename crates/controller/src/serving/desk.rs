@@ -1,15 +1,14 @@
 //! The machine that serves connections: hosts, and relays with theirs.
 
+mod hear;
+mod say;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
-use prost::Message;
-use wire::sync::{
-    Assigned as AssignedFrame, Assignment, Beat, Carried, Down, Gathered, Hello, Later,
-    PART_BYTES_MAX, Part, Progress, Refused, Said, Target, Up, Upward, Want as Wanting,
-};
+use wire::sync::{Down, Later, Refused};
 
 use super::{
     Assigned, Counts, Effect, Frame, Link, Peer, Reporter, Serve,
@@ -17,14 +16,11 @@ use super::{
 };
 use crate::digest::Digest;
 
-/// Pieces that one connection may have asked for and not got.
-const WANTS_MAX: usize = 256;
-/// The same of a relay.
-const RELAY_WANTS_MAX: usize = 4_096;
-/// Bytes of one `Assigned`: one more manifest may follow.
-const ASSIGNED_BYTES_MAX: usize = 64 << 10;
 /// How often all connections are looked at for those that are silent: milliseconds.
 const LOOK_MS: u64 = 1_000;
+
+/// Silence that is borne of a host that has been told nothing yet, not even how often to speak: it does every half minute.
+const UNTOLD_MS: u64 = 100_000;
 
 /// Where targets and pieces come from.
 pub(crate) trait Source {
@@ -75,6 +71,12 @@ pub(crate) struct Desk {
     /// Connections that wait for a piece that is on its way here.
     waiting: BTreeMap<Digest, Vec<Link>>,
     looked_ms: u64,
+    /// When what is known here was last shown to be all that there was to know; `None` if nobody says so.
+    proven_ms: Option<u64>,
+    /// Hosts that came after that, and wait.
+    unproven: Vec<u32>,
+    /// Hosts that asked for what nobody had, and when they are told again.
+    again: VecDeque<(u64, u32)>,
     pub(crate) counts: Counts,
     /// Who came and went and what they said, for the controller above or the leader.
     pub(crate) reporter: Reporter,
@@ -92,6 +94,9 @@ impl Desk {
             numbers: BTreeMap::new(),
             waiting: BTreeMap::new(),
             looked_ms: now_ms,
+            proven_ms: None,
+            unproven: Vec::new(),
+            again: VecDeque::new(),
             counts: Counts::default(),
             reporter: Reporter::default(),
         }
@@ -133,7 +138,7 @@ impl Desk {
         &mut self,
         peer: &Peer,
         now_ms: u64,
-        source: &mut impl Source,
+        source: &impl Source,
         out: &mut Vec<Effect>,
     ) -> Link {
         let full = self.serve.connections_max <= self.open;
@@ -214,6 +219,10 @@ impl Desk {
     /// A host is at `link` from now on. If it was elsewhere, it is not any more.
     fn join(&mut self, id: Arc<str>, link: Link, now_ms: u64, out: &mut Vec<Effect>) -> u32 {
         if let Some(&host) = self.numbers.get(&id) {
+            let before = self.hosts.get(host as usize).and_then(Option::as_ref);
+            if let Some(before) = before.map(|state| state.link) {
+                self.unassigned(before, host);
+            }
             let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
             let state = state.expect("a number that is given out is a host's");
             let before = std::mem::replace(&mut state.link, link);
@@ -306,186 +315,22 @@ impl Desk {
         }
     }
 
-    /// Somebody said something.
-    pub(crate) fn said(
+    /// What is known here is all that there was to know at `as_of_ms`.
+    pub(crate) fn proven(
         &mut self,
-        link: Link,
-        message: Upward,
+        as_of_ms: u64,
         now_ms: u64,
         source: &mut impl Source,
         out: &mut Vec<Effect>,
     ) {
-        let Some(seat) = self.at(link) else { return };
-        let Some(say) = message.say else {
-            return self.nonsense(link, "it said nothing that is known here", now_ms, out);
-        };
-        match (&seat.who, say) {
-            (Sitting::Waiting(host), Up::Hello(hello)) => {
-                let host = *host;
-                seat.who = Sitting::Host(host);
-                self.hello(link, host, &hello, now_ms, source, out);
-            }
-            (Sitting::Host(host), Up::Progress(progress)) => {
-                let host = *host;
-                self.progressed(host, &progress, now_ms);
-            }
-            (Sitting::Host(host), Up::Beat(beat)) => {
-                let host = *host;
-                self.beaten(host, beat, now_ms);
-            }
-            (Sitting::Host(_), Up::Want(want)) => {
-                self.wants(link, &want, WANTS_MAX, now_ms, source, out);
-            }
-            (Sitting::Relay(_), Up::Want(want)) => {
-                self.wants(link, &want, RELAY_WANTS_MAX, now_ms, source, out);
-            }
-            (Sitting::Relay(_) | Sitting::Controller(_), Up::Carried(carried)) => {
-                self.carried(link, carried, now_ms, source, out);
-            }
-            (Sitting::Relay(_) | Sitting::Controller(_), Up::Gathered(gathered)) => {
-                self.gathered(link, gathered, now_ms);
-            }
-            (Sitting::Leaving, _) => {}
-            (Sitting::Waiting(_), _) => self.nonsense(link, "no hello came first", now_ms, out),
-            (Sitting::Host(_), Up::Hello(_)) => {
-                self.nonsense(link, "it said hello again", now_ms, out);
-            }
-            (Sitting::Host(_), Up::Carried(_) | Up::Gathered(_)) => {
-                self.nonsense(link, "a host spoke for others", now_ms, out);
-            }
-            (
-                Sitting::Relay(_) | Sitting::Controller(_),
-                Up::Hello(_) | Up::Progress(_) | Up::Beat(_) | Up::Want(_),
-            ) => self.nonsense(link, "a relay spoke as a host", now_ms, out),
-        }
-    }
-
-    fn hello(
-        &mut self,
-        link: Link,
-        host: u32,
-        hello: &Hello,
-        now_ms: u64,
-        source: &mut impl Source,
-        out: &mut Vec<Effect>,
-    ) {
-        let id = self.id(host);
-        if let Wanted::Target(assigned) = source.target(&id)
-            && assigned.digest.0 == *hello.enforced
-            && let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut)
-        {
-            state.tell(assigned.digest, now_ms);
-            state.stage = hello.stage();
-            self.counts.same_sent += 1;
-            let progress = Progress {
-                target: hello.enforced.clone(),
-                stage: hello.stage,
-                why: String::new(),
-                snapshot: 0,
-            };
-            self.reporter.progress(&id, progress);
-            let same = Target {
-                same: assigned.digest.0.to_vec(),
-                beat_ms: self.serve.beat_ms,
-                ..Target::default()
-            };
-            return self.say(link, Down::Target(same), out);
-        }
-        if let Some(seat) = self.at(link) {
-            seat.dirty = true;
-        }
-        self.pump(link, now_ms, source, out);
-    }
-
-    fn progressed(&mut self, host: u32, progress: &Progress, now_ms: u64) {
-        let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        if state.progress(progress, now_ms) {
-            let id = Arc::clone(&state.id);
-            self.reporter.progress(&id, progress.clone());
-        }
-    }
-
-    fn beaten(&mut self, host: u32, beat: Beat, now_ms: u64) {
-        let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        state.beat(&beat, now_ms);
-        let id = Arc::clone(&state.id);
-        self.reporter.beat(&id, beat);
-    }
-
-    fn wants(
-        &mut self,
-        link: Link,
-        want: &Wanting,
-        max: usize,
-        now_ms: u64,
-        source: &mut impl Source,
-        out: &mut Vec<Effect>,
-    ) {
-        let Wanting { digest, base, offset } = want;
-        let base = if base.is_empty() { Some(None) } else { Digest::read(base).map(Some) };
-        let (Some(digest), Some(base)) = (Digest::read(digest), base) else {
-            return self.nonsense(link, "it wants what is no piece", now_ms, out);
-        };
-        let Some(seat) = self.at(link) else { return };
-        if seat.wants.len() >= max {
-            return self.nonsense(link, "it wants more at once than anybody needs", now_ms, out);
-        }
-        seat.wants.push_back(Want { digest, base, offset: *offset });
-        self.pump(link, now_ms, source, out);
-    }
-
-    fn carried(
-        &mut self,
-        link: Link,
-        carried: Carried,
-        now_ms: u64,
-        source: &mut impl Source,
-        out: &mut Vec<Effect>,
-    ) {
-        for gone in carried.gone {
-            let host = self.numbers.get(gone.as_str()).copied();
-            let Some(relay) = self.relay(link) else { return };
-            relay.refused.remove(&gone);
-            if let Some(host) = host.filter(|host| relay.hosts.remove(host)) {
-                relay.dirty.remove(&host);
-                self.unassigned(link, host);
-                self.leave(host, link);
-            }
-        }
-        for came in carried.came {
-            let certificate = Digest::read(&came.certificate);
-            let admitted = certificate
-                .ok_or_else(|| "it showed no certificate".to_owned())
-                .and_then(|certificate| source.admits(&came.host, &certificate));
-            match admitted {
-                Ok(id) => {
-                    let host = self.join(Arc::clone(&id), link, now_ms, out);
-                    let relayed = self.at(link).is_some_and(|seat| seat.is_relay());
-                    if let Some(certificate) = certificate.filter(|_| relayed) {
-                        self.reporter.came(&id, certificate);
-                    }
-                    if let Some(relay) = self.relay(link) {
-                        relay.refused.remove(&came.host);
-                        relay.hosts.insert(host);
-                        relay.dirty.insert(host);
-                    }
-                }
-                Err(why) => {
-                    self.counts.refused += 1;
-                    if let Some(relay) = self.relay(link) {
-                        relay.refused.insert(came.host, why);
-                    }
-                }
-            }
-        }
-        if let Some(seat) = self.at(link) {
-            seat.dirty = true;
-        }
-        self.pump(link, now_ms, source, out);
+        self.proven_ms = Some(self.proven_ms.map_or(as_of_ms, |proven| proven.max(as_of_ms)));
+        let mut links: Vec<Link> = std::mem::take(&mut self.unproven)
+            .into_iter()
+            .filter_map(|host| self.mark(host))
+            .collect();
+        links.sort_unstable();
+        links.dedup();
+        links.into_iter().for_each(|link| self.pump(link, now_ms, source, out));
     }
 
     fn relay(&mut self, link: Link) -> Option<&mut Relay> {
@@ -505,22 +350,6 @@ impl Desk {
             *users -= 1;
             if *users == 0 {
                 relay.manifests.remove(&manifest);
-            }
-        }
-    }
-
-    fn gathered(&mut self, link: Link, gathered: Gathered, now_ms: u64) {
-        for Said { host, progress, beat } in gathered.said {
-            let Some(&number) = self.numbers.get(host.as_str()) else { continue };
-            // Of its own hosts only.
-            if !self.relay(link).is_some_and(|relay| relay.hosts.contains(&number)) {
-                continue;
-            }
-            if let Some(progress) = progress {
-                self.progressed(number, &progress, now_ms);
-            }
-            if let Some(beat) = beat {
-                self.beaten(number, beat, now_ms);
             }
         }
     }
@@ -603,226 +432,13 @@ impl Desk {
         }
     }
 
-    /// Gives the shell what there is to say, as long as there is room.
-    fn pump(&mut self, link: Link, now_ms: u64, source: &mut impl Source, out: &mut Vec<Effect>) {
-        loop {
-            let max = self.serve.unsent_max;
-            let Some(seat) = self.at(link) else { return };
-            if max <= seat.unsent {
-                return;
-            }
-            if seat.dirty {
-                match &seat.who {
-                    Sitting::Host(host) => {
-                        let host = *host;
-                        seat.dirty = false;
-                        self.tell(link, host, now_ms, source, out);
-                    }
-                    Sitting::Relay(_) => self.assign(link, now_ms, source, out),
-                    Sitting::Controller(_) => self.compare(link, now_ms, source),
-                    Sitting::Waiting(_) | Sitting::Leaving => seat.dirty = false,
-                }
-                continue;
-            }
-            let Some(want) = seat.wants.pop_front() else {
-                seat.wants.shrink_to_fit();
-                return;
-            };
-            if !self.answer(link, &want, source, out) {
-                return;
-            }
-        }
-    }
-
-    /// Tells a host its target, unless it was told.
-    fn tell(
-        &mut self,
-        link: Link,
-        host: u32,
-        now_ms: u64,
-        source: &mut impl Source,
-        out: &mut Vec<Effect>,
-    ) {
-        let id = self.id(host);
-        match source.target(&id) {
-            Wanted::Nothing => {}
-            Wanted::Refused(why) => {
-                self.counts.refused += 1;
-                self.say(link, Down::Refused(Refused { why }), out);
-                self.close(link, "it is not enrolled any more", now_ms, out);
-            }
-            Wanted::Target(assigned) => {
-                let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
-                let Some(state) = state.filter(|state| state.told != assigned.digest) else {
-                    return;
-                };
-                state.tell(assigned.digest, now_ms);
-                self.counts.targets_sent += 1;
-                let frame = Frame::target(&assigned, self.serve.beat_ms);
-                self.send(link, frame, out);
-            }
-        }
-    }
-
-    /// Works out what the hosts at another controller should have.
-    fn compare(&mut self, link: Link, now_ms: u64, source: &mut impl Source) {
-        let Some(seat) = self.at(link) else { return };
-        seat.dirty = false;
-        let Some(controller) = self.relay(link) else { return };
-        for host in std::mem::take(&mut controller.dirty) {
-            let id = self.id(host);
-            if let Wanted::Target(assigned) = source.target(&id)
-                && let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut)
-            {
-                state.tell(assigned.digest, now_ms);
-            }
-        }
-    }
-
-    /// Tells a relay what some of its hosts should have.
-    fn assign(&mut self, link: Link, now_ms: u64, source: &mut impl Source, out: &mut Vec<Effect>) {
-        let mut frame = AssignedFrame::default();
-        let mut bytes = 0;
-        while bytes < ASSIGNED_BYTES_MAX {
-            let Some(relay) = self.relay(link) else { return };
-            if let Some((host, why)) = relay.refused.pop_first() {
-                bytes += host.len() + why.len();
-                frame.hosts.push(Assignment { host, refused: why, ..Assignment::default() });
-                continue;
-            }
-            let Some(host) = relay.dirty.pop_first() else {
-                if let Some(seat) = self.at(link) {
-                    seat.dirty = false;
-                }
-                break;
-            };
-            let id = self.id(host);
-            let assignment = match source.target(&id) {
-                Wanted::Nothing => continue,
-                Wanted::Refused(why) => {
-                    self.unassigned(link, host);
-                    if let Some(relay) = self.relay(link) {
-                        relay.hosts.remove(&host);
-                    }
-                    self.leave(host, link);
-                    Assignment { host: id.to_string(), refused: why, ..Assignment::default() }
-                }
-                Wanted::Target(assigned) => {
-                    let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
-                    if state.is_none_or(|state| state.told == assigned.digest) {
-                        continue;
-                    }
-                    self.counts.targets_sent += 1;
-                    self.assigned(link, host, &assigned, now_ms, &mut frame)
-                }
-            };
-            bytes += assignment.encoded_len();
-            bytes += frame.manifests.last().map_or(0, Vec::len);
-            frame.hosts.push(assignment);
-        }
-        if !frame.hosts.is_empty() {
-            self.say(link, Down::Assigned(frame), out);
-        }
-    }
-
-    fn assigned(
-        &mut self,
-        link: Link,
-        host: u32,
-        assigned: &Assigned,
-        now_ms: u64,
-        frame: &mut AssignedFrame,
-    ) -> Assignment {
-        let Assigned { manifest, manifest_digest, me, digest } = assigned;
-        let mut before = None;
-        let mut id = String::new();
-        if let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) {
-            state.tell(*digest, now_ms);
-            before = state.manifest.take();
-            state.manifest = Some(Box::new(*manifest_digest));
-            id.push_str(&state.id);
-        }
-        if let Some(relay) = self.relay(link) {
-            let users = relay.manifests.entry(*manifest_digest).or_default();
-            if *users == 0 {
-                frame.manifests.push(manifest.to_vec());
-            }
-            *users += 1;
-            // The relay forgets in the same order: the new one is counted before the old one goes.
-            if let Some(before) = before
-                && let Some(users) = relay.manifests.get_mut(&*before)
-            {
-                *users -= 1;
-                if *users == 0 {
-                    relay.manifests.remove(&*before);
-                }
-            }
-        }
-        Assignment {
-            host: id,
-            manifest: manifest_digest.0.to_vec(),
-            me: me.clone(),
-            refused: String::new(),
-        }
-    }
-
-    /// Answers a want; false if that has to wait.
-    fn answer(
-        &mut self,
-        link: Link,
-        want: &Want,
-        source: &mut impl Source,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Want { digest, base, offset } = want;
-        let mut part = Part {
-            digest: digest.0.to_vec(),
-            offset: *offset,
-            total: 0,
-            bytes: Vec::new(),
-            base: Vec::new(),
-            lost: false,
-        };
-        if let Some(base) = base.as_ref().filter(|_| *offset == 0)
-            && let Some(bytes) = source.difference(base, digest)
-            && bytes.len() <= PART_BYTES_MAX
-        {
-            part.total = bytes.len() as u64;
-            part.base = base.0.to_vec();
-            let all = 0..bytes.len();
-            self.counts.differences_sent += 1;
-            self.send(link, Frame::part(&part, bytes, all), out);
-            return true;
-        }
-        match source.piece(digest) {
-            Find::Here(bytes) => {
-                part.total = bytes.len() as u64;
-                let from = usize::try_from(*offset).unwrap_or(usize::MAX).min(bytes.len());
-                let until = from.saturating_add(PART_BYTES_MAX).min(bytes.len());
-                self.counts.parts_sent += 1;
-                self.send(link, Frame::part(&part, bytes, from..until), out);
-                true
-            }
-            Find::Lost => {
-                part.lost = true;
-                self.say(link, Down::Part(part), out);
-                true
-            }
-            Find::Coming => {
-                let waiting = self.waiting.entry(*digest).or_default();
-                if !waiting.contains(&link) {
-                    waiting.push(link);
-                }
-                if let Some(seat) = self.at(link) {
-                    seat.wants.push_front(want.clone());
-                }
-                false
-            }
-        }
-    }
-
     /// Time passed: connections that are silent end.
-    pub(crate) fn tick(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+    pub(crate) fn tick(&mut self, now_ms: u64, source: &mut impl Source, out: &mut Vec<Effect>) {
+        while let Some((_, host)) = self.again.pop_front_if(|(at, _)| *at <= now_ms) {
+            if let Some(link) = self.mark(host) {
+                self.pump(link, now_ms, source, out);
+            }
+        }
         if now_ms.saturating_sub(self.looked_ms) < LOOK_MS {
             return;
         }
@@ -832,15 +448,17 @@ impl Desk {
         for (place, (generation, seat)) in (0..).zip(&self.seats) {
             let Some(seat) = seat else { continue };
             let link = Link { place, generation: *generation };
-            let heard = |host: &u32| {
+            let until = |host: &u32| {
                 let state = self.hosts.get(*host as usize).and_then(Option::as_ref);
-                state.map_or(0, |state| state.heard_ms)
+                state.map_or(0, |state| {
+                    state.heard_ms + if state.is_told() { lost_ms } else { lost_ms.max(UNTOLD_MS) }
+                })
             };
             match &seat.who {
                 Sitting::Waiting(_) if seat.opened_ms + hello_ms < now_ms => {
                     ends.push((link, "it said no hello"));
                 }
-                Sitting::Host(host) if heard(host) + lost_ms < now_ms => {
+                Sitting::Host(host) if until(host) < now_ms => {
                     ends.push((link, "it has said nothing for three beats"));
                 }
                 Sitting::Waiting(_)

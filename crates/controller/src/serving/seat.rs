@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use wire::sync::{Beat, Progress, Stage, Stance};
+use wire::sync::{Beat, Hello, Progress, Stage, Stance};
 
 use super::Link;
 use crate::digest::Digest;
@@ -19,6 +19,8 @@ pub(crate) struct HostState {
     pub(crate) told: Digest,
     /// The manifest of that target, where it is at a relay.
     pub(crate) manifest: Option<Box<Digest>>,
+    /// What it said when it came, until it is told something.
+    pub(crate) hello: Option<Box<Hello>>,
     /// Why it refused what it was told.
     pub(crate) why: Option<Box<str>>,
     /// Tests that fail there, by its own judgement.
@@ -46,6 +48,7 @@ impl HostState {
             link,
             told: Digest([0; 32]),
             manifest: None,
+            hello: None,
             why: None,
             failing: None,
             heard_ms: now_ms,
@@ -65,6 +68,11 @@ impl HostState {
             (self.told, self.told_ms) = (target, now_ms);
             (self.stage, self.why) = (Stage::Unknown, None);
         }
+    }
+
+    /// Whether it was told anything since it came.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told != Digest([0; 32])
     }
 
     /// It says how far it is. Whether that is with what it was told.

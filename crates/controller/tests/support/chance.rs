@@ -29,7 +29,12 @@ impl Chance {
 
     /// One of these.
     pub(crate) fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
-        all[self.below(all.len() as u64) as usize]
+        all[self.place(all.len())]
+    }
+
+    /// A place among `count`.
+    pub(crate) fn place(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("below a number of places")
     }
 }
 
