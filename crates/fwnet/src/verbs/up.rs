@@ -1,5 +1,6 @@
 //! `fwnet up`: hands rules over to an agent, starts it, and says what it enforces.
 
+mod join;
 mod signed;
 
 use std::{
@@ -18,7 +19,10 @@ use clap::Args;
 use jiff::Timestamp;
 use kernel::require_privilege;
 
-use self::signed::{First, Signing};
+use self::{
+    join::Joining,
+    signed::{First, Signing},
+};
 use super::status;
 use crate::{
     agent::{
@@ -40,6 +44,8 @@ pub(crate) struct Typed {
     rules: Rules,
     #[command(flatten)]
     signed: Signing,
+    #[command(flatten)]
+    joining: Joining,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -85,6 +91,18 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl Typed {
+    /// What the agent is told besides the rules.
+    fn settled(&self) -> anyhow::Result<Settled> {
+        Ok(Settled {
+            place: Place { count_flows: !self.outputs.no_flows, ..self.place.clone() },
+            socket_group: self.socket_group.clone(),
+            read_group: self.read_group.clone(),
+            outputs: self.outputs.settled()?,
+        })
+    }
+}
+
 /// Keeps what the agent is to begin with. Rules that do not compile are refused here. Without rules, those that are
 /// there already are meant.
 fn settle(typed: &Typed) -> anyhow::Result<()> {
@@ -93,24 +111,27 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
         uid: rustix::process::getuid().as_raw(),
         session: session::own(),
     };
+    if typed.joining.wanted() {
+        typed.joining.settle(&typed.paths.state, typed.settled()?, &by)?;
+    }
     let mut kept = Kept::open(&typed.paths.state)?;
     let store = &mut kept.store;
     let known = store.state().current.is_some() && store.state().place.is_some();
-    if let Some(First { rules, signed, trusted }) =
-        typed.signed.first(&typed.rules, store, known, by.at)?
-    {
+    // A member's policy comes from its fleet.
+    let named = typed.rules.named() || typed.signed.named();
+    let member = known && !named && join::is_member(&typed.paths.state)?;
+    let first = match member {
+        true => None,
+        false => typed.signed.first(&typed.rules, store, known, by.at)?,
+    };
+    if let Some(First { rules, signed, trusted }) = first {
         let version = store.next_version();
         let addresses = typed.place.addresses()?;
         let inbound = typed.place.inbound.into();
         rules::compile(&rules, inbound, &addresses, version, by.at)?;
         // What is not there is said before anything is kept.
         typed.place.attachments(false)?;
-        store.set_place(Settled {
-            place: Place { count_flows: !typed.outputs.no_flows, ..typed.place.clone() },
-            socket_group: typed.socket_group.clone(),
-            read_group: typed.read_group.clone(),
-            outputs: typed.outputs.settled()?,
-        })?;
+        store.set_place(typed.settled()?)?;
         // What was seen stands on disk before what was verified by it.
         if let Some(trusted) = trusted {
             store.set_trusted(trusted)?;

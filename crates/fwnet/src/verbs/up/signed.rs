@@ -45,6 +45,11 @@ pub(super) struct First {
 }
 
 impl Signing {
+    /// Whether anything of it is named.
+    pub(super) fn named(&self) -> bool {
+        self.root.is_some() || self.bundle.is_some()
+    }
+
     /// The rules to begin with; none where those that are there already are meant.
     ///
     /// # Errors
