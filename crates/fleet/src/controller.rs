@@ -7,8 +7,9 @@ mod asking;
 mod core;
 mod desk;
 mod duties;
+mod following;
 mod leading;
-mod metrics;
+pub(crate) mod metrics;
 mod problem;
 mod routes;
 
@@ -118,10 +119,12 @@ pub async fn run(
     let path = setup.directory.join(settings::ROOT);
     let root = whole::read(&path).map_err(|error| RunError::Root(path, error))?.into_bytes();
     let subject = Subject::new(Kind::Controller, &setup.name)?;
-    let (renewing, tls) = Renewing::begin(&authority, subject, setup.lifetime)?;
+    let (renewing, tls) = Renewing::begin(&authority, subject.clone(), setup.lifetime)?;
     let store = Store::open(&setup.store).await?;
     let (saw, seen) = watch::channel(store::Revision::default());
-    let core = Core::load(&store, saw).await?;
+    let (duty, duties) = mpsc::channel(DUTIES);
+    let settings = controller::Settings { stamping: setup.stamping.clone(), ..Default::default() };
+    let core = Core::load(&store, settings, saw, duty).await?;
     let (asking, asked) = asking::pair();
     let (tell, told) = mpsc::channel(TOLD);
     let (leads, lead) = watch::channel(leading::Lead::default());
@@ -131,7 +134,6 @@ pub async fn run(
         root,
         endpoints: setup.endpoints.clone(),
         lifetime: setup.lifetime,
-        stamping: setup.stamping.clone(),
     });
     let desk = Desk { asking, lead, seen, fixed, figures: figures.clone() };
     let server = Server {
@@ -154,13 +156,16 @@ pub async fn run(
         None => None,
     };
     let own = Leader { name: setup.name.clone(), endpoint: setup.endpoint.clone() };
-    let knowing = core.attend(Ears { asked, told, store: store.clone() });
+    let (say, above) = mpsc::channel(ABOVE);
+    let lead = desk.lead.clone();
+    let knowing = core.attend(Ears { asked, told, above, lead, store: store.clone() });
     let work = async {
         tokio::select! {
             () = knowing => Ok(()),
             () = leading::stand(store.clone(), own, leads) => Ok(()),
             () = server.serve(listener) => Ok(()),
-            () = duties::go_on(desk.clone()) => Ok(()),
+            () = duties::go_on(desk.clone(), duties) => Ok(()),
+            () = following::follow(desk.fixed.clone(), subject, desk.lead.clone(), say) => Ok(()),
             () = measure(measured, desk.clone()) => Ok(()),
             () = renewing.go_on(desk.fixed.clone()) => Ok(()),
             error = found(&desk) => Err(error),
@@ -173,6 +178,10 @@ pub async fn run(
     }
 }
 
+/// What is to be done and was not yet.
+const DUTIES: usize = 16;
+/// What the leader said and was not heard yet.
+const ABOVE: usize = 64;
 /// Things that lines tell and the core has not heard yet.
 const TOLD: usize = 4_096;
 

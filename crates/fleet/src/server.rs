@@ -7,11 +7,13 @@
 
 pub mod counted;
 pub mod line;
+pub(crate) mod lines;
 mod strangers;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
+use controller::serving::{Admission, Gate};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -19,12 +21,13 @@ use hyper_util::{
 use jiff::Timestamp;
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use wire::sync::{FRAME_BYTES_MAX, PROTOCOL, Upward};
+use wire::sync::{Down, Downward, FRAME_BYTES_MAX, Later, PROTOCOL, Upward, encode};
 
 use self::{
     counted::{Counted, Outcome},
@@ -32,6 +35,7 @@ use self::{
     strangers::{Stranger, Strangers},
 };
 use crate::{
+    join::random,
     subject::{Kind, Shown},
     tls::who,
 };
@@ -47,6 +51,8 @@ pub struct Limits {
     pub asking: Duration,
     /// How long an operator may: bundles are large.
     pub operator: Duration,
+    /// How many connections are taken in a second, and at once.
+    pub per_second: u32,
 }
 
 impl Default for Limits {
@@ -56,6 +62,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             asking: Duration::from_secs(15),
             operator: Duration::from_secs(900),
+            per_second: 2_000,
         }
     }
 }
@@ -134,14 +141,25 @@ impl Server {
         let strangers = Strangers::new(self.limits.strangers, self.counted.clone());
         let server = Arc::new(self);
         let mut next = 0;
+        let began = Instant::now();
+        let mut gate = Gate::new(server.limits.per_second, 0);
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
+                    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let later_ms = match gate.admit(ms, u64::from_ne_bytes(random())) {
+                        Admission::Welcome => None,
+                        Admission::Later(ms) => Some(ms),
+                        Admission::Closed => {
+                            server.counted.refuse(Outcome::Crowd);
+                            continue;
+                        }
+                    };
                     let (line, stranger) = (LineId(next), strangers.come());
                     next += 1;
                     let server = Arc::clone(&server);
                     tokio::spawn(async move {
-                        server.meet(stream, address, line, stranger).await;
+                        server.meet(stream, address, Came { line, stranger, later_ms }).await;
                     });
                 }
                 // What one caller did before they were accepted is no matter of the others (accept(2)).
@@ -155,7 +173,8 @@ impl Server {
         }
     }
 
-    async fn meet(&self, stream: TcpStream, address: SocketAddr, line: LineId, stranger: Stranger) {
+    async fn meet(&self, stream: TcpStream, address: SocketAddr, came: Came) {
+        let Came { line, stranger, later_ms } = came;
         // It only makes small frames faster.
         let _told = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
@@ -179,6 +198,10 @@ impl Server {
         let speaks_sync = session.alpn_protocol() == Some(PROTOCOL);
         match shown {
             Some(shown) if speaks_sync && shown.subject.kind() != Kind::Operator => {
+                if let Some(after_ms) = later_ms {
+                    self.counted.refuse(Outcome::Crowd);
+                    return later(stream, after_ms).await;
+                }
                 drop(stranger);
                 self.line(stream, line, shown).await;
             }
@@ -238,6 +261,30 @@ impl Server {
         }
     }
 }
+
+/// Somebody who was accepted.
+struct Came {
+    line: LineId,
+    stranger: Stranger,
+    /// Too many came at once: a line is for later, so many milliseconds from now.
+    later_ms: Option<u64>,
+}
+
+/// Tells somebody to come again.
+async fn later(mut stream: TlsStream<TcpStream>, after_ms: u64) {
+    let why = "too many come at once".to_owned();
+    let message = Downward { say: Some(Down::Later(Later { after_ms, why })) };
+    let Ok(frame) = encode(&message) else { return };
+    let told = async {
+        stream.write_all(&frame).await?;
+        stream.shutdown().await
+    };
+    // Who does not listen comes again without being told when.
+    let _told = timeout(LAST_WORDS, told).await;
+}
+
+/// How long somebody may take to hear that.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Bytes of the head of a request, and of what is read of a body at once.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;

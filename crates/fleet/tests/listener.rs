@@ -92,9 +92,9 @@ fn beat() -> Upward {
     Upward { say: Some(Up::Beat(Beat { denied: 7, ..Beat::default() })) }
 }
 
-fn later(bytes: usize) -> Arc<[u8]> {
+fn later(bytes: usize) -> Vec<u8> {
     let later = Later { after_ms: 1, why: "x".repeat(bytes) };
-    encode(&Downward { say: Some(Down::Later(later)) }).unwrap().into()
+    encode(&Downward { say: Some(Down::Later(later)) }).unwrap()
 }
 
 /// Says something, and is heard; is told something, and hears it.
@@ -108,7 +108,7 @@ async fn served(fleet: &mut Fleet, subject: &str) {
     let frames = [later(3), later(200_000), later(0)];
     let mut expected = Vec::new();
     for frame in &frames {
-        mailbox.put(Arc::clone(frame));
+        mailbox.put(frame.clone().into());
         expected.extend_from_slice(frame);
     }
     let mut found = vec![0; expected.len()];
@@ -123,12 +123,12 @@ async fn served(fleet: &mut Fleet, subject: &str) {
             }
         }
     }
-    mailbox.put(later(1));
+    mailbox.put(later(1).into());
     mailbox.end();
-    mailbox.put(later(2));
+    mailbox.put(later(2).into());
     let mut rest = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert_eq!(rest, &*later(1));
+    assert_eq!(rest, later(1));
     gone(fleet, line).await;
 }
 

@@ -7,7 +7,8 @@ use clap::{Command, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorK
 use crate::verbs::{
     agent, apply, bundle, check, completions, confirm, connections, controller, convert, deny,
     diff, doctor, down, events, explain, fleet, fmt, import, key, learn, lint, list, load, manual,
-    matrix, panic, replay, rules, run, sign, status, test, top, up, verify, watch, who_can_reach,
+    matrix, panic, relay, replay, rules, run, sign, status, test, top, up, verify, watch,
+    who_can_reach,
 };
 
 /// A distributed firewall for Linux: connections are judged inside the kernel when they are made.
@@ -93,6 +94,8 @@ pub(crate) enum Verb {
     Verify(verify::Typed),
     /// Serve a fleet's agents and operators
     Controller(controller::Typed),
+    /// Serve hosts like a controller, without a store, fed by a controller
+    Relay(relay::Typed),
     /// Make a fleet of hosts, enrol them, roll policy out to them, and say how far it is
     Fleet(Box<fleet::Typed>),
     /// Print what a shell needs to complete the command line

@@ -26,6 +26,7 @@ pub(crate) mod load;
 pub(crate) mod manual;
 pub(crate) mod matrix;
 pub(crate) mod panic;
+pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod rules;
 pub(crate) mod run;
@@ -81,6 +82,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Bundle(typed) => Ok(bundle::run(&typed)),
         Verb::Verify(typed) => Ok(verify::run(&typed)),
         Verb::Controller(typed) => controller::run(&typed),
+        Verb::Relay(typed) => relay::run(&typed),
         Verb::Fleet(typed) => Ok(fleet::run(&typed)),
         Verb::Completions(typed) => completions::run(&typed),
         Verb::Manual(typed) => manual::run(&typed),

@@ -3,18 +3,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use controller::{Change, Model, records::RecordError, trials::Trials};
+use controller::{
+    Batch, Change, Controller, LoadError, Settings,
+    serving::{Effect, Told as News},
+};
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::asking::Question;
+use super::{asking::Question, leading::Lead};
 use crate::{
-    server::Told,
+    server::{
+        Told,
+        line::Mailbox,
+        lines::{Clock, Lines, peer},
+    },
     store::{Changes, Loaded, Revision, Store, Trouble, Watch, WatchEnd},
+    uplink::{self, Above},
 };
 
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(250);
 /// How long to wait after the store could not be read.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Things that are heard on lines before others have their turn.
@@ -23,11 +33,25 @@ const HEARD: usize = 512;
 /// What a controller knows.
 #[derive(Debug)]
 pub(crate) struct Core {
-    /// What the store holds.
-    pub(crate) model: Model,
-    /// Which tests of the policy fail.
-    pub(crate) trials: Trials,
+    /// Everything but sockets.
+    pub(crate) controller: Controller,
+    /// The time.
+    pub(crate) clock: Clock,
+    lines: Lines,
+    /// The leader, where that is another one.
+    above: Option<Arc<Mailbox>>,
     seen: watch::Sender<Revision>,
+    duties: mpsc::Sender<Duty>,
+    out: Vec<Effect>,
+}
+
+/// What others do for the core.
+#[derive(Debug)]
+pub(crate) enum Duty {
+    /// Commits, if this controller leads.
+    Commit(Batch),
+    /// Runs the policy's tests.
+    Test,
 }
 
 /// What the core listens to.
@@ -37,6 +61,10 @@ pub(crate) struct Ears {
     pub(crate) asked: mpsc::Receiver<Question>,
     /// What happens on lines.
     pub(crate) told: mpsc::Receiver<Told>,
+    /// What the leader says.
+    pub(crate) above: mpsc::Receiver<Above>,
+    /// Who leads.
+    pub(crate) lead: watch::Receiver<Lead>,
     /// The store.
     pub(crate) store: Store,
 }
@@ -47,29 +75,33 @@ pub enum KnowError {
     /// The store.
     #[error(transparent)]
     Trouble(#[from] Trouble),
-    /// A record.
+    /// What it holds.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Load(#[from] LoadError),
 }
 
 impl Core {
     /// Reads everything.
     pub(crate) async fn load(
         store: &Store,
+        settings: Settings,
         seen: watch::Sender<Revision>,
+        duties: mpsc::Sender<Duty>,
     ) -> Result<Self, KnowError> {
         let Loaded { revision, records } = store.load().await?;
-        let model = Model::load(records)?;
+        let clock = Clock::start();
+        let controller = Controller::load(records, settings, clock.now())?;
         seen.send_replace(revision);
-        let mut trials = Trials::default();
-        trials.changed("the controller began".to_owned());
-        Ok(Self { model, trials, seen })
+        let (lines, out) = (Lines::default(), Vec::new());
+        Ok(Self { controller, clock, lines, above: None, seen, duties, out })
     }
 
     /// Hears and answers until nobody asks any more.
     pub(crate) async fn attend(mut self, ears: Ears) {
-        let Ears { mut asked, mut told, store } = ears;
+        let Ears { mut asked, mut told, mut above, mut lead, store } = ears;
         let mut watch = None;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Vec::with_capacity(HEARD);
         loop {
             let from = *self.seen.borrow();
@@ -90,12 +122,23 @@ impl Core {
                         return;
                     }
                     for one in heard.drain(..) {
-                        if let Told::Came { mailbox, .. } = one {
-                            mailbox.end();
-                        }
+                        self.hear(one);
                     }
                 }
+                Some(one) = above.recv() => self.hear_above(one),
+                _ = tick.tick() => self.controller.tick(self.clock.now(), &mut self.out),
             }
+            self.lead(&lead.borrow_and_update().clone());
+            self.carry_out();
+        }
+    }
+
+    /// Whoever leads relies on what it knows once that reaches up to when it began to.
+    fn lead(&mut self, lead: &Lead) {
+        let seen = *self.seen.borrow();
+        let leads = lead.own.as_ref().is_some_and(|own| own.leads() && own.since() <= seen);
+        if leads != self.controller.leads() {
+            self.controller.lead(leads);
         }
     }
 
@@ -103,11 +146,12 @@ impl Core {
     fn changed(&mut self, changes: &Changes) {
         let records = changes.records.iter();
         let list = records.map(|(key, value)| Change { key: key.clone(), value: value.clone() });
-        match self.model.apply(list.collect()) {
-            Ok(_changed) => {}
-            // What others wrote into the store is told, and what is known stays as good as it can be.
-            Err(error) => eprintln!("fwnet: the store: {error}"),
+        let now = self.clock.now();
+        // What others wrote into the store is told, and what is known stays as good as it can be.
+        if let Err(error) = self.controller.changed(list.collect(), now, &mut self.out) {
+            eprintln!("fwnet: the store: {error}");
         }
+        self.carry_out();
         self.seen.send_replace(changes.revision);
     }
 
@@ -124,9 +168,8 @@ impl Core {
                 return sleep(AGAIN).await;
             }
         };
-        match Model::load(loaded.records) {
-            Ok(model) => {
-                self.model = model;
+        match self.controller.reload(loaded.records, self.clock.now(), &mut self.out) {
+            Ok(()) => {
                 self.seen.send_replace(loaded.revision);
             }
             Err(error) => {
@@ -134,6 +177,86 @@ impl Core {
                 sleep(AGAIN).await;
             }
         }
+    }
+
+    /// Something happened on a line.
+    fn hear(&mut self, told: Told) {
+        let (now, out) = (self.clock.now(), &mut self.out);
+        match told {
+            Told::Came { line, shown, mailbox } => match peer(&shown) {
+                Some(peer) => {
+                    let link = self.controller.opened(&peer, now, out);
+                    self.lines.open(line, link, mailbox);
+                }
+                None => mailbox.end(),
+            },
+            Told::Said { line, message } => {
+                if let Some(link) = self.lines.link(line) {
+                    self.controller.said(link, message, now, out);
+                }
+            }
+            Told::Drained { line } => {
+                let link = self.lines.link(line).filter(|link| self.lines.is_drained(*link));
+                if let Some(link) = link {
+                    self.controller.written(link, now, out);
+                }
+            }
+            Told::Gone { line } => {
+                if let Some(link) = self.lines.gone(line) {
+                    self.controller.closed(link);
+                }
+            }
+        }
+        self.carry_out();
+    }
+
+    /// Something happened between this controller and the leader, which has nothing to say to it.
+    fn hear_above(&mut self, above: Above) {
+        match above {
+            Above::Opened(mailbox) => {
+                self.above = Some(mailbox);
+                self.controller.upstream_opened();
+            }
+            Above::Heard(_) => {}
+            Above::Closed => {
+                self.above = None;
+                self.controller.upstream_closed();
+            }
+        }
+    }
+
+    /// Does what follows.
+    pub(crate) fn carry_out(&mut self) {
+        for effect in std::mem::take(&mut self.out) {
+            match effect {
+                Effect::Send { link, frame } => self.lines.send(link, frame),
+                Effect::Close { link, why: _ } => self.lines.close(link),
+                Effect::Upstream(message) => {
+                    if let Some(above) = &self.above {
+                        uplink::say(above, &message);
+                    }
+                }
+                // What does not fit is asked for again.
+                Effect::Commit(batch) => {
+                    let _full = self.duties.try_send(Duty::Commit(batch));
+                }
+                Effect::Tell(News::TestsDue) => {
+                    let _full = self.duties.try_send(Duty::Test);
+                }
+                Effect::Tell(News::Halting(why)) => {
+                    eprintln!("fwnet: the version that is tried is halted: {why}");
+                }
+                Effect::Tell(News::Lost(what)) => eprintln!("fwnet: the store: {what}"),
+                Effect::Tell(News::Stamp(why)) => {
+                    eprintln!("fwnet: the timestamp is not renewed: {why}");
+                }
+            }
+        }
+    }
+
+    /// The policy's tests were run.
+    pub(crate) fn tried(&mut self, outcome: controller::trials::Outcome) {
+        self.controller.tried(outcome, &mut self.out);
     }
 }
 

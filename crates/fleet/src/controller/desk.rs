@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use controller::{Batch, Model, Refusal, orders::Stamping};
+use controller::{Batch, Model, Refusal};
 use jiff::Timestamp;
 use tokio::{sync::watch, time::timeout};
 
@@ -48,8 +48,6 @@ pub(crate) struct Fixed {
     pub(crate) endpoints: Vec<String>,
     /// How long a certificate is good.
     pub(crate) lifetime: Duration,
-    /// Makes timestamps.
-    pub(crate) stamping: Option<Stamping>,
 }
 
 /// Why an order was not done.
@@ -87,15 +85,14 @@ impl Desk {
             let leadership = self.leadership().await?;
             self.reached(leadership.since()).await;
             let make = make.clone();
-            let (batch, given) =
-                self.asking.ask(move |core| make(&core.model, Timestamp::now())).await??;
+            let (batch, given) = self
+                .asking
+                .ask(move |core| make(core.controller.model(), Timestamp::now()))
+                .await??;
             if batch == Batch::default() {
                 return Ok(given);
             }
-            let began = std::time::Instant::now();
-            let committed = leadership.commit(&stored(batch)).await;
-            self.figures.commits.observe(began.elapsed().as_secs_f64());
-            match committed {
+            match self.committed(&leadership, batch).await {
                 Ok(revision) => {
                     self.reached(revision).await;
                     return Ok(given);
@@ -106,6 +103,18 @@ impl Desk {
             }
         }
         Err(OrderError::Busy)
+    }
+
+    /// Commits, and counts how long that takes.
+    pub(crate) async fn committed(
+        &self,
+        leadership: &Leadership,
+        batch: Batch,
+    ) -> Result<Revision, CommitError> {
+        let began = std::time::Instant::now();
+        let committed = leadership.commit(&stored(batch)).await;
+        self.figures.commits.observe(began.elapsed().as_secs_f64());
+        committed
     }
 
     /// Ours, after a while if it must be.
@@ -123,6 +132,13 @@ impl Desk {
             (None, Some(leader)) => Err(OrderError::Elsewhere(leader.endpoint.clone())),
             (None, None) => Err(OrderError::Nobody),
         }
+    }
+
+    /// Where the leader is, if that is another controller.
+    pub(crate) fn elsewhere(&self) -> Option<String> {
+        let lead = self.lead.borrow();
+        let other = lead.leader.as_ref().filter(|_| lead.own.is_none());
+        other.map(|leader| leader.endpoint.clone())
     }
 
     /// Waits until the core knows the store up to `revision`. Where it does not within some seconds, the store has

@@ -2,9 +2,12 @@
 
 use std::sync::atomic::AtomicU64;
 
+use controller::{Reached, records::RolloutState, serving::Counts};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{
+        counter::Counter,
+        family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
         info::Info,
@@ -52,26 +55,76 @@ pub(crate) fn text(core: &Core, figures: &Figures, leads: bool) -> String {
         gauge
     };
     registry.register("leader", "1 where this controller leads", gauge(usize::from(leads)));
-    registry.register("enrolled_hosts", "Hosts that are enrolled", gauge(core.model.host_count()));
-    let version = core.model.current().map_or(0, |current| current.version());
-    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    let (model, status) = (core.controller.model(), core.controller.status(core.clock.now()));
+    let hosts = Family::<Vec<(&str, &str)>, Gauge>::default();
+    let sum = |of: fn(&Reached) -> usize| status.versions.iter().map(of).sum::<usize>();
+    for (state, count) in [
+        ("enrolled", status.hosts),
+        ("connected", status.connected),
+        ("pending", sum(|it| it.pending)),
+        ("in_progress", sum(|it| it.in_progress)),
+        ("realised", sum(|it| it.realised)),
+        ("refused", sum(|it| it.refused)),
+        ("quarantined", status.quarantined.len()),
+    ] {
+        let gauge = hosts.get_or_create(&vec![("state", state)]).clone();
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    registry.register("hosts", "Hosts by how they are; those that this controller knows of", hosts);
+    let version = usize::try_from(status.version.unwrap_or(0)).unwrap_or(usize::MAX);
     registry.register("policy_version", "Version that every host should have", gauge(version));
-    let open = core.model.rollout().is_some_and(|rollout| rollout.is_open());
-    registry.register("rollout_open", "1 while a version is being tried", gauge(usize::from(open)));
-    let failing = core.trials.failing().len();
+    let states = Family::<Vec<(&str, &str)>, Gauge>::default();
+    let state = model.rollout().map(|rollout| match rollout.state {
+        RolloutState::Canary => "canary",
+        RolloutState::Halted(_) => "halted",
+        RolloutState::Done => "done",
+    });
+    for word in ["canary", "halted", "done"] {
+        states.get_or_create(&vec![("state", word)]).set(i64::from(state == Some(word)));
+    }
+    registry.register("rollout", "1 for how the newest rollout stands", states);
+    let failing = status.failing.len();
     registry.register("policy_tests_failing", "Tests in the policy that fail", gauge(failing));
-    if let Some(current) = core.model.current() {
+    if let Some(current) = model.current() {
         let left = Seconds::default();
         let now = jiff::Timestamp::now();
         left.set(current.last().expires.duration_since(now).as_secs_f64());
-        registry.register_with_unit(
-            "timestamp_left",
-            "Until the current timestamp expires",
-            Unit::Seconds,
-            left,
-        );
+        let help = "Until the current timestamp expires";
+        registry.register_with_unit("timestamp_left", help, Unit::Seconds, left);
     }
+    serving(&mut registry, &core.controller.counts());
+    let retargets: Counter = Counter::default();
+    retargets.inc_by(core.controller.retargets());
+    registry.register("retargets", "Targets sent because something changed", retargets);
+    let bytes = core.controller.serving_bytes();
+    registry.register("serving_bytes", "Bytes kept for connections and hosts", gauge(bytes));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String cannot fail");
     text
+}
+
+/// What a controller and a relay count in the same way.
+pub(crate) fn serving(registry: &mut Registry, counts: &Counts) {
+    let Counts {
+        targets_sent,
+        same_sent,
+        parts_sent,
+        differences_sent,
+        bytes_sent,
+        refused,
+        nonsense,
+    } = *counts;
+    for (name, help, count) in [
+        ("targets_sent", "Targets that were sent to hosts in full", targets_sent),
+        ("same_sent", "Hosts told that they have what they should", same_sent),
+        ("parts_sent", "Parts of pieces that were sent", parts_sent),
+        ("differences_sent", "Pieces sent as a difference from an earlier one", differences_sent),
+        ("bytes_sent", "Bytes of frames that were sent", bytes_sent),
+        ("admission_refusals", "Connections refused after the handshake", refused),
+        ("nonsense", "Connections ended by a message that makes no sense", nonsense),
+    ] {
+        let counter: Counter = Counter::default();
+        counter.inc_by(count);
+        registry.register(name, help, counter);
+    }
 }

@@ -41,6 +41,7 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/relays/{name}", delete(hosts::remove_relay))
         .route("/versions", get(versions::history).post(versions::apply))
         .route("/versions/{version}", get(versions::documents))
+        .route("/status", get(versions::status))
         .route("/confirm", post(versions::confirm))
         .route("/rollback", post(versions::rollback))
         .layer(DefaultBodyLimit::max(LARGE_BYTES_MAX))

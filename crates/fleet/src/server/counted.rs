@@ -45,6 +45,8 @@ pub enum Outcome {
     Nobody,
     /// It sent a frame that is too long, or no message.
     Frame,
+    /// Too many came at once.
+    Crowd,
     /// It speaks of what is not its business.
     Business,
 }
@@ -61,6 +63,7 @@ impl Outcome {
             Self::Certificate => "certificate",
             Self::Nobody => "nobody",
             Self::Frame => "frame",
+            Self::Crowd => "crowd",
             Self::Business => "business",
         }
     }
@@ -89,8 +92,8 @@ impl Counted {
         registry.register("refused", "Callers that were turned away, by why", it.refused);
         registry.register("strangers", "Connections that nobody has vouched for yet", it.strangers);
         registry.register("lines", "Connections of agents, relays and controllers", it.lines);
-        registry.register("sent_bytes", "Bytes of frames sent, before TLS", it.sent_bytes);
         registry.register("received_bytes", "Bytes received, before TLS", it.received_bytes);
         registry.register("sent_frames", "Frames sent", it.sent_frames);
+        registry.register("written_bytes", "Bytes of frames written, before TLS", it.sent_bytes);
     }
 }

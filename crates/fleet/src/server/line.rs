@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -35,8 +35,39 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
 }
 
-/// A frame, which may be one of many lines' at the same time: parts that follow each other.
-pub type Frame = Arc<[u8]>;
+/// A frame to be sent: bytes of its own, or some around bytes that many lines share.
+#[derive(Clone, Debug)]
+pub struct Frame(controller::serving::Frame);
+
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(controller::serving::Frame { head: bytes, body: None, tail: Vec::new() })
+    }
+}
+
+impl From<controller::serving::Frame> for Frame {
+    fn from(frame: controller::serving::Frame) -> Self {
+        Self(frame)
+    }
+}
+
+impl Frame {
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// Its bytes from the one at `at` on, or some of them; none at its end.
+    fn rest(&self, mut at: usize) -> &[u8] {
+        for slice in self.0.slices() {
+            match slice.get(at..) {
+                Some(rest) if !rest.is_empty() => return rest,
+                _ => at = at.saturating_sub(slice.len()),
+            }
+        }
+        &[]
+    }
+}
 
 /// What is to be sent on a line. Whoever puts frames in never waits: they ask how much is there, and put no more in until
 /// it is gone.
@@ -63,7 +94,7 @@ impl Mailbox {
         if inside.ending {
             return;
         }
-        inside.bytes += frame.len();
+        inside.bytes += frame.bytes();
         inside.frames.push_back(frame);
         if let Some(waker) = inside.waker.take() {
             waker.wake();
@@ -259,7 +290,7 @@ where
                     Err(Ended) => return Poll::Ready(Err(LineEnd::Ended)),
                 }
             };
-            let rest = frame.get(*at..).unwrap_or_default();
+            let rest = frame.rest(*at);
             if !rest.is_empty() {
                 self.flushed = false;
                 match ready!(Pin::new(&mut *self.stream).poll_write(context, rest)) {
@@ -269,7 +300,7 @@ where
                 }
                 continue;
             }
-            let bytes = frame.len();
+            let bytes = frame.bytes();
             self.sending = None;
             self.counted.sent_frames.inc();
             self.counted.sent_bytes.inc_by(bytes as u64);

@@ -58,14 +58,7 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     most_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let stop = async {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-        };
+        let stop = until_told()?;
         let name = setup.name.clone();
         let store = setup.store.to_string();
         serve(setup, |listening| announce(&name, &store, listening), stop).await?;
@@ -115,8 +108,28 @@ fn stamping(path: &Path, typed: &Typed) -> anyhow::Result<Stamping> {
     Ok(Stamping { key: key.into_secret(), lifetime })
 }
 
+/// Done with SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where signals cannot be caught.
+pub(crate) fn until_told() -> std::io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
 fn announce(name: &str, store: &str, listening: Listening) {
     eprintln!("fwnet: the controller {name} listens on {} (store {store})", listening.fleet);
+    announced(listening);
+}
+
+/// Says where metrics are, and tells whoever started this process that it is ready.
+pub(crate) fn announced(listening: Listening) {
     if let Some(metrics) = listening.metrics {
         eprintln!("fwnet: metrics at http://{metrics}/metrics");
     }

@@ -3,6 +3,7 @@
 mod hosts;
 mod init;
 mod reached;
+mod status;
 mod versions;
 
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Verb {
     Confirm(versions::PlainTyped),
     /// Have those who try a version go back to the one before
     Rollback(versions::PlainTyped),
+    /// Say whether every host has what it should have, who has not, and why
+    Status(status::Typed),
     /// List the versions there were
     History(versions::PlainTyped),
     /// Say how two versions differ, line by line of their documents
@@ -68,6 +71,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
         Verb::Apply(typed) => versions::apply(reached, typed),
         Verb::Confirm(typed) => versions::confirm(reached, typed),
         Verb::Rollback(typed) => versions::rollback(reached, typed),
+        Verb::Status(typed) => status::run(reached, typed),
         Verb::History(typed) => versions::history(reached, typed),
         Verb::Diff(typed) => versions::diff(reached, typed),
     })

@@ -54,7 +54,7 @@ pub(super) async fn enroll(
     desk.order(move |model, now| Ok((orders::enrol(model, &enrol, now)?, ()))).await?;
     let expires = desk
         .asking
-        .ask(move |core| core.model.token(&who).map(|token| token.expires))
+        .ask(move |core| core.controller.model().token(&who).map(|token| token.expires))
         .await?
         .unwrap_or_else(Timestamp::now);
     let fixed = &desk.fixed;
@@ -70,7 +70,7 @@ pub(super) async fn enroll(
 
 /// `GET /v1/fleet/hosts`
 pub(super) async fn list(State(desk): State<Desk>) -> Result<Json<Hosts>, Problem> {
-    Ok(Json(desk.asking.ask(|core| hosts(&core.model)).await?))
+    Ok(Json(desk.asking.ask(|core| hosts(core.controller.model())).await?))
 }
 
 fn hosts(model: &Model) -> Hosts {

@@ -55,7 +55,15 @@ pub(super) async fn enrol(
     let (looked, guess) = (who.clone(), secret.clone());
     desk.asking
         .ask(move |core| {
-            redeem(&core.model, &looked, &guess, Digest::of(&[]), None, Timestamp::now()).map(drop)
+            redeem(
+                core.controller.model(),
+                &looked,
+                &guess,
+                Digest::of(&[]),
+                None,
+                Timestamp::now(),
+            )
+            .map(drop)
         })
         .await??;
     let fixed = &desk.fixed;
@@ -88,7 +96,9 @@ pub(super) async fn renew(
     let before = Digest(shown.fingerprint.0);
     // Nobody who was removed or replaced has anything signed.
     let looked = who.clone();
-    desk.asking.ask(move |core| renewed(&core.model, &looked, before, before).map(drop)).await??;
+    desk.asking
+        .ask(move |core| renewed(core.controller.model(), &looked, before, before).map(drop))
+        .await??;
     let fixed = &desk.fixed;
     let certificate =
         fixed.authority.sign(&request, &shown.subject, Timestamp::now(), fixed.lifetime)?;

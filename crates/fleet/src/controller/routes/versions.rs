@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     extract::{Path, State},
+    http::StatusCode,
 };
 use controller::{
     Edition, Model, orders,
@@ -35,7 +36,8 @@ pub(super) async fn apply(
         confirm_s,
     });
     // Worked out again where something changed meanwhile: nothing of it is copied for that.
-    let (bundle, fixed) = (Arc::new(bundle), Arc::clone(&desk.fixed));
+    let bundle = Arc::new(bundle);
+    let stamping = desk.asking.ask(|core| core.controller.stamping().cloned()).await?;
     desk.order(move |model, now| {
         let asked = orders::Apply {
             bundle: bundle.as_bytes(),
@@ -43,7 +45,7 @@ pub(super) async fn apply(
             canary: canary.as_ref(),
             force,
             by: &by,
-            stamping: fixed.stamping.as_ref(),
+            stamping: stamping.as_ref(),
         };
         Ok((orders::apply(model, &asked, now)?, ()))
     })
@@ -68,7 +70,7 @@ pub(super) async fn rollback(
 }
 
 async fn done(desk: &Desk) -> Result<Json<Done>, Problem> {
-    Ok(Json(desk.asking.ask(|core| state(&core.model)).await?))
+    Ok(Json(desk.asking.ask(|core| state(core.controller.model())).await?))
 }
 
 fn state(model: &Model) -> Done {
@@ -98,7 +100,7 @@ pub(crate) fn rollout(record: &RolloutRecord) -> Rollout {
 
 /// `GET /v1/fleet/versions`
 pub(super) async fn history(State(desk): State<Desk>) -> Result<Json<Versions>, Problem> {
-    Ok(Json(desk.asking.ask(|core| versions(&core.model)).await?))
+    Ok(Json(desk.asking.ask(|core| versions(core.controller.model())).await?))
 }
 
 fn versions(model: &Model) -> Versions {
@@ -121,11 +123,27 @@ pub(super) async fn documents(
     State(desk): State<Desk>,
     Path(version): Path<u64>,
 ) -> Result<Json<Documents>, Problem> {
-    let edition = desk.asking.ask(move |core| Edition::read(&core.model, version)).await??;
+    let edition =
+        desk.asking.ask(move |core| Edition::read(core.controller.model(), version)).await??;
     let documents = edition.documents.iter().map(|paper| Document {
         name: paper.name.clone(),
         version: paper.version,
         policy: paper.policy.clone(),
     });
     Ok(Json(Documents { version, documents: documents.collect() }))
+}
+
+/// `GET /v1/fleet/status`: of all hosts that the leader knows of.
+pub(super) async fn status(State(desk): State<Desk>) -> Result<Json<serde_json::Value>, Problem> {
+    if let Some(leader) = desk.elsewhere() {
+        return Err(Problem::elsewhere(leader));
+    }
+    let status = desk.asking.ask(|core| core.controller.status(core.clock.now())).await?;
+    let all = status.all_realised();
+    let mut shown = serde_json::to_value(&status)
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("all_realised".to_owned(), all.into());
+    }
+    Ok(Json(shown))
 }
