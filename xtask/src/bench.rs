@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod connect;
+pub mod fleet;
 pub mod policy;
 mod sample;
 
@@ -26,6 +27,7 @@ pub struct Bench {
 enum What {
     Agent(agent::Agent),
     Connect(connect::Connect),
+    Fleet(fleet::Fleet),
     Policy(policy::Policy),
 }
 
@@ -35,6 +37,7 @@ impl Bench {
         match self.what {
             What::Agent(agent) => agent.run(),
             What::Connect(connect) => connect.run(),
+            What::Fleet(fleet) => fleet.run(),
             What::Policy(policy) => policy.run(),
         }
     }

@@ -140,6 +140,16 @@ impl<'a> Cluster<'a> {
         running.unwrap_or_else(|| panic!("member {number} does not run")).signal(signal);
     }
 
+    /// The process of a member that runs.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn pid(&self, number: usize) -> u32 {
+        let running = self.members[number].running.as_ref();
+        running.unwrap_or_else(|| panic!("member {number} does not run")).pid()
+    }
+
     /// The number of the member that leads the cluster, if one says so. With a leader that was cut off or hangs, two may
     /// believe it for a while.
     pub fn leader(&self) -> Option<usize> {
