@@ -50,7 +50,7 @@ pub(crate) struct Ready {
     /// The same as tables, which are read by CLOCK_BOOTTIME.
     pub(crate) image: Image,
     /// Where each rule comes from, by number.
-    pub(crate) reasons: Vec<Reason>,
+    pub(crate) reasons: Arc<Vec<Reason>>,
     /// What this is, for people: "2 denied addresses and 1 denied port".
     pub(crate) summary: String,
     /// What whoever enforces it should know.
@@ -59,6 +59,23 @@ pub(crate) struct Ready {
     pub(crate) meant: Meant,
     /// What they were compiled from, where that was files: to do it again without reading half an edit.
     pub(crate) documents: Option<Arc<Documents>>,
+}
+
+/// What is told of an image's verdicts, long after the image itself is gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    /// The version of the rules.
+    pub(crate) version: u64,
+    /// The digest of the image.
+    pub(crate) image: [u8; 32],
+    reasons: Arc<Vec<Reason>>,
+}
+
+impl Account {
+    /// The reason of a verdict.
+    pub(crate) fn reason(&self, rule: RuleNumber) -> Option<&Reason> {
+        self.reasons.get(usize::from(rule.0))
+    }
 }
 
 /// Where a rule comes from.
@@ -75,6 +92,15 @@ pub(crate) struct Reason {
 }
 
 impl Ready {
+    /// What is told of its verdicts.
+    pub(crate) fn account(&self) -> Account {
+        Account {
+            version: self.rules.version,
+            image: self.image.digest(),
+            reasons: Arc::clone(&self.reasons),
+        }
+    }
+
     /// The image as it is now.
     pub(crate) fn now(&self) -> At<'_> {
         self.image.at(boottime())
@@ -105,7 +131,8 @@ impl Ready {
             place: None,
             reason: rule.reason.clone(),
         };
-        front.put(inbound.directions(), &mut self.rules, &mut self.reasons, told);
+        let reasons = Arc::make_mut(&mut self.reasons);
+        front.put(inbound.directions(), &mut self.rules, reasons, told);
         self.image = compile(&self.rules).context("compile the run-time lists with the policy")?;
         Ok(self)
     }
@@ -210,7 +237,7 @@ pub(crate) fn lists(
         .rules
         .iter()
         .map(|rule| Reason { id: rule.id.clone(), ..Reason::default() })
-        .collect();
+        .collect::<Vec<_>>();
     let summary = format!(
         "{} and {}",
         count(addresses.len(), "denied address", "denied addresses"),
@@ -219,7 +246,7 @@ pub(crate) fn lists(
     Ok(Ready {
         rules,
         image,
-        reasons,
+        reasons: Arc::new(reasons),
         summary,
         notes: Vec::new(),
         meant: Meant::default(),
@@ -256,7 +283,7 @@ pub(crate) fn documents(
         reason: origin.reason.clone(),
     };
     Ok(Ready {
-        reasons: compiled.origins.iter().map(reason).collect(),
+        reasons: Arc::new(compiled.origins.iter().map(reason).collect()),
         summary: format!("{} for host {host}", count(compiled.rules.rules.len(), "rule", "rules")),
         notes: compiled.notes.iter().map(ToString::to_string).collect(),
         rules: compiled.rules,

@@ -49,7 +49,7 @@ use self::{
     store::Store,
 };
 use crate::{
-    orders::{Ready, Reason},
+    orders::{Account, Ready, Reason},
     report::{Notice, Seen, comm, host_name, wall_time, whose::Whose},
 };
 
@@ -157,8 +157,8 @@ impl Seeing {
         })
     }
 
-    /// One event, of rules that are `ready`; `listener` is who listens, where the event itself does not know its owner.
-    pub(crate) fn event(&mut self, event: &Event, listener: Option<Owner>, ready: &Ready) {
+    /// One event; `account` is of the image that judged, `listener` is who listens, where the event itself does not know its owner.
+    pub(crate) fn event(&mut self, event: &Event, listener: Option<Owner>, account: &Account) {
         let owner = event.owner.or(listener);
         let seen = Arc::new(Seen {
             event: *event,
@@ -166,9 +166,9 @@ impl Seeing {
             owner,
             cgroup: owner.and_then(|owner| self.whose.cgroup(owner.cgroup)),
             exe: owner.and_then(|owner| self.whose.exe(owner.exe, owner.pid)),
-            rule: self.reason(ready, event.decision.enforced.rule),
-            would: self.reason(ready, event.decision.would.rule),
-            version: ready.rules.version,
+            rule: self.reason(account, event.decision.enforced.rule),
+            would: self.reason(account, event.decision.would.rule),
+            version: account.version,
             host: Arc::clone(&self.host),
         });
         // Allowed flows that are reported only because a follower asks for them are nobody else's.
@@ -203,13 +203,13 @@ impl Seeing {
         }
     }
 
-    fn reason(&mut self, ready: &Ready, rule: RuleNumber) -> Arc<Reason> {
+    fn reason(&mut self, account: &Account, rule: RuleNumber) -> Arc<Reason> {
         if self.reasons.len() >= REASONS_MAX {
             self.reasons.clear();
         }
-        let known = self.reasons.entry((ready.image.digest(), rule.0));
+        let known = self.reasons.entry((account.image, rule.0));
         Arc::clone(
-            known.or_insert_with(|| Arc::new(ready.reason(rule).cloned().unwrap_or_default())),
+            known.or_insert_with(|| Arc::new(account.reason(rule).cloned().unwrap_or_default())),
         )
     }
 
@@ -277,12 +277,12 @@ impl Seeing {
         self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN)
     }
 
-    /// Reads flows and counters now; `of` are the rules of a generation.
+    /// Reads flows and counters now; `of` is the account of a generation.
     pub(crate) fn read<'a>(
         &mut self,
         firewall: &mut Firewall,
         ready: &Ready,
-        of: impl Fn(Option<u32>) -> &'a Ready,
+        of: impl Fn(Option<u32>) -> &'a Account,
     ) {
         self.looked = Some(Instant::now());
         self.totals.look(ready, &firewall.hits(), Timestamp::now());
@@ -313,7 +313,7 @@ impl Seeing {
     fn record(
         &mut self,
         counted: &kernel::Counted,
-        ready: &Ready,
+        account: &Account,
         listening: &mut Listening,
     ) -> Option<Record> {
         let kernel::Counted {
@@ -341,7 +341,7 @@ impl Seeing {
             }
         }
         let known = |id: u32| (id != u32::MAX).then_some(id);
-        let id = |rule: RuleNumber| ready.reason(rule).map(|reason| reason.id.clone());
+        let id = |rule: RuleNumber| account.reason(rule).map(|reason| reason.id.clone());
         Some(Record {
             kind: Kind {
                 direction: way(flow.direction),

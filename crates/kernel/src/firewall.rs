@@ -43,7 +43,7 @@ pub use links::{Joined, Namespaces};
 pub use mend::Mended;
 pub use pinned::{Adopted, Removed};
 pub use runs::Runs;
-pub use schedule::{Retired, Scheduled, SwapError, boottime};
+pub use schedule::{Digests, Retired, Scheduled, SwapError, boottime};
 
 /// Lines of a slot at least: 1 MiB, so that small policies can change without a new load.
 const SLOT_LINES_MIN: u32 = 16_384;

@@ -10,8 +10,9 @@ pub const PORT_CLASSES_MAX: u32 = 4_096;
 pub const NEAR_CLASSES_MAX: u32 = 4_096;
 /// Cells of the verdict matrix (near x port x remote classes), 4 bytes each: 16 MiB.
 pub const CELLS_MAX: u32 = 4 * 1024 * 1024;
-/// Nodes of successions, 16 bytes each: 16 MiB.
-pub const ENDS_MAX: u32 = 1024 * 1024;
+/// Nodes of successions, 16 bytes each: 64 MiB. As many as there are cells, so that it is hardly ever the ends of rules that
+/// do not fit.
+pub const ENDS_MAX: u32 = CELLS_MAX;
 /// Ends that follow each other in one cell: rules of which each decides there once those before it have ended.
 pub const SUCCESSION_MAX: u32 = 64;
 /// Lines of one image, 64 bytes each: 256 MiB.

@@ -213,8 +213,8 @@ impl Core {
             }
             let listener =
                 if event.owner.is_none() { self.force.firewall.listener(&event) } else { None };
-            let ready = self.force.judged_by(&event);
-            self.seeing.event(&event, listener, ready);
+            let account = self.force.judged_by(&event);
+            self.seeing.event(&event, listener, account);
         }
     }
 

@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
-use image::RuleSet;
 use kernel::{Adopted, Door, Event, Firewall, Retired, SwapError, boottime};
 
 use super::making::Images;
-use crate::{before::Before, followed::Meant, orders::Ready, place::Place, seeing::Seeing};
+use crate::{
+    before::Before,
+    orders::{Account, Ready},
+    place::Place,
+    seeing::Seeing,
+};
 
-/// Generations whose rules are remembered: those that may still judge, and as many before them.
-const REMEMBERED: u32 = 2 * verdict::abi::SLOTS;
+/// Generations whose accounts are remembered: so many may follow each other between two readings of flows.
+const REMEMBERED: u32 = 32;
 
 /// The programs and their rules.
 pub(crate) struct Force {
@@ -27,9 +31,13 @@ pub(crate) struct Force {
     /// What is in force in lockdown.
     lockdown: Arc<Ready>,
     /// Nothing is known of the rules that a predecessor had put in force.
-    unknown: Arc<Ready>,
-    /// By generation.
+    unknown: Account,
+    /// By generation: what is in force, and what follows it.
     rules: BTreeMap<u32, Arc<Ready>>,
+    /// By generation, of earlier ones too.
+    accounts: BTreeMap<u32, Account>,
+    /// Of lockdown.
+    locked: Account,
 }
 
 impl Force {
@@ -56,15 +64,6 @@ impl Force {
                 (fresh, Vec::new())
             }
         };
-        let unknown = Ready {
-            rules: RuleSet::default(),
-            image: images.lockdown.image.clone(),
-            reasons: Vec::new(),
-            summary: String::new(),
-            notes: Vec::new(),
-            meant: Meant::default(),
-            documents: None,
-        };
         let mut force = Self {
             firewall,
             fresh: is_fresh,
@@ -73,8 +72,10 @@ impl Force {
             ready: Arc::clone(&images.now),
             next_end: None,
             lockdown: Arc::clone(&images.lockdown),
-            unknown: Arc::new(unknown),
+            unknown: Account::default(),
             rules: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            locked: images.lockdown.account(),
         };
         force.enforce(images, seeing)?;
         Ok((force, notes))
@@ -86,8 +87,7 @@ impl Force {
     /// Whatever was in force stays.
     pub(crate) fn enforce(&mut self, images: &Images, seeing: &mut Seeing) -> anyhow::Result<()> {
         let Images { now, then, lockdown } = images;
-        let then_digest = then.as_ref().map(|(until, ready)| (*until, ready.image.digest()));
-        let wanted = (now.image.digest(), then_digest);
+        let wanted = images.scheduled().digests();
         let known = self.firewall.scheduled();
         if known != Some(wanted) {
             match (wanted, known) {
@@ -104,18 +104,19 @@ impl Force {
         }
         if self.firewall.stage_lockdown(&lockdown.image)? {
             self.lockdown = Arc::clone(lockdown);
+            self.locked = lockdown.account();
         }
         self.before = Before::where_due(&mut self.firewall).or(self.before);
         let first = self.firewall.generation();
-        self.rules.insert(first, Arc::clone(now));
-        if let Some((_, ready)) = then {
-            self.rules.insert(first.wrapping_add(1), Arc::clone(ready));
-        }
-        self.judge_by(Arc::clone(now));
-        self.rules.retain(|generation, _| {
-            first.wrapping_sub(*generation) <= REMEMBERED
-                || generation.wrapping_sub(first) <= REMEMBERED
+        let following = then.iter().map(|(_, ready)| ready);
+        let generations = (0..).map(|step| first.wrapping_add(step));
+        self.rules = generations.zip([now].into_iter().chain(following).map(Arc::clone)).collect();
+        let accounts = self.rules.iter().map(|(generation, ready)| (*generation, ready.account()));
+        self.accounts.extend(accounts);
+        self.accounts.retain(|generation, _| {
+            first.wrapping_sub(*generation) <= REMEMBERED || generation.wrapping_sub(first) <= 1
         });
+        self.judge_by(Arc::clone(now));
         Ok(())
     }
 
@@ -146,6 +147,7 @@ impl Force {
                 self.firewall = beside;
                 self.count(&[Retired { generation, hits }], seeing);
                 self.rules.clear();
+                self.accounts.clear();
                 return Ok(());
             }
             done => done?,
@@ -187,16 +189,13 @@ impl Force {
         if self.firewall.is_locked_down() { &self.lockdown } else { &self.ready }
     }
 
-    /// The rules whose image judged the event.
-    pub(crate) fn judged_by(&self, event: &Event) -> &Ready {
-        if event.door == Door::Tripwire { self.judging() } else { self.rules_of(event.generation) }
-    }
-
-    /// The rules of a generation; of none, those of lockdown.
-    fn rules_of(&self, generation: Option<u32>) -> &Ready {
+    /// The account of the image that judged the event.
+    pub(crate) fn judged_by(&self, event: &Event) -> &Account {
+        let now = || (!self.firewall.is_locked_down()).then(|| self.firewall.generation());
+        let generation = if event.door == Door::Tripwire { now() } else { event.generation };
         match generation {
-            Some(generation) => self.rules.get(&generation).unwrap_or(&self.unknown),
-            None => &self.lockdown,
+            Some(generation) => self.accounts.get(&generation).unwrap_or(&self.unknown),
+            None => &self.locked,
         }
     }
 
@@ -206,11 +205,11 @@ impl Force {
             return;
         }
         let judging = Arc::clone(self.judging());
-        let Self { firewall, lockdown, unknown, rules, .. } = self;
-        let of = |judged: Option<u32>| -> &Ready {
+        let Self { firewall, locked, unknown, accounts, .. } = self;
+        let of = |judged: Option<u32>| -> &Account {
             match judged {
-                Some(generation) => rules.get(&generation).unwrap_or(unknown),
-                None => lockdown,
+                Some(generation) => accounts.get(&generation).unwrap_or(unknown),
+                None => locked,
             }
         };
         seeing.read(firewall, &judging, of);

@@ -109,7 +109,7 @@ fn locked(ready: &Ready) -> anyhow::Result<Ready> {
     };
     Ok(Ready {
         image: image::compile(&rules)?,
-        reasons: rules.rules.iter().map(reason).collect(),
+        reasons: Arc::new(rules.rules.iter().map(reason).collect()),
         rules,
         summary: "the failsafe set only".to_owned(),
         notes: Vec::new(),

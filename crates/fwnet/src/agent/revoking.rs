@@ -182,7 +182,7 @@ impl Core {
         let revoked = Revoked::of(&swept);
         for mut ended in swept.ended {
             ended.event.generation = Some(order.generation);
-            self.seeing.event(&ended.event, None, &order.new);
+            self.seeing.event(&ended.event, None, &order.new.account());
         }
         for failure in swept.failed {
             eprintln!("fwnet: revoke: {failure}");

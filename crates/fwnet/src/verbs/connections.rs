@@ -97,7 +97,7 @@ fn connections(typed: &Typed) -> anyhow::Result<u8> {
         look.connections.keep_below(above);
     }
     let against = Against {
-        image: candidate.as_ref().map(|ready| (ready.now(), &*ready.reasons)),
+        image: candidate.as_ref().map(|ready| (ready.now(), ready.reasons.as_slice())),
         scope: None,
         watch: watch.as_ref(),
     };

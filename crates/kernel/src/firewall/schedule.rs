@@ -22,10 +22,18 @@ pub struct Scheduled<'a> {
     pub then: Option<(u64, &'a Image)>,
 }
 
+/// The digest of an image, and when an image of which digest follows it.
+pub type Digests = ([u8; 32], Option<(u64, [u8; 32])>);
+
 impl<'a> Scheduled<'a> {
     /// An image that holds until it is replaced.
     pub fn forever(image: &'a Image) -> Self {
         Self { image, then: None }
+    }
+
+    /// What [`Firewall::scheduled`] says once this is in force.
+    pub fn digests(&self) -> Digests {
+        (self.image.digest(), self.then.map(|(until, image)| (until, image.digest())))
     }
 
     /// The image, and the one that follows.
@@ -165,8 +173,8 @@ impl Firewall {
         self.slots.set_until(self.generation(), 0);
     }
 
-    /// The digest of the image in force, and when which one follows; `None` where one of them is damaged.
-    pub fn scheduled(&self) -> Option<([u8; 32], Option<(u64, [u8; 32])>)> {
+    /// The digests of what is in force; `None` where an image is damaged.
+    pub fn scheduled(&self) -> Option<Digests> {
         let generation = self.generation();
         let digest = |generation| Some(self.image(self.slots.slot(generation))?.digest());
         let then = match self.slots.until(generation) {

@@ -1,5 +1,7 @@
 //! `GET /v1/connections`: every socket with whose it is, and what the rules in force say of it.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State};
 use kernel::boottime;
 
@@ -26,7 +28,7 @@ pub(crate) async fn connections(State(api): State<Api>) -> Result<Json<Report>, 
     let (image, reasons, judged) = api
         .core(move |core| {
             let ready = core.force.judging();
-            (ready.image.clone(), ready.reasons.clone(), core.judged(&namespaces))
+            (ready.image.clone(), Arc::clone(&ready.reasons), core.judged(&namespaces))
         })
         .await?;
     let comparing = tokio::task::spawn_blocking(move || {
