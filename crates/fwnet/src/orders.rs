@@ -163,7 +163,7 @@ impl Ready {
                 ..Reason::default()
             };
             self.rules.rules.insert(0, rule);
-            self.reasons.insert(0, reason);
+            Arc::make_mut(&mut self.reasons).insert(0, reason);
         }
         self.image = compile(&self.rules).context("compile the controllers with the policy")?;
         Ok(self)
