@@ -90,7 +90,6 @@ impl Controller {
             told_due: false,
             retargets: 0,
         };
-        controller.desk.reporter.keep();
         controller.trials.changed("the controller began".to_owned());
         controller.health.rollout(&controller.model, &controller.views, &controller.desk, now.ms);
         Ok(controller)
@@ -131,9 +130,6 @@ impl Controller {
     pub fn lead(&mut self, leads: bool) {
         self.leads = leads;
         self.asked_ms = None;
-        if leads {
-            self.desk.reporter.closed();
-        }
     }
 
     /// Whether it leads.
@@ -284,7 +280,7 @@ impl Controller {
 
     /// There is a connection to the leader, to which it speaks as a controller.
     pub fn upstream_opened(&mut self) {
-        self.desk.reporter.opened();
+        self.desk.report();
     }
 
     /// There is none any more.
@@ -296,7 +292,7 @@ impl Controller {
     pub fn tick(&mut self, now: At, out: &mut Vec<Effect>) {
         let Self { model, views, desk, .. } = self;
         desk.tick(now.ms, &mut Sources { model, views }, out);
-        out.extend(self.desk.reporter.flush().into_iter().map(Effect::Upstream));
+        out.extend(self.desk.news().into_iter().map(Effect::Upstream));
         let ill = self.health.look(&self.desk, now.ms);
         if !self.leads || self.asked_ms.is_some_and(|asked| now.ms < asked + ASK_MS) {
             return;

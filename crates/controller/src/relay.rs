@@ -65,7 +65,7 @@ impl Relay {
     /// One that knows nothing yet.
     pub fn new(serve: Serve, now: At) -> Self {
         let mut desk = Desk::new(serve, now.ms);
-        desk.reporter.keep();
+        desk.keep_certificates();
         Self { desk, cache: Cache::default(), news_ms: now.ms, connected: false }
     }
 
@@ -100,7 +100,7 @@ impl Relay {
     /// There is a connection to a controller, or to a relay that is nearer to one.
     pub fn upstream_opened(&mut self, out: &mut Vec<Effect>) {
         self.connected = true;
-        self.desk.reporter.opened();
+        self.desk.report();
         self.cache.begin_anew();
         // What was asked for elsewhere is asked for here, from where it stopped.
         let want = |(digest, came): (&Digest, &Vec<u8>)| Want {
@@ -147,7 +147,7 @@ impl Relay {
     }
 
     fn news(&mut self, out: &mut Vec<Effect>) {
-        out.extend(self.desk.reporter.flush().into_iter().map(Effect::Upstream));
+        out.extend(self.desk.news().into_iter().map(Effect::Upstream));
     }
 
     /// Time passed. To be called a few times a second.
@@ -179,6 +179,10 @@ impl Relay {
 impl Source for Cache {
     fn admits(&self, id: &str, _: &Digest) -> Result<Arc<str>, String> {
         Ok(id.into())
+    }
+
+    fn knows(&self, _: &str) -> Result<Arc<str>, String> {
+        Err("a relay serves hosts only".to_owned())
     }
 
     fn admits_relay(&self, _: &str, _: &Digest) -> Result<(), String> {

@@ -25,7 +25,7 @@ use world::World;
 #[test]
 fn a_fleet_comes_together_whatever_happened() {
     let mut sum = world::Sum::default();
-    seeds(300, |seed| {
+    seeds(220, |seed| {
         let mut world = World::new(seed);
         world.trouble(40_000);
         world.heal();
@@ -44,7 +44,7 @@ fn a_fleet_comes_together_whatever_happened() {
             ("corrupted messages", corrupted),
             ("messages through the relay", relayed),
         ] {
-            assert!(100 < count, "{what}: {count}");
+            assert!(50 < count, "{what}: {count}");
         }
     }
 }

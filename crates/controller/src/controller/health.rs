@@ -86,13 +86,13 @@ impl Health {
             }
             let Some(state) = desk.host(id) else { continue };
             if state.stage == Stage::Refused {
-                let why = state.why.as_deref().unwrap_or("it does not say why");
+                let why = state.why().unwrap_or("it does not say why");
                 return Some(format!("{id} refuses it: {why}"));
             }
             if !matches!(state.stage, Stage::Trial | Stage::Enforced) {
                 continue;
             }
-            if let Some(failing) = &state.failing {
+            if let Some(failing) = state.failing() {
                 return Some(format!("tests fail on {id}: {failing}"));
             }
             let Some(before) = trying.before else { continue };

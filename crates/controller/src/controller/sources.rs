@@ -25,6 +25,11 @@ impl Source for Sources<'_> {
         Ok(self.views.id(number).map_or_else(|| id.into(), Arc::clone))
     }
 
+    fn knows(&self, id: &str) -> Result<Arc<str>, String> {
+        let known = self.views.number(id).and_then(|number| self.views.id(number));
+        known.map_or_else(|| Err(format!("`{id}` is not enrolled")), |id| Ok(Arc::clone(id)))
+    }
+
     fn admits_relay(&self, name: &str, certificate: &Digest) -> Result<(), String> {
         match self.model.relay(name) {
             None => Err(format!("the relay `{name}` is not enrolled")),

@@ -149,7 +149,7 @@ impl Status {
                     host: host.id.to_string(),
                     version,
                     state: lagging,
-                    why: state.and_then(|state| state.why.as_deref()).map(str::to_owned),
+                    why: state.and_then(HostState::why).map(str::to_owned),
                     told_s: state.map(|state| now.ms.saturating_sub(state.told_ms) / 1_000),
                 });
             }

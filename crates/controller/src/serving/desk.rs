@@ -16,6 +16,8 @@ use super::{
 };
 use crate::digest::Digest;
 
+/// Bytes of a reason and its place, at most twice of which are kept of a host.
+const WORDS_BYTES: usize = 400 + size_of::<super::seat::Words>();
 /// How often all connections are looked at for those that are silent: milliseconds.
 const LOOK_MS: u64 = 1_000;
 
@@ -26,6 +28,8 @@ const UNTOLD_MS: u64 = 100_000;
 pub(crate) trait Source {
     /// Whether a host may come in with this certificate.
     fn admits(&self, id: &str, certificate: &Digest) -> Result<Arc<str>, String>;
+    /// Whether there is such a host.
+    fn knows(&self, id: &str) -> Result<Arc<str>, String>;
     /// Whether a relay may.
     fn admits_relay(&self, name: &str, certificate: &Digest) -> Result<(), String>;
     /// What a host should have.
@@ -73,6 +77,8 @@ pub(crate) struct Desk {
     looked_ms: u64,
     /// When what is known here was last shown to be all that there was to know; `None` if nobody says so.
     proven_ms: Option<u64>,
+    /// Whether certificates are kept, for somebody above to judge.
+    certificates: bool,
     /// Hosts that came after that, and wait.
     unproven: Vec<u32>,
     /// Hosts that asked for what nobody had, and when they are told again.
@@ -95,6 +101,7 @@ impl Desk {
             waiting: BTreeMap::new(),
             looked_ms: now_ms,
             proven_ms: None,
+            certificates: false,
             unproven: Vec::new(),
             again: VecDeque::new(),
             counts: Counts::default(),
@@ -104,6 +111,38 @@ impl Desk {
 
     pub(crate) fn serve(&self) -> &Serve {
         &self.serve
+    }
+
+    /// Certificates are judged above.
+    pub(crate) fn keep_certificates(&mut self) {
+        self.certificates = true;
+    }
+
+    /// A host came with a certificate, here or at a relay.
+    fn showed(&mut self, host: u32, certificate: Digest) {
+        let id = self.id(host);
+        if let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) {
+            state.certificate = self.certificates.then(|| Box::new(certificate));
+        }
+        self.reporter.came(host, &id);
+    }
+
+    /// Somebody is there who is to be told of the hosts that are here, or at a relay.
+    pub(crate) fn report(&mut self) {
+        let elsewhere = |link: Link| {
+            let seat = self.seats.get(link.place as usize).and_then(|(_, seat)| seat.as_ref());
+            seat.is_none_or(|seat| matches!(seat.who, Sitting::Controller(_)))
+        };
+        let hosts =
+            (0..).zip(&self.hosts).filter_map(|(number, state)| Some((number, state.as_ref()?)));
+        let own: Vec<u32> = hosts.filter(|(_, it)| !elsewhere(it.link)).map(|(it, _)| it).collect();
+        self.reporter.opened(own.into_iter());
+    }
+
+    /// What there is to tell of them, and was not told.
+    pub(crate) fn news(&mut self) -> Vec<wire::sync::Upward> {
+        let Self { reporter, hosts, .. } = self;
+        reporter.flush(|number| hosts.get(number as usize)?.as_ref())
     }
 
     /// Connections that are open.
@@ -128,9 +167,12 @@ impl Desk {
         let free = (self.free.capacity() + self.free_hosts.capacity()) * size_of::<u32>();
         // Nodes of a B-tree are at least half full.
         let numbers = self.numbers.len() * 2 * size_of::<(Arc<str>, u32)>();
-        let wants = |seat: &Seat| seat.wants.capacity() * size_of::<Want>();
+        let wants =
+            |seat: &Seat| seat.wants.as_ref().map_or(0, |it| it.capacity() * size_of::<Want>());
+        let words = |state: &HostState| state.words.as_ref().map_or(0, |_| 2 * WORDS_BYTES);
+        let words: usize = self.hosts().map(words).sum();
         let wants: usize = self.seats.iter().filter_map(|(_, seat)| seat.as_ref()).map(wants).sum();
-        seats + hosts + free + numbers + wants
+        seats + hosts + free + numbers + wants + words
     }
 
     /// Somebody has connected.
@@ -155,7 +197,7 @@ impl Desk {
                 Ok(id) => {
                     let host = self.join(id, link, now_ms, out);
                     self.sits(link, Sitting::Waiting(host));
-                    self.reporter.came(&self.id(host), *certificate);
+                    self.showed(host, *certificate);
                     Ok(())
                 }
                 Err(why) => Err(why),
@@ -180,15 +222,11 @@ impl Desk {
     }
 
     fn seat(&mut self, now_ms: u64) -> Link {
-        let seat = Seat {
-            who: Sitting::Leaving,
-            opened_ms: now_ms,
-            unsent: 0,
-            wants: VecDeque::new(),
-            dirty: false,
-        };
+        let seat =
+            Seat { who: Sitting::Leaving, opened_ms: now_ms, unsent: 0, wants: None, dirty: false };
         self.open += 1;
         let place = self.free.pop().unwrap_or_else(|| {
+            grow(&mut self.seats);
             self.seats.push((0, None));
             u32::try_from(self.seats.len() - 1).expect("connections are fewer than 2^32")
         });
@@ -234,6 +272,7 @@ impl Desk {
         }
         let state = HostState::new(Arc::clone(&id), link, now_ms);
         let host = self.free_hosts.pop().unwrap_or_else(|| {
+            grow(&mut self.hosts);
             self.hosts.push(None);
             u32::try_from(self.hosts.len() - 1).expect("hosts are fewer than 2^32")
         });
@@ -268,7 +307,7 @@ impl Desk {
         {
             self.numbers.remove(&state.id);
             self.free_hosts.push(host);
-            self.reporter.gone(&state.id);
+            self.reporter.gone(host, &state.id);
         }
     }
 
@@ -309,7 +348,7 @@ impl Desk {
     fn send(&mut self, link: Link, frame: Frame, out: &mut Vec<Effect>) {
         let bytes = frame.bytes();
         if let Some(seat) = self.at(link) {
-            seat.unsent += bytes;
+            seat.unsent = seat.unsent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
             self.counts.bytes_sent += bytes as u64;
             out.push(Effect::Send { link, frame });
         }
@@ -518,5 +557,12 @@ impl Desk {
             }
         };
         seats.filter_map(relay).collect()
+    }
+}
+
+/// Makes room by an eighth and not by as much again: what is kept of each connection is most of what is kept.
+fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(64 + list.len() / 8);
     }
 }

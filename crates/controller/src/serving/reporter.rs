@@ -1,117 +1,107 @@
-//! What is told upward of the hosts that are connected here: who came and went, and the newest that each said.
+//! What is told upward of the hosts that are connected here: who came and went, and the newest that each said. What it
+//! is stands with the hosts; here is only whose it is that nobody has told yet.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use wire::sync::{Beat, Came, Carried, Gathered, Progress, Said, Up, Upward};
+use wire::sync::{Beat, Came, Carried, Gathered, Progress, Said, Stage, Up, Upward};
 
-use super::seat::short;
-use crate::digest::Digest;
+use super::HostState;
 
 /// Hosts of one message: some 100 bytes each, and 1,300 at most.
 const HOSTS_MAX: usize = 150;
 
-/// News of hosts. Collects nothing before somebody wants to hear it.
+/// News of hosts, by number. Nothing is collected while nobody is there to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Reporter {
     /// Somebody is there to be told.
     open: bool,
-    /// Who is connected, with the certificate.
-    here: BTreeMap<Arc<str>, Digest>,
-    came: BTreeSet<Arc<str>>,
+    came: BTreeSet<u32>,
     gone: BTreeSet<Arc<str>>,
-    /// The newest of each: kept, so that another controller can be told.
-    said: BTreeMap<Arc<str>, Said>,
-    news: BTreeSet<Arc<str>>,
-    /// Whether anything is kept at all.
-    keeps: bool,
+    news: BTreeSet<u32>,
 }
 
 impl Reporter {
-    /// From now on something may have to be told.
-    pub(crate) fn keep(&mut self) {
-        self.keeps = true;
-    }
-
-    pub(crate) fn came(&mut self, id: &Arc<str>, certificate: Digest) {
-        if self.keeps {
-            self.here.insert(Arc::clone(id), certificate);
+    pub(super) fn came(&mut self, host: u32, id: &Arc<str>) {
+        if self.open {
             self.gone.remove(id);
-            self.came.insert(Arc::clone(id));
-            self.said.remove(id);
+            self.came.insert(host);
         }
     }
 
-    pub(crate) fn gone(&mut self, id: &Arc<str>) {
-        if self.keeps && self.here.remove(id).is_some() {
-            self.came.remove(id);
-            self.said.remove(id);
-            self.news.remove(id);
+    pub(super) fn gone(&mut self, host: u32, id: &Arc<str>) {
+        if self.open {
+            self.came.remove(&host);
+            self.news.remove(&host);
             self.gone.insert(Arc::clone(id));
         }
     }
 
-    pub(crate) fn progress(&mut self, id: &Arc<str>, progress: Progress) {
-        if let Some(said) = self.of(id) {
-            said.progress = Some(Progress { why: short(&progress.why).into(), ..progress });
+    pub(super) fn said(&mut self, host: u32) {
+        if self.open {
+            self.news.insert(host);
         }
     }
 
-    pub(crate) fn beat(&mut self, id: &Arc<str>, beat: Beat) {
-        if let Some(said) = self.of(id) {
-            said.beat = Some(Beat { failing: short(&beat.failing).into(), ..beat });
-        }
-    }
-
-    fn of(&mut self, id: &Arc<str>) -> Option<&mut Said> {
-        if !self.here.contains_key(id) {
-            return None;
-        }
-        self.news.insert(Arc::clone(id));
-        let new = || Said { host: id.to_string(), progress: None, beat: None };
-        Some(self.said.entry(Arc::clone(id)).or_insert_with(new))
-    }
-
-    /// Somebody is there to be told: everything is news to them.
-    pub(crate) fn opened(&mut self) {
+    /// Somebody is there to be told: of `hosts`, everything is news to them.
+    pub(super) fn opened(&mut self, hosts: impl Iterator<Item = u32>) {
         self.open = true;
-        self.came = self.here.keys().cloned().collect();
-        self.news = self.said.keys().cloned().collect();
+        self.came = hosts.collect();
+        self.news = self.came.clone();
         self.gone.clear();
     }
 
     /// Nobody is there to be told.
     pub(crate) fn closed(&mut self) {
-        self.open = false;
+        *self = Self::default();
     }
 
     /// What there is to say, and was not said.
-    pub(crate) fn flush(&mut self) -> Vec<Upward> {
+    pub(super) fn flush<'a>(&mut self, host: impl Fn(u32) -> Option<&'a HostState>) -> Vec<Upward> {
         let mut messages = Vec::new();
-        if !self.open {
-            return messages;
-        }
-        let gone: Vec<Arc<str>> = std::mem::take(&mut self.gone).into_iter().collect();
-        let came: Vec<Arc<str>> = std::mem::take(&mut self.came).into_iter().collect();
         let mut say = |up: Up| messages.push(Upward { say: Some(up) });
+        let gone: Vec<Arc<str>> = std::mem::take(&mut self.gone).into_iter().collect();
         for gone in gone.chunks(HOSTS_MAX) {
             let gone = gone.iter().map(|id| id.to_string()).collect();
             say(Up::Carried(Carried { came: Vec::new(), gone }));
         }
+        let came: Vec<u32> = std::mem::take(&mut self.came).into_iter().collect();
         for came in came.chunks(HOSTS_MAX) {
-            let came = came.iter().filter_map(|id| {
-                let certificate = self.here.get(id)?.0.to_vec();
-                Some(Came { host: id.to_string(), certificate })
+            let came = came.iter().filter_map(|number| host(*number)).map(|state| Came {
+                host: state.id.to_string(),
+                certificate: state.certificate.as_ref().map(|it| it.0.to_vec()).unwrap_or_default(),
             });
             say(Up::Carried(Carried { came: came.collect(), gone: Vec::new() }));
         }
-        let news: Vec<Arc<str>> = std::mem::take(&mut self.news).into_iter().collect();
+        let news: Vec<u32> = std::mem::take(&mut self.news).into_iter().collect();
         for news in news.chunks(HOSTS_MAX) {
-            let said = news.iter().filter_map(|id| self.said.get(id).cloned()).collect();
-            say(Up::Gathered(Gathered { said }));
+            let said: Vec<Said> =
+                news.iter().filter_map(|number| host(*number)).filter_map(said).collect();
+            if !said.is_empty() {
+                say(Up::Gathered(Gathered { said }));
+            }
         }
         messages
     }
+}
+
+/// The newest that a host said; `None` if it has not said anything.
+fn said(state: &HostState) -> Option<Said> {
+    let words = state.words.as_deref();
+    let progress = (state.stage != Stage::Unknown).then(|| Progress {
+        target: state.told.0.to_vec(),
+        stage: state.stage.into(),
+        why: words.and_then(|words| words.why.as_deref()).unwrap_or_default().to_owned(),
+        snapshot: 0,
+    });
+    let enforced = matches!(state.stage, Stage::Trial | Stage::Enforced);
+    let beat = (state.beat_ms != 0).then(|| Beat {
+        target: if enforced { state.told.0.to_vec() } else { Vec::new() },
+        denied: state.denied,
+        allowed: 0,
+        stance: state.stance.into(),
+        stale_s: state.stale_s.into(),
+        failing: words.and_then(|words| words.failing.as_deref()).unwrap_or_default().to_owned(),
+    });
+    let host = state.id.to_string();
+    (progress.is_some() || beat.is_some()).then_some(Said { host, progress, beat })
 }

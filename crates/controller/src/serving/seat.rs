@@ -21,10 +21,10 @@ pub(crate) struct HostState {
     pub(crate) manifest: Option<Box<Digest>>,
     /// What it said when it came, until it is told something.
     pub(crate) hello: Option<Box<Hello>>,
-    /// Why it refused what it was told.
-    pub(crate) why: Option<Box<str>>,
-    /// Tests that fail there, by its own judgement.
-    pub(crate) failing: Option<Box<str>>,
+    /// What it says that is no number; nothing mostly.
+    pub(crate) words: Option<Box<Words>>,
+    /// The certificate it showed, where somebody above has to judge it.
+    pub(crate) certificate: Option<Box<Digest>>,
     /// When it said something last, and when it was told.
     pub(crate) heard_ms: u64,
     pub(crate) told_ms: u64,
@@ -38,6 +38,15 @@ pub(crate) struct HostState {
     pub(crate) stance: Stance,
 }
 
+/// What a host says in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// Why it refused what it was told.
+    pub(crate) why: Option<Box<str>>,
+    /// Tests that fail there, by its own judgement.
+    pub(crate) failing: Option<Box<str>>,
+}
+
 /// Bytes of a reason that are kept of what a host says: what it says is its own.
 const WHY_BYTES_MAX: usize = 400;
 
@@ -49,8 +58,8 @@ impl HostState {
             told: Digest([0; 32]),
             manifest: None,
             hello: None,
-            why: None,
-            failing: None,
+            words: None,
+            certificate: None,
             heard_ms: now_ms,
             told_ms: now_ms,
             denied: 0,
@@ -66,8 +75,25 @@ impl HostState {
     pub(crate) fn tell(&mut self, target: Digest, now_ms: u64) {
         if self.told != target {
             (self.told, self.told_ms) = (target, now_ms);
-            (self.stage, self.why) = (Stage::Unknown, None);
+            self.stage = Stage::Unknown;
+            self.set_words(|words| words.why = None);
         }
+    }
+
+    fn set_words(&mut self, set: impl FnOnce(&mut Words)) {
+        let mut words = self.words.take().map(|words| *words).unwrap_or_default();
+        set(&mut words);
+        self.words = (words != Words::default()).then(|| Box::new(words));
+    }
+
+    /// Why it refused what it was told.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.words.as_ref()?.why.as_deref()
+    }
+
+    /// Tests that fail there.
+    pub(crate) fn failing(&self) -> Option<&str> {
+        self.words.as_ref()?.failing.as_deref()
     }
 
     /// Whether it was told anything since it came.
@@ -82,7 +108,7 @@ impl HostState {
             return false;
         }
         self.stage = said.stage();
-        self.why = (!said.why.is_empty()).then(|| short(&said.why));
+        self.set_words(|words| words.why = short(&said.why));
         true
     }
 
@@ -98,7 +124,7 @@ impl HostState {
         (self.denied, self.beat_ms, self.heard_ms) = (said.denied, now_ms, now_ms);
         self.stale_s = u32::try_from(said.stale_s).unwrap_or(u32::MAX);
         self.stance = said.stance();
-        self.failing = (!said.failing.is_empty()).then(|| short(&said.failing));
+        self.set_words(|words| words.failing = short(&said.failing));
         // What it enforces is what counts: a report of it may have been lost.
         let enforced = said.target == self.told.0;
         if enforced && matches!(self.stage, Stage::Unknown | Stage::Received | Stage::Verified) {
@@ -109,12 +135,13 @@ impl HostState {
     }
 }
 
-pub(super) fn short(text: &str) -> Box<str> {
+/// No text for none.
+fn short(text: &str) -> Option<Box<str>> {
     let mut end = text.len().min(WHY_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default().into()
+    (end != 0).then(|| text.get(..end).unwrap_or_default().into())
 }
 
 /// A connection.
@@ -123,9 +150,13 @@ pub(super) struct Seat {
     pub(super) who: Sitting,
     pub(super) opened_ms: u64,
     /// Bytes that the shell was given and has not written.
-    pub(super) unsent: usize,
+    pub(super) unsent: u32,
     /// Pieces that were asked for; none mostly.
-    pub(super) wants: VecDeque<Want>,
+    #[expect(
+        clippy::box_collection,
+        reason = "an empty queue costs four words in each of very many seats"
+    )]
+    pub(super) wants: Option<Box<VecDeque<Want>>>,
     /// A target is to be told.
     pub(super) dirty: bool,
 }

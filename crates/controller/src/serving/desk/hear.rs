@@ -1,7 +1,5 @@
 //! What hosts and relays say.
 
-use std::sync::Arc;
-
 use wire::sync::{Beat, Carried, Gathered, Hello, Progress, Said, Up, Upward, Want as Wanting};
 
 use super::{Desk, Source};
@@ -44,7 +42,7 @@ impl Desk {
             }
             (Sitting::Host(host), Up::Beat(beat)) => {
                 let host = *host;
-                self.beaten(host, beat, now_ms);
+                self.beaten(host, &beat, now_ms);
             }
             (Sitting::Host(_), Up::Want(want)) => {
                 self.wants(link, &want, WANTS_MAX, now_ms, source, out);
@@ -96,18 +94,16 @@ impl Desk {
             return;
         };
         if state.progress(progress, now_ms) {
-            let id = Arc::clone(&state.id);
-            self.reporter.progress(&id, progress.clone());
+            self.reporter.said(host);
         }
     }
 
-    fn beaten(&mut self, host: u32, beat: Beat, now_ms: u64) {
+    fn beaten(&mut self, host: u32, beat: &Beat, now_ms: u64) {
         let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) else {
             return;
         };
-        state.beat(&beat, now_ms);
-        let id = Arc::clone(&state.id);
-        self.reporter.beat(&id, beat);
+        state.beat(beat, now_ms);
+        self.reporter.said(host);
     }
 
     fn wants(
@@ -125,10 +121,11 @@ impl Desk {
             return self.nonsense(link, "it wants what is no piece", now_ms, out);
         };
         let Some(seat) = self.at(link) else { return };
-        if seat.wants.len() >= max {
+        let wants = seat.wants.get_or_insert_default();
+        if wants.len() >= max {
             return self.nonsense(link, "it wants more at once than anybody needs", now_ms, out);
         }
-        seat.wants.push_back(Want { digest, base, offset: *offset });
+        wants.push_back(Want { digest, base, offset: *offset });
         self.pump(link, now_ms, source, out);
     }
 
@@ -152,15 +149,20 @@ impl Desk {
         }
         for came in carried.came {
             let certificate = Digest::read(&came.certificate);
-            let admitted = certificate
-                .ok_or_else(|| "it showed no certificate".to_owned())
-                .and_then(|certificate| source.admits(&came.host, &certificate));
+            // Another controller has judged it.
+            let relayed = self.at(link).is_some_and(|seat| seat.is_relay());
+            let admitted = if relayed {
+                certificate
+                    .ok_or_else(|| "it showed no certificate".to_owned())
+                    .and_then(|certificate| source.admits(&came.host, &certificate))
+            } else {
+                source.knows(&came.host)
+            };
             match admitted {
                 Ok(id) => {
-                    let host = self.join(Arc::clone(&id), link, now_ms, out);
-                    let relayed = self.at(link).is_some_and(|seat| seat.is_relay());
+                    let host = self.join(id, link, now_ms, out);
                     if let Some(certificate) = certificate.filter(|_| relayed) {
-                        self.reporter.came(&id, certificate);
+                        self.showed(host, certificate);
                     }
                     if let Some(relay) = self.relay(link) {
                         relay.refused.remove(&came.host);
@@ -193,7 +195,7 @@ impl Desk {
                 self.progressed(number, &progress, now_ms);
             }
             if let Some(beat) = beat {
-                self.beaten(number, beat, now_ms);
+                self.beaten(number, &beat, now_ms);
             }
         }
     }

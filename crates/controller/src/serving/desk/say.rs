@@ -1,11 +1,8 @@
 //! What hosts and relays are told.
 
-use std::sync::Arc;
-
 use prost::Message;
 use wire::sync::{
-    Assigned as AssignedFrame, Assignment, Down, Hello, PART_BYTES_MAX, Part, Progress, Refused,
-    Target,
+    Assigned as AssignedFrame, Assignment, Down, PART_BYTES_MAX, Part, Refused, Target,
 };
 
 use super::{Desk, Find, Source, Wanted};
@@ -34,7 +31,7 @@ impl Desk {
         loop {
             let max = self.serve.unsent_max;
             let Some(seat) = self.at(link) else { return };
-            if max <= seat.unsent {
+            if max <= seat.unsent as usize {
                 return;
             }
             if seat.dirty {
@@ -50,8 +47,8 @@ impl Desk {
                 }
                 continue;
             }
-            let Some(want) = seat.wants.pop_front() else {
-                seat.wants.shrink_to_fit();
+            let Some(want) = seat.wants.as_mut().and_then(|wants| wants.pop_front()) else {
+                seat.wants = None;
                 return;
             };
             if !self.answer(link, &want, now_ms, source, out) {
@@ -264,7 +261,7 @@ impl Desk {
                     waiting.push(link);
                 }
                 if let Some(seat) = self.at(link) {
-                    seat.wants.push_front(want.clone());
+                    seat.wants.get_or_insert_default().push_front(want.clone());
                 }
                 false
             }
@@ -286,10 +283,8 @@ impl Desk {
         let Some(hello) = state.hello.take() else { return };
         state.tell(assigned.digest, now_ms);
         state.stage = hello.stage();
-        let id = Arc::clone(&state.id);
         self.counts.same_sent += 1;
-        let Hello { program: _, enforced: target, stage } = *hello;
-        self.reporter.progress(&id, Progress { target, stage, why: String::new(), snapshot: 0 });
+        self.reporter.said(host);
         let same = Target {
             same: assigned.digest.0.to_vec(),
             beat_ms: self.serve.beat_ms,
