@@ -29,9 +29,10 @@ pub(crate) async fn follow(
     let mut patience = Patience::new();
     loop {
         let other = |lead: &Lead| lead.own.is_none() && lead.leader.is_some();
-        let Ok(known) = lead.wait_for(other).await else { return };
-        let endpoint = known.leader.as_ref().map(|leader| leader.endpoint.clone());
-        drop(known);
+        let endpoint = match lead.wait_for(other).await {
+            Ok(known) => known.leader.as_ref().map(|leader| leader.endpoint.clone()),
+            Err(_ending) => return,
+        };
         let Some(endpoint) = endpoint else { continue };
         let issued = fixed.authority.issue(&subject, Timestamp::now(), fixed.lifetime);
         let config = issued.ok().and_then(|identity| {
@@ -43,9 +44,12 @@ pub(crate) async fn follow(
             continue;
         };
         let mut changed = lead.clone();
-        let left = changed.wait_for(|lead| {
-            lead.own.is_some() || lead.leader.as_ref().is_none_or(|it| it.endpoint != endpoint)
-        });
+        let left = async {
+            let other = |lead: &Lead| {
+                lead.own.is_some() || lead.leader.as_ref().is_none_or(|it| it.endpoint != endpoint)
+            };
+            changed.wait_for(other).await.is_ok()
+        };
         let gone = tokio::select! {
             () = hold(&config, &endpoint, &tell, &mut patience) => false,
             _ = left => true,
