@@ -259,7 +259,9 @@ impl Leadership {
     }
 
     /// Does all of a batch or nothing of it, and returns when it is durable. Batches of one leadership happen one after
-    /// the other.
+    /// the other. The revision is the one that a watch tells it with; for a batch that changes nothing, an earlier one.
+    /// Where the future is dropped before its end, nobody knows whether the batch happens, as after
+    /// [`CommitError::Unknown`].
     ///
     /// # Errors
     /// See [`CommitError`] for what has happened then.

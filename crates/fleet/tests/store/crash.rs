@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use fleet::store::{Batch, Embedded, Leadership, Store};
+use fleet::store::{Batch, Embedded, LEADER, Leadership, Store};
 use rustix::process::Signal;
 use testbed::{Directory, Running};
 
@@ -99,6 +99,8 @@ async fn what_a_killed_process_was_told_is_there() {
         victim.wait(DEADLINE);
         let told = acknowledged(&victim).unwrap_or(before);
         let store = Store::Embedded(Embedded::open(&path).await.unwrap());
+        let loaded = store.load().await.unwrap();
+        assert!(loaded.records.iter().all(|(key, _)| key != LEADER), "a dead leader");
         let count = counted(&store).await;
         // The last one may have become durable just before anybody was told.
         assert!(count == told || count == told + 1, "round {round}: {count} of {told}");

@@ -28,6 +28,7 @@ async fn it_keeps_the_promises_of_a_store() {
     let at = |name: &str| directory.path().join(name);
     promises::a_batch_happens_whole_or_not_at_all(open(&at("a")).await).await;
     promises::pieces_come_before_what_names_them(open(&at("b")).await).await;
+    promises::a_load_is_of_one_moment(open(&at("l")).await).await;
     let store = open(&at("c")).await;
     promises::a_watch_has_no_gaps(store.clone(), store).await;
     let store = open(&at("d")).await;

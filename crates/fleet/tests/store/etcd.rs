@@ -45,6 +45,7 @@ fn it_keeps_the_promises_of_a_store() {
     on(&host, async {
         promises::a_batch_happens_whole_or_not_at_all(open(&cluster, "a").await).await;
         promises::pieces_come_before_what_names_them(open(&cluster, "b").await).await;
+        promises::a_load_is_of_one_moment(open(&cluster, "l").await).await;
         let (one, two) = (open(&cluster, "c").await, open(&cluster, "c").await);
         promises::a_watch_has_no_gaps(one, two).await;
         let (one, two) = (open(&cluster, "d").await, open(&cluster, "d").await);
@@ -250,6 +251,32 @@ fn a_batch_whose_answer_is_lost_happens_once() {
         let deposed = leading.commit(&numbered(21)).await;
         assert!(matches!(deposed, Err(CommitError::Deposed)), "{deposed:?}");
         assert_eq!(number_of(&soon("news", watch.next()).await.unwrap()), Some(20));
+    });
+}
+
+#[test]
+fn another_cluster_in_the_same_place_is_not_taken_for_this_one() {
+    let host = Host::new();
+    let all = places(&host, 2);
+    let mut ours = Cluster::start(&all[..1], None);
+    let other = Cluster::start(&all[1..], None);
+    let both = format!("etcd://{},{}/x", ours.endpoints(), other.endpoints());
+    let location: Location = both.parse().unwrap();
+    host.namespace.inside(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (store, mut watch) = runtime.block_on(async {
+            let store = Store::open(&location).await.unwrap();
+            let from = store.load().await.unwrap().revision;
+            let watch = store.watch(from).await.unwrap();
+            (store, watch)
+        });
+        ours.kill(0);
+        runtime.block_on(async {
+            let refused = soon("a refusal", store.load()).await;
+            assert!(matches!(refused, Err(Trouble::OtherCluster)), "{refused:?}");
+            let end = soon("the end of the watch", watch.next()).await;
+            assert!(matches!(end, Err(WatchEnd::Trouble(Trouble::OtherCluster))), "{end:?}");
+        });
     });
 }
 

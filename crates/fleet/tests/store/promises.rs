@@ -1,6 +1,10 @@
 //! What every store promises, as functions of stores that reach the same records.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use fleet::store::{
     Batch, CommitError, LEADER, Leader, Leadership, Revision, Store, Watch, WatchEnd, batch, digest,
@@ -114,6 +118,54 @@ pub(crate) async fn a_batch_happens_whole_or_not_at_all(store: Store) {
     let found = records(&store).await;
     assert_eq!(found.len(), 2 + 1 + batch::OPERATIONS_MAX);
     assert!(found.contains(&("large/0".to_owned(), large)));
+}
+
+/// However much there is, and whatever happens meanwhile, a load is what there was at one moment.
+pub(crate) async fn a_load_is_of_one_moment(store: Store) {
+    let leading = lead(&store, "a").await;
+    // Kinds whose names are each other's beginnings, many small records, and a few large ones.
+    let mut expected = Vec::new();
+    for kind in ["host", "host-x", "host/a", "hosts", "x"] {
+        for part in 0..3_u8 {
+            let key = |number: u8| format!("{kind}/{part}/{number:03}");
+            let records = (0..100).map(|number| (key(number), vec![number; 20]));
+            let put: Vec<_> = records.collect();
+            expected.extend(put.clone());
+            leading.commit(&Batch { put, ..Batch::default() }).await.unwrap();
+        }
+    }
+    for number in 0..4 {
+        let piece = (format!("piece/{number}"), vec![number; 1 << 20]);
+        expected.push(piece.clone());
+        leading.commit(&Batch { put: vec![piece], ..Batch::default() }).await.unwrap();
+    }
+    expected.sort();
+    let done = AtomicBool::new(false);
+    let committing = async {
+        for number in 0..40_u32 {
+            let value = number.to_string().into_bytes();
+            let put = vec![("a".to_owned(), value.clone()), ("z/z".to_owned(), value)];
+            leading.commit(&Batch { put, ..Batch::default() }).await.unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    let loading = async {
+        let mut loads = 0;
+        while !done.load(Ordering::Relaxed) {
+            let mut loaded = soon("a load", store.load()).await.unwrap().records;
+            loaded.retain(|(key, _)| key != LEADER);
+            let ends = ["a", "z/z"].map(|end| {
+                let place = loaded.iter().position(|(key, _)| key == end)?;
+                Some(loaded.remove(place).1)
+            });
+            assert_eq!(ends[0], ends[1], "half a batch");
+            assert!(loaded == expected, "{} of {}", loaded.len(), expected.len());
+            loads += 1;
+        }
+        loads
+    };
+    let ((), loads) = tokio::join!(committing, loading);
+    assert!(loads > 0);
 }
 
 /// Pieces go beyond the limits of a batch, and are there before it is.
