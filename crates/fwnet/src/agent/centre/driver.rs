@@ -74,6 +74,9 @@ struct Line {
     stands: bool,
 }
 
+/// Both ends of a channel.
+type Ends<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
 /// Everything that is needed.
 pub(super) struct Driver {
     api: Api,
@@ -86,8 +89,8 @@ pub(super) struct Driver {
     dial: Option<Instant>,
     line: Option<Line>,
     lines: u64,
-    said: (mpsc::Sender<(u64, Said)>, mpsc::Receiver<(u64, Said)>),
-    news: (mpsc::Sender<News>, mpsc::Receiver<News>),
+    said: Ends<(u64, Said)>,
+    news: Ends<News>,
     in_force: InForce,
     /// When a renewal is tried next; far away while one is.
     renew: Option<Instant>,
