@@ -313,6 +313,9 @@ fn what_the_cluster_has_forgotten_is_loaded_again() {
     });
 }
 
+/// What begins some trouble, and ends the one before.
+type Begin<'a> = Box<dyn Fn() + Send + Sync + 'a>;
+
 #[test]
 fn a_member_that_is_cut_off_or_hangs_costs_time_and_nothing_else() {
     let network = Network::star(4);
@@ -325,7 +328,7 @@ fn a_member_that_is_cut_off_or_hangs_costs_time_and_nothing_else() {
         let from = store.load().await.unwrap().revision;
         let mut watch = store.watch(from).await.unwrap();
         let mut leading = lead(&store, "a").await;
-        let mut trouble: [(&str, Box<dyn Fn() + Send>); 4] = [
+        let trouble: [(&str, Begin<'_>); 4] = [
             ("nothing", Box::new(|| ())),
             ("a member that has lost the others", Box::new(|| network.cut(&[0], &[1, 2]))),
             (
@@ -343,7 +346,7 @@ fn a_member_that_is_cut_off_or_hangs_costs_time_and_nothing_else() {
                 }),
             ),
         ];
-        for (number, (what, begin)) in trouble.iter_mut().enumerate() {
+        for (number, (what, begin)) in trouble.iter().enumerate() {
             begin();
             let batch = put("k", &number.to_string());
             let revision = loop {
