@@ -66,15 +66,6 @@ pub(crate) struct Documents {
     pub(crate) now: Timestamp,
 }
 
-/// How much an inventory knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// Every host.
-    Whole,
-    /// The hosts that somebody needs to know; a word that names none of them may name another one.
-    Part,
-}
-
 impl Files {
     /// These policies, and this inventory.
     pub(crate) fn of(policy: Vec<PathBuf>, inventory: Option<PathBuf>) -> Self {
@@ -190,14 +181,13 @@ fn check_together(paths: &[&Path], inventory: Option<Inventory>) -> anyhow::Resu
 }
 
 impl Documents {
-    /// Checks policies that are at hand as of `now`: against the inventory where it is all there is. What is wrong with them is in the value.
+    /// Checks policies that are at hand as of `now`. What is wrong with them is in the value.
     ///
     /// # Errors
     /// If the inventory is wrong.
     pub(crate) fn of_texts(
         policies: &[Text],
         inventory: Option<&Text>,
-        known: Known,
         now: Timestamp,
     ) -> anyhow::Result<Self> {
         let read =
@@ -207,8 +197,7 @@ impl Documents {
             .iter()
             .map(|file| Source { name: &file.name, bytes: file.text.as_bytes() })
             .collect();
-        let checked =
-            policy::check(&sources, inventory.as_ref().filter(|_| known == Known::Whole), now);
+        let checked = policy::check(&sources, inventory.as_ref(), now);
         Ok(Self { inventory: inventory.unwrap_or_default(), checked, now })
     }
 

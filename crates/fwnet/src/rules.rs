@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use verdict::Address;
 
 use crate::{
-    documents::{self, Documents, Files, Known},
+    documents::{self, Documents, Files},
     legacy::Inbound,
     orders::{self, Orders, Ready},
     prefix::{Ports, Prefix},
@@ -112,9 +112,8 @@ pub(crate) fn text((path, bytes): (&Path, Vec<u8>)) -> anyhow::Result<Text> {
 /// # Errors
 /// If the inventory is wrong. What is wrong with the policies is in the value.
 pub(crate) fn checked(rules: &Written, now: Timestamp) -> anyhow::Result<Option<Documents>> {
-    let Written::Documents { policies, inventory, target, .. } = rules else { return Ok(None) };
-    let known = if target.is_some() { Known::Part } else { Known::Whole };
-    Documents::of_texts(policies, inventory.as_ref(), known, now).map(Some)
+    let Written::Documents { policies, inventory, .. } = rules else { return Ok(None) };
+    Documents::of_texts(policies, inventory.as_ref(), now).map(Some)
 }
 
 /// Compiles the rules of an edition as they are at `now`, for a host with these addresses.

@@ -196,7 +196,10 @@ fn a_hundred_rules_of_one_image_end_on_time_without_their_loader() {
     drop(scene.up(Scheduled::forever(&ending(&ends))));
     let denied = |last: usize| {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-        let to = (Ipv4Addr::new(127, 0, 1, last as u8), listener.local_addr().unwrap().port());
+        let to = (
+            Ipv4Addr::new(127, 0, 1, u8::try_from(last).unwrap()),
+            listener.local_addr().unwrap().port(),
+        );
         TcpStream::connect(to).is_err()
     };
     scene.bed.inside(|| {

@@ -1,8 +1,8 @@
 //! What a controller wants a host to have, read and put together: pieces become a bundle and an inventory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{Host, Inventory};
+use policy::{Diagnostics, Host, Inventory, Source};
 use prost::Message;
 use verdict::Address;
 use wire::{
@@ -108,7 +108,7 @@ impl Wanted {
         let one = |piece: &Option<Piece>| {
             envelope(piece.as_ref().expect("a target without it is not read"))
         };
-        let bundle = Bundle::new(all(roots)?, one(timestamp)?, one(snapshot)?, all(documents)?);
+        let documents = all(documents)?;
         let me = host(&self.me)?;
         let mut hosts = BTreeMap::from([(me.id.clone(), me.clone())]);
         for piece in members {
@@ -123,6 +123,12 @@ impl Wanted {
                 }
             }
         }
+        for word in called(&documents) {
+            if !hosts.values().any(|it| it.id == word || it.names.contains(&word)) {
+                hosts.insert(word.clone(), Host { id: word, ..Host::default() });
+            }
+        }
+        let bundle = Bundle::new(all(roots)?, one(timestamp)?, one(snapshot)?, documents);
         let inventory = Inventory::new(hosts.into_values().collect()).map_err(|faults| {
             let first = faults.first().map(ToString::to_string).unwrap_or_default();
             format!("the hosts contradict each other: {first}")
@@ -135,6 +141,19 @@ impl Wanted {
             confirm_s: (*confirm_within_s != 0).then_some(*confirm_within_s),
         })
     }
+}
+
+/// Hosts that the documents call by name. Those that do not concern this host are not among its members: for it they are
+/// hosts without addresses, and no unknown words. Nothing is verified yet; whatever is no document calls nobody.
+fn called(documents: &[Envelope]) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for envelope in documents {
+        let Ok(document) = envelope.unverified::<wire::Policy>() else { continue };
+        let source = Source { name: &document.name, bytes: document.policy.as_bytes() };
+        let (_text, parsed) = policy::read(source, 0, &mut Diagnostics::default());
+        words.extend(policy::hosts_called(&parsed.document).into_iter().map(str::to_owned));
+    }
+    words
 }
 
 /// A host as the policy language knows it.

@@ -1,7 +1,11 @@
 //! The client of that API: one request at a time, to the first endpoint that answers, and to the leader where the answer
 //! says so.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -13,7 +17,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::Wrong;
@@ -25,8 +32,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// How often one request is sent on to another leader.
-const SENT_ON_MAX: usize = 4;
+/// How long to go on asking while the leader is gone and nobody has followed it: a lease of the store has to end first.
+const LEADERLESS: Duration = Duration::from_secs(30);
+/// How long to wait before they are asked again who leads.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -119,12 +128,19 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
         let body = Bytes::from(body.map(serde_json::to_vec).transpose()?.unwrap_or_default());
+        let begun = Instant::now();
         let (mut endpoints, mut tried) = (self.endpoints.clone(), Vec::new());
-        let mut sent_on = 0;
+        let mut told = None;
         while !endpoints.is_empty() {
             let endpoint = endpoints.remove(0);
             let stream = match self.connect(&endpoint).await {
                 Ok(stream) => stream,
+                // Others say that it leads: they will know better when its lease has ended.
+                Err(_gone) if told.as_ref() == Some(&endpoint) && begun.elapsed() < LEADERLESS => {
+                    sleep(ASK_AGAIN).await;
+                    endpoints = self.endpoints.clone();
+                    continue;
+                }
                 Err(error) => {
                     tried.push((endpoint, error));
                     continue;
@@ -142,9 +158,13 @@ impl Client {
             }
             let wrong: Wrong = serde_json::from_slice(&answer)?;
             match wrong.leader.clone() {
-                Some(leader) if sent_on < SENT_ON_MAX => {
-                    sent_on += 1;
-                    endpoints.insert(0, leader);
+                Some(leader) if begun.elapsed() < LEADERLESS => {
+                    // It may have been told the same a moment ago, by one that did not lead any more.
+                    if told.as_ref() == Some(&leader) {
+                        sleep(ASK_AGAIN).await;
+                    }
+                    endpoints.insert(0, leader.clone());
+                    told = Some(leader);
                 }
                 _ => return Err(CallError::Refused { status: status.as_u16(), wrong }),
             }

@@ -2,6 +2,7 @@
 
 mod hosts;
 mod init;
+mod operator;
 mod reached;
 mod status;
 mod versions;
@@ -27,6 +28,8 @@ pub(crate) struct Typed {
 enum Verb {
     /// Make a fleet: its authority, an operator's certificate, and keys for signing policy
     Init(init::Typed),
+    /// Make what another operator proves who they are by
+    Operator(operator::Typed),
     /// Let a host or a relay in: prints the one command to run there
     Enroll(hosts::EnrollTyped),
     /// List hosts, relays, and who has not come yet
@@ -61,6 +64,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
     let reached = &typed.reached;
     answer::exit(match &typed.verb {
         Verb::Init(typed) => init::run(typed),
+        Verb::Operator(typed) => operator::run(typed),
         Verb::Enroll(typed) => hosts::enroll(reached, typed),
         Verb::Hosts(typed) => hosts::list(reached, typed),
         Verb::Label(typed) => hosts::label(reached, typed),
