@@ -139,6 +139,7 @@ impl Client {
                 Err(_gone) if told.as_ref() == Some(&endpoint) && begun.elapsed() < LEADERLESS => {
                     sleep(ASK_AGAIN).await;
                     endpoints = self.endpoints.clone();
+                    endpoints.retain(|it| *it != endpoint);
                     continue;
                 }
                 Err(error) => {
