@@ -85,10 +85,8 @@ impl Desk {
             let leadership = self.leadership().await?;
             self.reached(leadership.since()).await;
             let make = make.clone();
-            let (batch, given) = self
-                .asking
-                .ask(move |core| make(core.controller.model(), Timestamp::now()))
-                .await??;
+            let (batch, given) =
+                self.asking.ask(move |core| make(core.controller.model(), now())).await??;
             if batch == Batch::default() {
                 return Ok(given);
             }
@@ -147,6 +145,12 @@ impl Desk {
         let mut seen = self.seen.clone();
         let _late = timeout(PATIENCE, seen.wait_for(|seen| revision <= *seen)).await;
     }
+}
+
+/// Whole seconds, as people read them: records have their times from here.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 fn stored(batch: Batch) -> store::Batch {
