@@ -123,6 +123,20 @@ impl Fleet {
         *self.controllers.borrow_mut().get_mut(usize::from(number)).unwrap() = Some(running);
     }
 
+    /// Starts a relay where a controller could be, and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start_relay(&self, number: u8, name: &str) -> Running {
+        let told = self.fleet(&["enroll", "--relay", name, "-o", "json"]);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let token = told["token"].as_str().unwrap_or_else(|| panic!("a token in {told:#}"));
+        let listen = format!("{}:{PORT}", self.network.address(number));
+        let directory = self.path(name);
+        let verb = ["relay", "--dir", &directory, "--join", token, "--listen", &listen];
+        let running = Running::start(self.fwnet_on(number, &verb));
+        running.wait_for_line("listens on", DEADLINE);
+        running
+    }
+
     /// Ends a controller by a signal.
     #[track_caller]
     pub(crate) fn end_controller(&self, number: u8, signal: Signal) {
@@ -258,9 +272,21 @@ impl Fleet {
     /// Waits until connections from one host to another are made, or not made.
     #[track_caller]
     pub(crate) fn becomes(&self, from: &str, to: &str, allowed: bool) -> Duration {
+        self.becomes_within(DEADLINE, from, to, allowed)
+    }
+
+    /// The same, with a deadline.
+    #[track_caller]
+    pub(crate) fn becomes_within(
+        &self,
+        deadline: Duration,
+        from: &str,
+        to: &str,
+        allowed: bool,
+    ) -> Duration {
         let start = Instant::now();
         let what = format!("{from} -> {to} {}", if allowed { "allowed" } else { "denied" });
-        wait_until(DEADLINE, &what, || self.connects(from, to).is_none() == allowed);
+        wait_until(deadline, &what, || self.connects(from, to).is_none() == allowed);
         start.elapsed()
     }
 }

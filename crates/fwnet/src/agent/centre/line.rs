@@ -21,9 +21,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Messages of a controller in one second; parts of pieces come only when they are asked for.
 const MESSAGES: u32 = 1_000;
 /// A controller that takes nothing for so long is gone (`TCP_USER_TIMEOUT`, tcp(7)).
-const UNHEARD_MS: u32 = 30_000;
+const UNHEARD_MS: u32 = 15_000;
 /// A silent connection is looked after that often.
-const QUIET: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(15);
 
 /// What happens on a line.
 #[derive(Debug)]
