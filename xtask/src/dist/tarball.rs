@@ -65,7 +65,13 @@ pub fn try_out(tarball: &Path) -> Result<()> {
     ensure!(is_static, "ldd says: {listed}");
     let alone = |arguments: &[&str]| {
         let mut command = Command::new("chroot");
-        command.env_clear().arg(&root).arg("/fwnet").args(arguments);
+        // chroot is in sbin, where nobody looks who has no PATH.
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .arg(&root)
+            .arg("/fwnet")
+            .args(arguments);
         command
     };
     let said = step::output(&mut alone(&["--version"]))?;
