@@ -9,10 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use policy::{
-    Checked, Diagnostics, Document, Inventory, Source, check,
-    syntax::{Expression, Failsafe, LabelTest, Meaning, Selector, Statement},
-};
+use policy::{Checked, Diagnostics, Document, Inventory, Source, check, syntax::Expression};
 use wire::{Envelope, Listed, Policy, Snapshot};
 
 use crate::{digest::Digest, model::Model, orders::Refusal, records::Pieces};
@@ -124,7 +121,7 @@ impl Edition {
 
     /// The name of a document that speaks of a host by this id or name.
     pub(crate) fn speaks_of(&self, word: &str) -> Option<&str> {
-        let paper = self.documents.iter().find(|paper| paper.words().contains(word))?;
+        let paper = self.documents.iter().find(|paper| paper.document.hosts().contains(word))?;
         Some(&paper.name)
     }
 }
@@ -134,75 +131,18 @@ impl Paper {
         Source { name: &self.name, bytes: self.policy.as_bytes() }
     }
 
-    /// The bare words that are hosts: those that the document does not define.
-    pub(crate) fn words(&self) -> BTreeSet<&str> {
-        let mut words = BTreeSet::new();
-        for selector in self.selectors() {
-            each(selector, &mut |expression| {
-                if let Expression::Named(word) = expression {
-                    words.insert(word.as_str());
-                }
-            });
-        }
-        for name in self.document.names() {
-            words.remove(name.name.text.as_str());
-        }
-        words
-    }
-
     /// The label keys that it asks for; `host` is none of them.
     pub(crate) fn label_keys(&self) -> BTreeSet<&str> {
         let mut keys = BTreeSet::new();
-        for selector in self.selectors() {
-            each(selector, &mut |expression| {
-                if let Expression::Label { key, test: _ } = expression {
+        for selector in self.document.statements().flat_map(|(_, said)| said.selectors()) {
+            selector.each(&mut |selector| {
+                if let Expression::Label { key, test: _ } = &*selector.expression {
                     keys.insert(key.text.as_str());
                 }
             });
         }
         keys.remove(policy::inventory::HOST_KEY);
         keys
-    }
-
-    /// Every selector: of rules, failsafe lines, tests and names.
-    fn selectors(&self) -> impl Iterator<Item = &Selector> {
-        self.document.statements().flat_map(|(_, said)| match said {
-            Statement::Rule(rule) => vec![&rule.from.selector, &rule.to.selector],
-            Statement::Test(test) => vec![&test.flows.from.selector, &test.flows.to.selector],
-            Statement::Failsafe(Failsafe::Flows(flows)) => {
-                vec![&flows.from.selector, &flows.to.selector]
-            }
-            Statement::Name(name) => match &name.means {
-                Meaning::Selector(selector) => vec![selector],
-                Meaning::Services(_) => Vec::new(),
-            },
-            Statement::Failsafe(Failsafe::None)
-            | Statement::Tier(_)
-            | Statement::Mode(_)
-            | Statement::Default(_)
-            | Statement::Inbound(_) => Vec::new(),
-        })
-    }
-}
-
-/// Calls `look` with every expression in `selector`. The parser bounds the nesting.
-fn each<'a>(selector: &'a Selector, look: &mut impl FnMut(&'a Expression)) {
-    look(&selector.expression);
-    match &*selector.expression {
-        Expression::Any
-        | Expression::Me
-        | Expression::Named(_)
-        | Expression::Addresses(_)
-        | Expression::Label { key: _, test: LabelTest::Present }
-        | Expression::Label { .. } => {}
-        Expression::Not(inner) => each(inner, look),
-        Expression::AllOf(members) | Expression::AnyOf(members) => {
-            members.iter().for_each(|member| each(member, look));
-        }
-        Expression::Except(from, without) => {
-            each(from, look);
-            each(without, look);
-        }
     }
 }
 

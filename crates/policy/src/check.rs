@@ -1,6 +1,5 @@
 //! What documents mean together: names looked up, contradictions found, ids given. Everything that is wrong is collected.
 
-mod called;
 mod empty;
 pub(crate) mod ids;
 mod names;
@@ -12,7 +11,6 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-pub use self::called::hosts_called;
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex, render, sarif, short},
     inventory::Inventory,

@@ -27,7 +27,7 @@ mod symbols;
 pub mod syntax;
 mod trial;
 
-pub use check::{Checked, Source, check, hosts_called, read};
+pub use check::{Checked, Source, check, read};
 pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
 pub use concerns::{CONCERNS_BYTES_MAX, Concerned, concerns};
 pub use diagnostic::{

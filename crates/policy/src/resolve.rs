@@ -38,37 +38,6 @@ pub(crate) fn passes(host: &Host, key: &Word, test: &LabelTest) -> bool {
     }
 }
 
-/// Calls `look` with `selector` and every selector in it. Nesting is bounded by the parser.
-pub(crate) fn each<'a>(selector: &'a Selector, look: &mut impl FnMut(&'a Selector)) {
-    look(selector);
-    match &*selector.expression {
-        Expression::Any
-        | Expression::Me
-        | Expression::Named(_)
-        | Expression::Addresses(_)
-        | Expression::Label { .. } => {}
-        Expression::Not(inner) => each(inner, look),
-        Expression::AllOf(members) | Expression::AnyOf(members) => {
-            members.iter().for_each(|member| each(member, look));
-        }
-        Expression::Except(from, without) => {
-            each(from, look);
-            each(without, look);
-        }
-    }
-}
-
-/// The bare words in a selector.
-pub(crate) fn words(selector: &Selector) -> Vec<&str> {
-    let mut words = Vec::new();
-    each(selector, &mut |selector| {
-        if let Expression::Named(word) = &*selector.expression {
-            words.push(word.as_str());
-        }
-    });
-    words
-}
-
 /// Whether `selector` is `any`, perhaps by a name.
 pub(crate) fn is_any(selector: &Selector, policy: &Policy) -> bool {
     let mut selector = selector;
@@ -92,7 +61,7 @@ pub(crate) fn is_any(selector: &Selector, policy: &Policy) -> bool {
 
 /// The definitions that `selector` uses, directly or through others, each after those it uses.
 pub(crate) fn needed<'a>(selector: &Selector, policy: &'a Policy) -> Vec<(&'a Name, &'a Selector)> {
-    let mut wanted: Vec<&str> = words(selector);
+    let mut wanted: Vec<&str> = selector.words();
     wanted.retain(|word| policy.meaning(word).is_some());
     if wanted.is_empty() {
         return Vec::new();
@@ -104,7 +73,7 @@ pub(crate) fn needed<'a>(selector: &Selector, policy: &'a Policy) -> Vec<(&'a Na
         if let Meaning::Selector(meant) = &name.means
             && wanted.contains(name.name.text.as_str())
         {
-            wanted.extend(words(meant));
+            wanted.extend(meant.words());
             found.push((name, meant));
         }
     }

@@ -11,6 +11,8 @@ mod service;
 mod until;
 mod word;
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,18 @@ impl Document {
         })
     }
 
+    /// Words of its selectors that stand for hosts: those that are no names of its own.
+    ///
+    /// Whoever is told of some hosts only, because no others concern them, needs to know that these are hosts all the same.
+    pub fn hosts(&self) -> BTreeSet<&str> {
+        let selectors = self.statements().flat_map(|(_, statement)| statement.selectors());
+        let mut words: BTreeSet<&str> = selectors.flat_map(Selector::words).collect();
+        for name in self.names() {
+            words.remove(name.name.text.as_str());
+        }
+        words
+    }
+
     /// The definitions of names, in the order of the text.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.statements().filter_map(|(_, statement)| {
@@ -101,6 +115,31 @@ pub enum Statement {
     Failsafe(Failsafe),
     /// `test allow|deny FROM -> TO : SERVICES`
     Test(Test),
+}
+
+impl Statement {
+    /// Both ends of one that has ends.
+    pub fn ends(&self) -> Option<(&End, &End)> {
+        match self {
+            Self::Rule(Rule { from, to, .. })
+            | Self::Test(Test { flows: Flows { from, to, .. }, .. }) => Some((from, to)),
+            Self::Failsafe(Failsafe::Flows(flows)) => Some((&flows.from, &flows.to)),
+            Self::Failsafe(Failsafe::None)
+            | Self::Name(_)
+            | Self::Tier(_)
+            | Self::Mode(_)
+            | Self::Default(_)
+            | Self::Inbound(_) => None,
+        }
+    }
+
+    /// The outermost selectors: of its ends, or of what it names.
+    pub fn selectors(&self) -> Vec<&Selector> {
+        if let Self::Name(Name { means: Meaning::Selector(selector), .. }) = self {
+            return vec![selector];
+        }
+        self.ends().map(|(from, to)| vec![&from.selector, &to.selector]).unwrap_or_default()
+    }
 }
 
 /// Which rules are looked at first: the first tier in which any rule matches decides.

@@ -151,7 +151,7 @@ fn called(documents: &[Envelope]) -> BTreeSet<String> {
         let Ok(document) = envelope.unverified::<wire::Policy>() else { continue };
         let source = Source { name: &document.name, bytes: document.policy.as_bytes() };
         let (_text, parsed) = policy::read(source, 0, &mut Diagnostics::default());
-        words.extend(policy::hosts_called(&parsed.document).into_iter().map(str::to_owned));
+        words.extend(parsed.document.hosts().into_iter().map(str::to_owned));
     }
     words
 }

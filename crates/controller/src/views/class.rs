@@ -268,7 +268,7 @@ impl Classes {
         // Two selectors may mean the same hosts.
         members.sort_by(|a, b| (&a.digest, &a.name).cmp(&(&b.digest, &b.name)));
         members.dedup_by(|a, b| a.digest == b.digest);
-        let words = leaves().flat_map(|leaf| leaf.paper.words());
+        let words = leaves().flat_map(|leaf| leaf.paper.document.hosts());
         members.extend(mentioned(words, &class.key, folk, asked, library));
         let (confirm_within_s, rollout) = class.trial.unwrap_or_default();
         let manifest = Manifest {

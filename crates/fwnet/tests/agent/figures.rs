@@ -175,17 +175,21 @@ fn what_the_agent_did_is_in_its_figures() {
     bed.done(&["apply", &first, "--existing", "revoke"]);
     bed.done(&["rollback"]);
     on(&host, || assert_eq!(connect_errno("127.0.0.3:20000"), Some(EACCES)));
-    wait_until(DEADLINE, "the event in the file", || {
-        fs::metadata(&events).is_ok_and(|file| file.len() > 0)
+    // The agent goes on writing to the file: a figure is compared with what is there at both sides of it.
+    let length = || fs::metadata(&events).map_or(0, |file| file.len());
+    let mut after = Figures::of(&bed);
+    wait_until(DEADLINE, "the connect in the figures, and the file's length", || {
+        let written = length();
+        after = Figures::of(&bed);
+        let counted = after.at("store_bytes{store=\"events\"}") == written as f64;
+        let judged = after.at("connections_total{direction=\"out\",verdict=\"denied\"}") == 1.0;
+        counted && judged && written > 0 && written == length()
     });
-    let after = Figures::of(&bed);
     for (sample, wanted) in [
         ("applies_total{result=\"applied\"}", 3.0),
         ("confirmations_total", 1.0),
         ("rollbacks_total{cause=\"asked\"}", 1.0),
         ("rollbacks_total{cause=\"unconfirmed\"}", 1.0),
-        ("store_bytes{store=\"events\"}", fs::metadata(&events).unwrap().len() as f64),
-        ("connections_total{direction=\"out\",verdict=\"denied\"}", 1.0),
     ] {
         assert_eq!(after.at(sample), wanted, "{sample}\n{}", after.text);
     }

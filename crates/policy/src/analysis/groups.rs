@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     inventory::{HostIndex, Inventory},
-    resolve::{Eye, Near, each, needed},
+    resolve::{Eye, Near, needed},
     syntax::{Expression, Meaning},
 };
 
@@ -264,7 +264,7 @@ fn names(world: &mut World<'_>) -> Result<BTreeMap<Extension, String>, AnalysisE
                 let mut of_me = false;
                 let meant = needed(selector, policy).into_iter().map(|(_, meant)| meant);
                 for selector in meant.chain([selector]) {
-                    each(selector, &mut |at| of_me |= matches!(*at.expression, Expression::Me));
+                    selector.each(&mut |at| of_me |= matches!(*at.expression, Expression::Me));
                 }
                 let near = |eye: Eye<'_>| Near::with_names(selector, policy, eye);
                 let extension = if of_me { None } else { extension(world, near) };

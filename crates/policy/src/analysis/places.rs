@@ -13,7 +13,6 @@ use super::clause::Clauses;
 use crate::{
     inventory::{HOST_KEY, Host, HostIndex, Inventory},
     policy::Policy,
-    resolve::each,
     syntax::{Expression, LabelTest, Meaning, Selector},
 };
 
@@ -74,7 +73,7 @@ impl Pieces {
         alone.into_iter().for_each(|address| cut(address.bits(), address.bits()));
         AddressSet::loopback().ranges().for_each(|(first, last)| cut(first.bits(), last.bits()));
         for (_, selector) in selectors(sides) {
-            each(selector, &mut |selector| {
+            selector.each(&mut |selector| {
                 if let Expression::Addresses(addresses) = &*selector.expression {
                     addresses.ranges().for_each(|(first, last)| cut(first, last));
                 }
@@ -159,7 +158,7 @@ impl<'a> Questions<'a> {
     fn new(sides: &[Clauses<'a>], inventory: &Inventory) -> Self {
         let mut questions = Self::default();
         for (policy, selector) in selectors(sides) {
-            each(selector, &mut |selector| match &*selector.expression {
+            selector.each(&mut |selector| match &*selector.expression {
                 Expression::Named(word) if policy.meaning(word).is_none() => {
                     questions.named.extend(inventory.find(word));
                 }

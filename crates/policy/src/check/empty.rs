@@ -56,7 +56,7 @@ pub(super) fn find(
     }
     for (_, _, statement) in walk::numbered(document) {
         if !matches!(statement, Statement::Name(_)) {
-            for selector in walk::selectors(statement) {
+            for selector in statement.selectors() {
                 search.ways(selector, true);
             }
         }

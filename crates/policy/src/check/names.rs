@@ -116,7 +116,7 @@ fn definitions<'a>(
 }
 
 fn uses(statement: &Statement) -> Vec<Use<'_>> {
-    let mut uses: Vec<Use<'_>> = walk::selectors(statement).into_iter().flat_map(uses_of).collect();
+    let mut uses: Vec<Use<'_>> = statement.selectors().into_iter().flat_map(uses_of).collect();
     uses.extend(walk::services(statement).iter().filter_map(use_of));
     uses
 }
@@ -130,7 +130,7 @@ fn uses_in(name: &Name) -> Vec<Use<'_>> {
 
 fn uses_of(selector: &Selector) -> Vec<Use<'_>> {
     let mut uses = Vec::new();
-    walk::each(selector, &mut |selector| {
+    selector.each(&mut |selector| {
         if let Expression::Named(word) = &*selector.expression {
             uses.push(Use { word, span: selector.span, kind: Kind::Selector });
         }
@@ -289,8 +289,8 @@ pub(super) fn look_up_labels(
     report: &mut Diagnostics,
 ) {
     for (_, _, statement) in walk::numbered(document) {
-        for selector in walk::selectors(statement) {
-            walk::each(selector, &mut |selector| {
+        for selector in statement.selectors() {
+            selector.each(&mut |selector| {
                 if let Expression::Label { key, test } = &*selector.expression {
                     look_up_label(source, key, test, inventory, report);
                 }

@@ -188,8 +188,8 @@ pub(super) fn elements(
         }
     };
     for (_, statement) in document.statements() {
-        for selector in walk::selectors(statement) {
-            walk::each(selector, &mut |selector: &Selector| match &*selector.expression {
+        for selector in statement.selectors() {
+            selector.each(&mut |selector: &Selector| match &*selector.expression {
                 Expression::AnyOf(members) | Expression::AllOf(members) => {
                     list(
                         &mut members
@@ -215,7 +215,7 @@ pub(super) fn elements(
                 .iter()
                 .map(|service| (service.kind.to_string(), service.span)),
         );
-        if let Some((from, to)) = walk::ends(statement) {
+        if let Some((from, to)) = statement.ends() {
             for process in [&from.process, &to.process].into_iter().flatten() {
                 for of in Qualifier::ALL {
                     list(&mut process.values(of).iter().map(plain));

@@ -23,7 +23,7 @@ pub(super) fn judge(
     report: &mut Diagnostics,
 ) {
     for (_, _, statement) in walk::numbered(document) {
-        if let Some((from, to)) = walk::ends(statement) {
+        if let Some((from, to)) = statement.ends() {
             for process in [&from.process, &to.process].into_iter().flatten() {
                 judge_process(source, process, report);
             }

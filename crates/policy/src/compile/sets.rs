@@ -11,7 +11,7 @@ use crate::{
     format::selector_text,
     inventory::Inventory,
     policy::Policy,
-    resolve::{AddressOrder, Far, Near, Part, each, needed},
+    resolve::{AddressOrder, Far, Near, Part, needed},
     syntax::{Expression, LabelTest, Selector},
 };
 
@@ -161,7 +161,7 @@ fn terms(selector: &Selector, policy: &Policy) -> Vec<Term> {
     let mut terms = Vec::new();
     let names = needed(selector, policy);
     for selector in names.into_iter().map(|(_, meant)| meant).chain([selector]) {
-        each(selector, &mut |selector| {
+        selector.each(&mut |selector| {
             if let Expression::Label { key, test } = &*selector.expression {
                 let values = match test {
                     LabelTest::Is(value) | LabelTest::IsNot(value) => std::slice::from_ref(value),

@@ -6,7 +6,6 @@ use crate::{
     diagnostic::SourceIndex,
     inventory::Inventory,
     policy::{Policy, PolicyRule, effective},
-    resolve::words,
     syntax::{Meaning, Rule, ServiceKind, Statement},
 };
 
@@ -138,7 +137,7 @@ impl Compiler {
 fn look_up(policy: &Policy, inventory: &Inventory, rule: &Rule) -> Result<(), EditError> {
     let undefined = |word: &str| EditError::UndefinedName { word: word.to_owned() };
     for selector in [&rule.from.selector, &rule.to.selector] {
-        for word in words(selector) {
+        for word in selector.words() {
             match policy.meaning(word) {
                 Some(Meaning::Selector(_)) => {}
                 Some(Meaning::Services(_)) => return Err(undefined(word)),

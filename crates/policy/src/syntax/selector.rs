@@ -23,6 +23,37 @@ impl Selector {
         Self { expression: Box::new(expression), span }
     }
 
+    /// Calls `look` with it and every selector in it, outer ones first. The parser bounds the nesting.
+    pub fn each<'a>(&'a self, look: &mut impl FnMut(&'a Self)) {
+        look(self);
+        match &*self.expression {
+            Expression::Any
+            | Expression::Me
+            | Expression::Named(_)
+            | Expression::Addresses(_)
+            | Expression::Label { .. } => {}
+            Expression::Not(inner) => inner.each(look),
+            Expression::AllOf(members) | Expression::AnyOf(members) => {
+                members.iter().for_each(|member| member.each(look));
+            }
+            Expression::Except(from, without) => {
+                from.each(look);
+                without.each(look);
+            }
+        }
+    }
+
+    /// The bare words in it: names of the document, and hosts.
+    pub fn words(&self) -> Vec<&str> {
+        let mut words = Vec::new();
+        self.each(&mut |selector| {
+            if let Expression::Named(word) = &*selector.expression {
+                words.push(word.as_str());
+            }
+        });
+        words
+    }
+
     /// The bare words, if it is nothing but a list of them.
     pub(crate) fn as_names(&self) -> Option<Vec<(&str, Span)>> {
         let members = if let Expression::AnyOf(members) = &*self.expression {

@@ -11,10 +11,8 @@ use crate::{
     format::selector_text,
     inventory::{Host, HostIndex, Inventory},
     policy::Policy,
-    resolve::{AddressOrder, Far, Part, each, passes},
-    syntax::{
-        self, Addresses, Expression, Failsafe, LabelTest, Meaning, Selector, Statement, Test, Word,
-    },
+    resolve::{AddressOrder, Far, Part, passes},
+    syntax::{self, Addresses, Expression, LabelTest, Selector, Statement, Test, Word},
 };
 
 /// One end of flows.
@@ -42,8 +40,9 @@ impl Classes {
         // The two families never share a piece: no flow goes from one to the other.
         classes.cuts.extend([0, Address::v4(0).bits(), Address::v4(u32::MAX).bits() + 1]);
         let statements = policies.iter().flat_map(|policy| policy.document.statements());
-        for (_, said) in statements {
-            for selector in selectors(said) {
+        // Tests are what is asked, not whom the rules tell apart.
+        for (_, said) in statements.filter(|(_, said)| !matches!(said, Statement::Test(_))) {
+            for selector in said.selectors() {
                 classes.learn(selector);
             }
         }
@@ -57,7 +56,7 @@ impl Classes {
     }
 
     fn learn(&mut self, selector: &Selector) {
-        each(selector, &mut |selector| match &*selector.expression {
+        selector.each(&mut |selector| match &*selector.expression {
             Expression::Label { key, test } => {
                 self.labels
                     .entry(selector_text(selector))
@@ -156,25 +155,5 @@ impl Classes {
             }
         }
         found.into_values().collect()
-    }
-}
-
-/// The selectors of a statement that say who is meant.
-fn selectors(said: &Statement) -> Vec<&Selector> {
-    match said {
-        Statement::Rule(rule) => vec![&rule.from.selector, &rule.to.selector],
-        Statement::Failsafe(Failsafe::Flows(flows)) => {
-            vec![&flows.from.selector, &flows.to.selector]
-        }
-        Statement::Name(name) => match &name.means {
-            Meaning::Selector(selector) => vec![selector],
-            Meaning::Services(_) => Vec::new(),
-        },
-        Statement::Failsafe(Failsafe::None)
-        | Statement::Tier(_)
-        | Statement::Mode(_)
-        | Statement::Default(_)
-        | Statement::Inbound(_)
-        | Statement::Test(_) => Vec::new(),
     }
 }
