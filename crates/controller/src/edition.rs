@@ -54,58 +54,10 @@ impl Edition {
     /// # Errors
     /// [`Refusal::Lost`] if the store lacks a part of it, or holds something else in its place.
     pub fn read(model: &Model, version: u64) -> Result<Self, Refusal> {
-        Self::sharing(model, version, &[])
-    }
-
-    /// The same, with the documents that `others` have read already.
-    pub(crate) fn sharing(model: &Model, version: u64, others: &[&Self]) -> Result<Self, Refusal> {
-        let lost = |what: String| Refusal::Lost(what);
-        let record = model.version(version).ok_or_else(|| lost(format!("version {version}")))?;
-        let part = |digest: &Digest| {
-            let of = || lost(format!("the piece {digest} of version {version}"));
-            let bytes = model.piece(digest).ok_or_else(of)?;
-            let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|_odd| of())?;
-            Ok::<_, Refusal>((bytes.len() as u64, envelope))
-        };
-        let odd = |_odd| lost(format!("a readable document of version {version}"));
-        let (_, snapshot) = part(&record.bundle.snapshot)?;
-        let snapshot: Snapshot = snapshot.unverified().map_err(odd)?;
-        let listed: BTreeMap<String, Listed> =
-            snapshot.documents.iter().map(|it| (it.digest.clone(), it.clone())).collect();
-        let mut documents = Vec::with_capacity(record.bundle.documents.len());
-        for piece in &record.bundle.documents {
-            let known = others.iter().flat_map(|other| &other.documents);
-            if let Some(known) = known.into_iter().find(|known| known.piece == *piece) {
-                documents.push(Arc::clone(known));
-                continue;
-            }
-            let (bytes, envelope) = part(piece)?;
-            let of = wire::digest(envelope.payload());
-            let Policy { name, version, policy, delegations, audience, expires: _ } =
-                envelope.unverified().map_err(odd)?;
-            let listed = listed
-                .get(&of)
-                .cloned()
-                .ok_or_else(|| lost(format!("the document `{name}` in its snapshot")))?;
-            let mut report = Diagnostics::default();
-            let source = Source { name: &name, bytes: policy.as_bytes() };
-            let (_, parsed) = policy::read(source, 0, &mut report);
-            let delegates = delegations.into_iter().map(|it| it.name).collect();
-            let document = parsed.document;
-            let paper = Paper {
-                name,
-                version,
-                piece: *piece,
-                bytes,
-                listed,
-                delegates,
-                audience,
-                policy,
-                document,
-            };
-            documents.push(Arc::new(paper));
-        }
-        Ok(Self { version, pieces: record.bundle.clone(), documents })
+        let (pieces, listed) = listed(model, version)?;
+        let read = |piece: &Digest| Ok(Arc::new(Paper::read(model, version, piece, &listed)?.0));
+        let documents = pieces.documents.iter().map(read).collect::<Result<_, Refusal>>()?;
+        Ok(Self { version, pieces: pieces.clone(), documents })
     }
 
     /// The documents together, with the hosts that there are.
@@ -126,7 +78,63 @@ impl Edition {
     }
 }
 
+fn lost(what: &str, version: u64) -> Refusal {
+    Refusal::Lost(format!("{what} of version {version}"))
+}
+
+fn part(model: &Model, version: u64, digest: &Digest) -> Result<(u64, Envelope), Refusal> {
+    let of = || lost(&format!("the piece {digest}"), version);
+    let bytes = model.piece(digest).ok_or_else(of)?;
+    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|_odd| of())?;
+    Ok((bytes.len() as u64, envelope))
+}
+
+/// The envelopes of a version, and what its snapshot lists, by the digest of each document's payload.
+///
+/// # Errors
+/// [`Refusal::Lost`] if the store lacks a part of it, or holds something else in its place.
+pub(crate) fn listed(
+    model: &Model,
+    version: u64,
+) -> Result<(&Pieces, BTreeMap<String, Listed>), Refusal> {
+    let none = || Refusal::Lost(format!("version {version}"));
+    let pieces = &model.version(version).ok_or_else(none)?.bundle;
+    let (_, snapshot) = part(model, version, &pieces.snapshot)?;
+    let odd = |_odd| lost("a readable snapshot", version);
+    let snapshot: Snapshot = snapshot.unverified().map_err(odd)?;
+    let listed = snapshot.documents.into_iter().map(|it| (it.digest.clone(), it));
+    Ok((pieces, listed.collect()))
+}
+
 impl Paper {
+    /// Reads a document of a version, with the digest of its payload.
+    ///
+    /// # Errors
+    /// See [`listed`].
+    pub(crate) fn read(
+        model: &Model,
+        of: u64,
+        piece: &Digest,
+        listed: &BTreeMap<String, Listed>,
+    ) -> Result<(Self, String), Refusal> {
+        let (bytes, envelope) = part(model, of, piece)?;
+        let payload = wire::digest(envelope.payload());
+        let odd = |_odd| lost("a readable document", of);
+        let Policy { name, version, policy, delegations, audience, expires: _ } =
+            envelope.unverified().map_err(odd)?;
+        let unlisted = || lost(&format!("the document `{name}` in the snapshot"), of);
+        let listed = listed.get(&payload).cloned().ok_or_else(unlisted)?;
+        let mut report = Diagnostics::default();
+        let source = Source { name: &name, bytes: policy.as_bytes() };
+        let (_, parsed) = policy::read(source, 0, &mut report);
+        let delegates = delegations.into_iter().map(|it| it.name).collect();
+        let document = parsed.document;
+        let piece = *piece;
+        let paper =
+            Self { name, version, piece, bytes, listed, delegates, audience, policy, document };
+        Ok((paper, payload))
+    }
+
     fn source(&self) -> Source<'_> {
         Source { name: &self.name, bytes: self.policy.as_bytes() }
     }

@@ -8,8 +8,9 @@ pub const CONFIRM_S_MIN: u64 = 10;
 pub const CONFIRM_S_MAX: u64 = 7 * 86_400;
 /// Versions that are kept; older ones go when a new one comes.
 pub const VERSIONS_KEPT: usize = 100;
-/// Versions that hosts may be left with because nothing that concerns them has changed since.
-pub const STEPS_MAX: usize = 8;
+/// Versions that hosts may be left with because nothing that concerns them has changed since. When there is one more, all
+/// hosts are told of the newest.
+pub const STEPS_MAX: usize = 128;
 /// Seconds for which a token to enrol can be valid at most: seven days.
 pub const TOKEN_S_MAX: u64 = 7 * 86_400;
 /// Addresses of one host: each is a record of its own, and one batch has to hold those it gives up and those it takes.

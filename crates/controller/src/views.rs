@@ -8,11 +8,18 @@
 //!
 //! Everything here follows from the records alone, so that two controllers send the same bytes.
 
+mod bound;
 mod class;
 mod folk;
+mod leaf;
 mod library;
 mod meant;
+mod member;
 mod pack;
+mod prefixes;
+mod selectors;
+mod set;
+mod turn;
 mod vocabulary;
 
 use std::{
@@ -27,46 +34,37 @@ pub(crate) use library::difference;
 pub use meant::Meant;
 
 use self::{
-    class::Classes,
+    class::{Classes, Ground, Wanted},
     folk::{Folk, Known, Moved},
+    leaf::{Leaves, Touch},
     library::Library,
-    pack::{Pack, SelectorNumber, Selectors, Touch},
-    vocabulary::{Borders, Bound, Vocabulary},
+    pack::{Pack, PackNumber},
+    selectors::Selectors,
+    set::Here,
 };
 use crate::{
     digest::Digest,
-    edition::Edition,
     model::{Changed, Model},
     orders::Refusal,
-    records::{RolloutRecord, Step},
+    records::RolloutRecord,
 };
 
 /// What concerns whom.
 #[derive(Debug, Default)]
 pub struct Views {
     folk: Folk,
-    asked: Asked,
+    selectors: Selectors,
+    leaves: Leaves,
     /// The versions that hosts may have, oldest first.
     packs: Vec<Pack>,
     /// Whom each of them touches; of the first, everybody.
     touches: Vec<Touch>,
     tried: Option<(Pack, RolloutRecord)>,
-    /// The selectors that select hosts of a kind.
-    selected: BTreeMap<u32, Arc<[SelectorNumber]>>,
+    last_pack: PackNumber,
+    /// The last version that touches hosts of a kind, of the kinds that were asked about.
+    latest: BTreeMap<u32, PackNumber>,
     classes: Classes,
     library: Library,
-}
-
-/// What the versions at hand ask about hosts.
-#[derive(Debug, Default)]
-struct Asked {
-    vocabulary: Vocabulary,
-    meant: Vec<Meant>,
-    selectors: Vec<(Bound, Borders)>,
-    /// Selectors by a term without which they select nobody.
-    by_term: Vec<Vec<SelectorNumber>>,
-    /// Those without such terms.
-    others: Vec<SelectorNumber>,
 }
 
 /// Whose targets may be others now.
@@ -104,14 +102,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) tries: bool,
 }
 
-/// Which version a host is to have, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
-    /// For good: a place in the packs.
-    Good(usize),
-    /// On trial.
-    Trial,
-}
+/// Idle selectors and kinds without hosts that are borne before all is made anew.
+const IDLE_MAX: usize = 4_096;
 
 impl Views {
     /// Of everything that the records say.
@@ -121,7 +113,7 @@ impl Views {
     pub fn of(model: &Model) -> Result<Self, Refusal> {
         let mut views = Self::default();
         for (id, host) in model.hosts() {
-            views.folk.put(id, Some(&host), &views.asked.vocabulary);
+            views.folk.put(id, Some(&host), &mut views.selectors.vocabulary);
         }
         views.take_versions(model)?;
         Ok(views)
@@ -132,92 +124,60 @@ impl Views {
     /// # Errors
     /// If the store lacks a part of a version that hosts are to have: the versions stay as they were then.
     pub fn change(&mut self, model: &Model, changed: &Changed) -> Result<Touched, Refusal> {
-        let moved: Vec<Moved> = changed
-            .hosts
-            .iter()
-            .filter_map(|it| self.folk.put(&it.id, it.after.as_ref(), &self.asked.vocabulary))
-            .collect();
+        let Self { folk, selectors, .. } = self;
+        let put = |it: &crate::model::HostChange| {
+            folk.put(&it.id, it.after.as_ref(), &mut selectors.vocabulary)
+        };
+        let moved: Vec<Moved> = changed.hosts.iter().filter_map(put).collect();
+        self.moved(&moved);
+        let mut touched = Touched::Some(Vec::new());
         if changed.current || changed.rollout {
-            self.take_versions(model)?;
-            return Ok(Touched::All);
-        }
-        if moved.is_empty() {
-            return Ok(Touched::Some(Vec::new()));
-        }
-        let mut touched: BTreeSet<HostNumber> = moved.iter().map(|it| it.host).collect();
-        touched.extend(self.moved(&moved));
-        Ok(Touched::Some(touched.into_iter().collect()))
-    }
-
-    fn take_versions(&mut self, model: &Model) -> Result<(), Refusal> {
-        let steps: Vec<&Step> = model.current().into_iter().flat_map(|it| &it.steps).collect();
-        let open = model.rollout().filter(|rollout| rollout.is_open());
-        let tried = open.map(|rollout| &rollout.step);
-        let known: Vec<Arc<Edition>> = self
-            .packs
-            .iter()
-            .chain(self.tried.as_ref().map(|(pack, _)| pack))
-            .map(|pack| Arc::clone(&pack.edition))
-            .collect();
-        let mut selectors = Selectors::default();
-        let mut read: Vec<Arc<Edition>> = known;
-        let mut packs = Vec::new();
-        for step in steps.into_iter().chain(tried) {
-            let old = read.iter().find(|it| it.version == step.version).map(Arc::clone);
-            let edition = match old {
-                Some(edition) => edition,
-                None => {
-                    let others: Vec<&Edition> = read.iter().map(|it| &**it).collect();
-                    let edition = Arc::new(Edition::sharing(model, step.version, &others)?);
-                    read.push(Arc::clone(&edition));
-                    edition
-                }
-            };
-            packs.push(Pack::of(model, step, edition, &mut selectors));
-        }
-        self.tried = open.and_then(|rollout| Some((packs.pop()?, rollout.clone())));
-        self.touches = std::iter::once(Touch::Everybody)
-            .chain(packs.windows(2).filter_map(|pair| match pair {
-                [before, after] => Some(after.touch(before)),
-                _ => None,
-            }))
-            .collect();
-        self.packs = packs;
-        let asked = Asked::of(&selectors);
-        if asked.vocabulary != self.asked.vocabulary {
-            self.folk.regroup(&asked.vocabulary);
-        }
-        self.asked = asked;
-        self.selected.clear();
-        self.classes.clear();
-        Ok(())
-    }
-
-    /// Some hosts are others now: which further hosts must be told of it.
-    fn moved(&mut self, moved: &[Moved]) -> Vec<HostNumber> {
-        let Self { folk, asked, classes, library, packs, tried, .. } = self;
-        for Moved { before, after, .. } in moved {
-            for kind in [before, after].into_iter().flatten() {
-                if let Some(kind) = folk.kind(*kind) {
-                    classes.stale(|selector| asked.needs(selector, &kind.answers));
-                }
+            touched = self.take_versions(model)?;
+            if self.is_littered() {
+                *self = Self::of(model)?;
+                return Ok(Touched::All);
             }
         }
-        let spoken = |moved: &Moved| {
-            let Some(known) = folk.host(moved.host) else { return true };
-            let mut words = known.facts.names.iter().chain([&known.id]);
-            words.any(|word| asked.vocabulary.calls(word))
-        };
-        if moved.iter().any(spoken) {
-            classes.stale_mentions();
+        let kinds = self.refresh();
+        let Touched::Some(hosts) = touched else { return Ok(Touched::All) };
+        let mut hosts: BTreeSet<HostNumber> = hosts.into_iter().collect();
+        hosts.extend(moved.iter().map(|it| it.host));
+        hosts.extend(self.folk.of_kinds(&kinds));
+        Ok(Touched::Some(hosts.into_iter().collect()))
+    }
+
+    fn is_littered(&self) -> bool {
+        let (deserted, inhabited) = self.folk.kind_counts();
+        let idle = self.selectors.idle();
+        idle > self.selectors.in_use() + IDLE_MAX || deserted > inhabited + IDLE_MAX
+    }
+
+    /// Some hosts are others now: the sets in which others know them are to be made again.
+    fn moved(&mut self, moved: &[Moved]) {
+        let Self { folk, selectors, classes, .. } = self;
+        for Moved { id, before, after, names, .. } in moved {
+            for kind in [before, after].into_iter().flatten() {
+                if let Some(kind) = folk.kind(*kind) {
+                    classes.sets.changed(id, &selectors.needing(&kind.answers));
+                }
+            }
+            for word in names.iter().chain([id]).filter(|it| selectors.vocabulary.calls(it)) {
+                classes.speaks(word);
+            }
         }
-        let pack = |way| pack_of(packs, tried.as_ref(), way);
-        let dirty = classes.refresh(folk, asked, library, pack);
-        let kinds: BTreeSet<u32> = dirty.into_iter().collect();
-        let shut_off = folk.all().filter(|(_, known)| known.quarantined);
-        let shut_off = shut_off.filter(|(_, known)| kinds.contains(&known.kind));
-        let open = kinds.iter().filter_map(|kind| folk.kind(*kind)).flat_map(|kind| &kind.hosts);
-        open.copied().chain(shut_off.map(|(number, _)| number)).collect()
+    }
+
+    /// Works out again what is stale. The kinds whose hosts have another manifest by that.
+    fn refresh(&mut self) -> BTreeSet<u32> {
+        let Self { folk, selectors, leaves, classes, library, packs, tried, .. } = self;
+        let ground = Ground { here: Here { folk, selectors }, leaves };
+        classes.refresh(ground, library, |number| {
+            if let Some((pack, rollout)) = tried.as_ref().filter(|(pack, _)| pack.number == number) {
+                return Some((pack, Some(rollout)));
+            }
+            let at = packs.binary_search_by_key(&number, |pack| pack.number).ok()?;
+            Some((packs.get(at)?, None))
+        })
     }
 
     /// The number of a host.
@@ -248,16 +208,20 @@ impl Views {
     /// What a host should have; `None` if there is no such host, or no policy yet.
     pub fn target(&mut self, number: HostNumber) -> Option<HostTarget> {
         let known = self.folk.host(number)?;
-        let (kind, quarantined) = (known.kind, known.quarantined);
-        let me = known.me().encode_to_vec();
-        let (since, tries) = (known.since, self.tries(known));
-        let selected = self.selected(kind);
-        let way = if tries { Way::Trial } else { Way::Good(self.step(since, &selected)?) };
-        let Self { classes, folk, asked, library, tried, packs, .. } = self;
-        let pack = pack_of(packs, tried.as_ref(), way)?;
-        let trial = tried.as_ref().filter(|_| tries).map(|(_, rollout)| rollout);
-        let wanted = class::Wanted { way, kind, quarantined, selected: &selected, trial };
-        let (manifest, manifest_digest) = classes.manifest(&wanted, pack, folk, asked, library)?;
+        let Known { kind, quarantined, since, .. } = *known;
+        let me = known.me(&self.selectors.vocabulary).encode_to_vec();
+        let tries = self.tries(known);
+        let at = if tries { None } else { Some(self.step(kind, since)?) };
+        let Self { classes, folk, selectors, leaves, library, tried, packs, .. } = self;
+        let (pack, trial) = match (at, tried) {
+            (None, Some((pack, rollout))) => (&*pack, Some(&*rollout)),
+            (at, _) => (packs.get(at?)?, None),
+        };
+        let answers = &folk.kind(kind)?.answers;
+        let wanted = Wanted { pack, kind, quarantined, trial };
+        let ground = Ground { here: Here { folk, selectors }, leaves };
+        let selected = || selectors.selecting(answers);
+        let (manifest, manifest_digest) = classes.manifest(wanted, selected, ground, library)?;
         let digest = digest_of(&manifest_digest, &me);
         let version = pack.step.version;
         Some(HostTarget { manifest, manifest_digest, me, digest, version, trial: tries })
@@ -270,36 +234,54 @@ impl Views {
             .is_some_and(|(_, rollout)| rollout.tries(id, *quarantined, *enrolled_at))
     }
 
-    /// The step that a host is to have: the last that touches it, and none older than what it was when it changed.
-    fn step(&self, since: u64, selected: &[SelectorNumber]) -> Option<usize> {
-        let touches = |touch: &Touch| match touch {
-            Touch::Everybody => true,
-            Touch::Those(those) => selected.iter().any(|selector| those.contains(selector)),
+    /// The place of the step that hosts of a kind are to have: the last that touches them, and none older than what it was
+    /// when the host changed.
+    fn step(&mut self, kind: u32, since: u64) -> Option<usize> {
+        let touched = match self.latest.get(&kind) {
+            Some(number) => self.packs.partition_point(|pack| pack.number < *number),
+            None => {
+                let selected = self.selectors.selecting(&self.folk.kind(kind)?.answers);
+                let touches = |touch: &Touch| match touch {
+                    Touch::Everybody => true,
+                    Touch::Those(those) if those.len() < selected.len() => {
+                        those.iter().any(|it| selected.binary_search(it).is_ok())
+                    }
+                    Touch::Those(those) => selected.iter().any(|it| those.contains(it)),
+                };
+                let touched = self.touches.iter().rposition(touches)?;
+                self.latest.insert(kind, self.packs.get(touched)?.number);
+                touched
+            }
         };
-        let touched = self.touches.iter().rposition(touches)?;
-        let at = self.packs.partition_point(|pack| pack.step.version <= since);
-        (!self.packs.is_empty()).then(|| touched.max(at.saturating_sub(1)))
-    }
-
-    fn selected(&mut self, kind: u32) -> Arc<[SelectorNumber]> {
-        if let Some(selected) = self.selected.get(&kind) {
-            return Arc::clone(selected);
-        }
-        let answers = self.folk.kind(kind).map(|kind| &kind.answers);
-        let selected: Arc<[SelectorNumber]> =
-            answers.map(|answers| self.asked.selecting(answers)).unwrap_or_default().into();
-        self.selected.insert(kind, Arc::clone(&selected));
-        selected
+        let last = self.packs.len().checked_sub(1)?;
+        let at = self.packs.partition_point(|pack| pack.step.version < since);
+        Some(touched.max(at).min(last))
     }
 
     /// The bytes of a piece with hosts, as long as it is current or was lately.
-    pub fn piece(&self, digest: &Digest) -> Option<Arc<[u8]>> {
-        self.library.piece(digest)
+    pub fn piece(&mut self, digest: &Digest) -> Option<Arc<[u8]>> {
+        let kept = self.library.find(digest).or_else(|| self.classes.mentioned(digest));
+        if kept.is_some() {
+            return kept;
+        }
+        let here = Here { folk: &self.folk, selectors: &self.selectors };
+        let bytes: Arc<[u8]> = self.classes.sets.bytes(digest, here)?.into();
+        self.library.put(*digest, &bytes);
+        Some(bytes)
     }
 
     /// What makes the piece `digest` of the earlier piece `base`, encoded, if that is less.
     pub fn difference(&mut self, base: &Digest, digest: &Digest) -> Option<Arc<[u8]>> {
-        self.library.difference(base, digest)
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&base.0).update(&digest.0);
+        let name = Digest(*hasher.finalize().as_bytes());
+        if let Some(known) = self.library.find(&name) {
+            return Some(known);
+        }
+        let here = Here { folk: &self.folk, selectors: &self.selectors };
+        let bytes: Arc<[u8]> = self.classes.sets.difference(base, digest, here)?.into();
+        self.library.put(name, &bytes);
+        Some(bytes)
     }
 
     /// All hosts, ascending by number.
@@ -318,67 +300,9 @@ impl Views {
     }
 }
 
-fn pack_of<'a>(
-    packs: &'a [Pack],
-    tried: Option<&'a (Pack, RolloutRecord)>,
-    way: Way,
-) -> Option<&'a Pack> {
-    match way {
-        Way::Good(at) => packs.get(at),
-        Way::Trial => tried.map(|(pack, _)| pack),
-    }
-}
-
 fn digest_of(manifest: &Digest, me: &[u8]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&manifest.0);
     hasher.update(&Digest::of(me).0);
     Digest(*hasher.finalize().as_bytes())
-}
-
-impl Asked {
-    fn of(selectors: &Selectors) -> Self {
-        let vocabulary = Vocabulary::of(selectors.all.iter());
-        let mut by_term = vec![Vec::new(); vocabulary.terms()];
-        let mut others = Vec::new();
-        let mut bound = Vec::with_capacity(selectors.all.len());
-        for (number, meant) in (0..).zip(&selectors.all) {
-            let selector = vocabulary.bind(meant);
-            match selector.anchors() {
-                Some(anchors) => {
-                    for anchor in anchors {
-                        if let Some(selectors) = by_term.get_mut(anchor as usize) {
-                            selectors.push(number);
-                        }
-                    }
-                }
-                None => others.push(number),
-            }
-            bound.push((selector, Borders::of(meant)));
-        }
-        Self { vocabulary, meant: selectors.all.clone(), selectors: bound, by_term, others }
-    }
-
-    /// The selectors that select a host, ascending.
-    fn selecting(&self, answers: &vocabulary::Answers) -> Vec<SelectorNumber> {
-        let of = |term: &u32| self.by_term.get(*term as usize).into_iter().flatten();
-        let mut found: Vec<SelectorNumber> = answers
-            .terms
-            .iter()
-            .flat_map(of)
-            .chain(&self.others)
-            .copied()
-            .filter(|number| {
-                let selector = self.selectors.get(*number as usize);
-                selector.is_some_and(|(bound, borders)| bound.concerns(answers, borders))
-            })
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-
-    fn needs(&self, selector: SelectorNumber, answers: &vocabulary::Answers) -> bool {
-        self.selectors.get(selector as usize).is_some_and(|(bound, _)| bound.needs(answers))
-    }
 }

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chance::{Chance, seeds};
 use controller::{
     Change, Changed, Digest, Model,
-    orders::{Apply, apply, found, label, quarantine, remove},
-    records::{HostRecord, Key, Taken, encode},
+    orders::{self, Apply, Canary, apply, confirm, found, halt, label, quarantine, remove},
+    records::{HostRecord, Key, Share, Taken, encode},
     views::{Touched, Views},
 };
 use people::{Making, at, policy, root_bytes};
@@ -25,7 +25,7 @@ use policy::{Facts, Host, Inventory, NoIdentities, Source, check, compile};
 use prost::Message;
 use store::Store;
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, decide};
-use wire::sync::{Manifest, Member, Members};
+use wire::sync::{Difference, Manifest, Member, Members};
 
 const SELECTORS: &[&str] = &[
     "any",
@@ -151,7 +151,14 @@ struct World {
     chance: Chance,
     versions: u64,
     texts: Vec<String>,
+    /// What is tried.
+    tried: Vec<String>,
     hosts: u64,
+    /// How often only some were touched by a version, and how often all.
+    turns: (usize, usize),
+    /// What each host was sent of others last, by name of the piece.
+    held: BTreeMap<(String, String), (Digest, Vec<u8>)>,
+    differences: usize,
 }
 
 impl World {
@@ -162,7 +169,11 @@ impl World {
             chance: Chance::new(seed),
             versions: 0,
             texts: Vec::new(),
+            tried: Vec::new(),
             hosts: 0,
+            turns: (0, 0),
+            held: BTreeMap::new(),
+            differences: 0,
         };
         world.store.commit(found(&world.store.model, &root_bytes()).unwrap()).unwrap();
         for _ in 0..5 + world.chance.below(8) {
@@ -184,6 +195,10 @@ impl World {
         let changed: Changed = self.store.model.apply(changes).unwrap();
         let touched = self.views.change(&self.store.model, &changed).unwrap();
         let after = self.digests();
+        if changed.current {
+            let all = touched == Touched::All;
+            self.turns = (self.turns.0 + usize::from(!all), self.turns.1 + usize::from(all));
+        }
         if let Touched::Some(touched) = touched {
             let said: BTreeSet<String> = touched
                 .iter()
@@ -243,23 +258,42 @@ impl World {
         let documents: Vec<_> =
             (0..).zip(&texts).map(|(at, text)| policy(&format!("d{at}"), next, text)).collect();
         let bytes = Making::of(&documents).numbered(next).bytes();
+        let canary = Canary { share: Share::Fraction(4_000), confirm_s: 600 };
+        let canary = self.chance.percent(25).then_some(&canary);
         let asked =
-            Apply { bundle: &bytes, what: "", canary: None, force: true, by: "op", stamping: None };
+            Apply { bundle: &bytes, what: "", canary, force: true, by: "op", stamping: None };
         match apply(&self.store.model, &asked, at(1)) {
             Ok(batch) => {
-                (self.versions, self.texts) = (next, texts);
+                self.versions = next;
+                if canary.is_some() && self.store.model.current().is_some() {
+                    self.tried = texts;
+                } else {
+                    self.texts = texts;
+                }
                 self.commit(batch);
                 true
             }
-            Err(controller::Refusal::Policy(_)) => false,
+            Err(controller::Refusal::Policy(_) | controller::Refusal::NoCanary) => false,
             Err(other) => panic!("{other}"),
         }
+    }
+
+    /// What is tried is confirmed, or halted.
+    fn decide(&mut self) -> bool {
+        let open = self.store.model.rollout().is_some_and(controller::records::RolloutRecord::is_open);
+        if open && self.chance.percent(50) {
+            self.texts = self.tried.clone();
+            self.commit(confirm(&self.store.model, at(1)).unwrap());
+        } else if open {
+            self.commit(halt(&self.store.model, "no").unwrap());
+        }
+        open
     }
 
     fn step(&mut self) {
         let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
         let id = ids[self.chance.place(ids.len())].clone();
-        match self.chance.below(6) {
+        match self.chance.below(7) {
             0 => self.enrol(),
             1 => {
                 if let Ok(batch) = remove(&self.store.model, &id) {
@@ -272,7 +306,20 @@ impl World {
                 self.commit(batch);
             }
             3 => {
-                self.version();
+                if !self.decide() {
+                    self.version();
+                }
+            }
+            4 => {
+                let number = self.chance.below(200);
+                let count = self.chance.below(3);
+                let mut wanted: Vec<Address> =
+                    (0..count).map(|more| address(&mut self.chance, number + more)).collect();
+                wanted.sort();
+                wanted.dedup();
+                if let Ok(batch) = orders::address(&self.store.model, &id, wanted) {
+                    self.commit(batch);
+                }
             }
             _ => {
                 let had = self.store.model.host(&id).unwrap().labels;
@@ -285,15 +332,39 @@ impl World {
         }
     }
 
+    /// Compares what each host is sent with what it is sent by views that were made of the records just now, and that what
+    /// leads from an earlier piece to the current one does.
+    fn equal(&mut self) {
+        let mut anew = Views::of(&self.store.model).unwrap();
+        let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
+        for id in ids {
+            let target = self.views.target(self.views.number(&id).unwrap()).unwrap();
+            assert_eq!(anew.target(anew.number(&id).unwrap()).unwrap(), target, "{id}");
+            for piece in Manifest::decode(&*target.manifest).unwrap().members {
+                let digest = Digest::read(&piece.digest).unwrap();
+                let bytes = self.views.piece(&digest).unwrap();
+                assert_eq!((Digest::of(&bytes), bytes.len() as u64), (digest, piece.bytes));
+                assert_eq!(anew.piece(&digest).unwrap(), bytes);
+                let held = self.held.insert((id.clone(), piece.name), (digest, bytes.to_vec()));
+                let Some((base, old)) = held else { continue };
+                if let Some(difference) = self.views.difference(&base, &digest) {
+                    assert_eq!(led(&old, &difference), *bytes);
+                    self.differences += 1;
+                }
+            }
+        }
+    }
+
     /// Compares what each host is sent with everything there is.
     fn exact(&mut self) {
+        self.equal();
         let whole = controller::inventory(&self.store.model);
-        let texts = self.texts.clone();
-        let sources: Vec<Source<'_>> =
-            texts.iter().map(|text| Source { name: "d", bytes: text.as_bytes() }).collect();
-        let everything = check(&sources, Some(&whole), at(1));
-        assert!(!everything.diagnostics.has_errors(), "{}", everything.short());
-        let mut anew = Views::of(&self.store.model).unwrap();
+        let texts = [self.texts.clone(), self.tried.clone()];
+        let everything = texts.each_ref().map(|texts| {
+            let sources: Vec<Source<'_>> =
+                texts.iter().map(|text| Source { name: "d", bytes: text.as_bytes() }).collect();
+            check(&sources, Some(&whole), at(1))
+        });
         let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
         let mut addresses: Vec<Address> =
             whole.hosts().iter().flat_map(|host| host.addresses.clone()).collect();
@@ -301,14 +372,18 @@ impl World {
         addresses.extend([Address::LOOPBACK_V6, Address::v6([0x2001_0db8, 0, 1, 0])]);
         for id in ids {
             let target = self.views.target(self.views.number(&id).unwrap()).unwrap();
-            assert_eq!(anew.target(anew.number(&id).unwrap()).unwrap(), target, "{id}");
+            let (texts, everything) = match target.trial {
+                false => (&texts[0], &everything[0]),
+                true => (&texts[1], &everything[1]),
+            };
+            assert!(!everything.diagnostics.has_errors(), "{}", everything.short());
             let record = self.store.model.host(&id).unwrap();
             let manifest = Manifest::decode(&*target.manifest).unwrap();
             assert_eq!(manifest.quarantine, record.quarantined);
             if record.quarantined {
                 continue;
             }
-            let sent = Sent::read(&manifest, &target.me, &self.store.model, &self.views);
+            let sent = Sent::read(&manifest, &target.me, &self.store.model, &mut self.views);
             let part = sent.inventory();
             let sources: Vec<Source<'_>> = sent
                 .texts
@@ -343,7 +418,7 @@ struct Sent {
 }
 
 impl Sent {
-    fn read(manifest: &Manifest, me: &[u8], model: &Model, views: &Views) -> Self {
+    fn read(manifest: &Manifest, me: &[u8], model: &Model, views: &mut Views) -> Self {
         let me = known(&Member::decode(me).unwrap());
         let read = |piece: &wire::sync::Piece| {
             let bytes = model.piece(&Digest::read(&piece.digest).unwrap()).unwrap();
@@ -376,6 +451,19 @@ impl Sent {
     fn inventory(&self) -> Inventory {
         Inventory::new(self.hosts.values().cloned().collect()).unwrap()
     }
+}
+
+/// What `difference` makes of `old`.
+fn led(old: &[u8], difference: &[u8]) -> Vec<u8> {
+    let old = Members::decode(old).unwrap().hosts;
+    let mut hosts: BTreeMap<String, Member> =
+        old.into_iter().map(|host| (host.id.clone(), host)).collect();
+    let Difference { put, gone } = Difference::decode(difference).unwrap();
+    gone.iter().for_each(|id| {
+        hosts.remove(id);
+    });
+    hosts.extend(put.into_iter().map(|host| (host.id.clone(), host)));
+    Members { hosts: hosts.into_values().collect() }.encode_to_vec()
 }
 
 fn known(member: &Member) -> Host {
@@ -426,4 +514,48 @@ fn what_a_host_is_sent_says_what_everything_says() {
             world.exact();
         }
     });
+}
+
+#[test]
+fn what_is_kept_from_change_to_change_is_what_is_made_from_nothing() {
+    let (mut some, mut all, mut differences) = (0, 0, 0);
+    seeds(60, |seed| {
+        let mut world = World::new(seed);
+        for _ in 0..12 {
+            for _ in 0..world.chance.below(5) + 1 {
+                world.step();
+            }
+            world.equal();
+        }
+        some += world.turns.0;
+        all += world.turns.1;
+        differences += world.differences;
+    });
+    if std::env::var_os("FWNET_SEED").is_none() {
+        assert!(50 < some && 50 < all && 50 < differences, "{some} {all} {differences}");
+    }
+}
+
+#[test]
+fn views_are_made_anew_when_what_is_kept_is_mostly_idle() {
+    let mut world = World::new(7);
+    let had = world.texts.clone();
+    let rule = |at: usize| format!("deny 198.18.{}.{} -> role=web : tcp/7\n", at / 256, at % 256);
+    for texts in [vec![(0..5_000).map(rule).collect::<String>()], vec![String::new()]] {
+        let texts: Vec<String> = had.iter().cloned().chain(texts).collect();
+        let next = world.versions + 1;
+        let documents: Vec<_> =
+            (0..).zip(&texts).map(|(at, text)| policy(&format!("d{at}"), next, text)).collect();
+        let bytes = Making::of(&documents).numbered(next).bytes();
+        let asked =
+            Apply { bundle: &bytes, what: "", canary: None, force: true, by: "op", stamping: None };
+        world.versions = next;
+        let batch = apply(&world.store.model, &asked, at(1)).unwrap();
+        world.commit(batch);
+        world.equal();
+    }
+    for _ in 0..20 {
+        world.step();
+        world.equal();
+    }
 }

@@ -43,7 +43,8 @@ impl Store {
         if u32::try_from(chunks.len()) != Ok(last + 1) {
             return Ok(());
         }
-        let bytes: Vec<u8> = chunks.values().flatten().copied().collect();
+        let parts: Vec<&[u8]> = chunks.values().map(Vec::as_slice).collect();
+        let bytes = parts.concat();
         if Digest::of(&bytes) != digest {
             let key = Key::Piece(digest, at).text();
             let why = "its bytes have another digest".to_owned();

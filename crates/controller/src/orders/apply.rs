@@ -1,6 +1,6 @@
 //! A bundle becomes a version: verified as a host would, checked and tested over all hosts, and then stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use wire::{Bundle, Envelope, Moment, Snapshot, Trust};
@@ -169,12 +169,13 @@ pub(super) fn written(envelope: &Envelope) -> Vec<u8> {
 fn in_order(bundle: &Bundle) -> Vec<&Envelope> {
     let listed =
         bundle.snapshot.unverified::<Snapshot>().map(|it| it.documents).unwrap_or_default();
+    let places: BTreeMap<&str, usize> =
+        listed.iter().map(|it| it.digest.as_str()).zip(0..).collect();
     let place = |envelope: &&Envelope| {
-        let digest = wire::digest(envelope.payload());
-        listed.iter().position(|it| it.digest == digest)
+        places.get(wire::digest(envelope.payload()).as_str()).copied()
     };
     let mut documents: Vec<&Envelope> = bundle.documents.iter().collect();
-    documents.sort_by_key(place);
+    documents.sort_by_cached_key(place);
     documents
 }
 

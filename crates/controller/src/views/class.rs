@@ -1,4 +1,5 @@
-//! Classes: hosts with the same documents and the same needs, which have one manifest.
+//! Classes: hosts with the same documents and the same needs, which have one manifest. What is kept of a manifest is its
+//! digest; its bytes are made when somebody is told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,359 +7,366 @@ use std::{
 };
 
 use prost::Message;
-use wire::sync::{Manifest, Members, Piece};
+use wire::sync::{Manifest, Piece};
 
 use super::{
-    Asked, Way,
-    folk::{Folk, HostNumber},
+    folk::HostNumber,
+    leaf::{Leaf, LeafNumber, Leaves},
     library::Library,
-    pack::{Pack, SelectorNumber},
+    member,
+    pack::{Pack, PackNumber},
+    selectors::SelectorNumber,
+    set::{Here, SetNumber, Sets},
 };
 use crate::{digest::Digest, records::RolloutRecord};
+
+/// A class's number.
+pub(super) type ClassNumber = u32;
 
 /// Sets of hosts in one manifest: with more needs, there is one set of all of them, which fewer hosts share.
 const SETS_MAX: usize = 1_000;
 
-/// What makes hosts of one class.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    way: Way,
-    quarantined: bool,
-    /// Places of the documents in the version.
-    documents: Vec<u16>,
-    /// Selectors whose hosts must be known.
-    needs: Vec<SelectorNumber>,
-}
-
 /// A class.
 #[derive(Debug)]
 struct Class {
-    key: Key,
-    /// Seconds, and which rollout.
-    trial: Option<(u64, u64)>,
-    sets: Vec<usize>,
+    key: [u8; 16],
+    pack: PackNumber,
+    quarantined: bool,
+    documents: Box<[LeafNumber]>,
+    /// Ascending.
+    sets: Box<[SetNumber]>,
+    /// The piece of the hosts that the documents only call by their names.
+    mentioned: Option<(Digest, u64)>,
     /// Kinds whose hosts have this manifest, of those that were asked about.
-    kinds: BTreeSet<u32>,
-    manifest: Arc<[u8]>,
+    kinds: Vec<u32>,
     digest: Digest,
 }
 
-/// The hosts that some selectors need, with some labels.
-#[derive(Debug)]
-struct Set {
-    needs: Vec<SelectorNumber>,
-    keys: Arc<BTreeSet<String>>,
-    name: Arc<str>,
-    /// `None` if there is nobody.
-    piece: Option<Piece>,
-    stale: bool,
-    users: Vec<usize>,
-}
-
-/// All classes that were asked for.
+/// All classes that were asked for, and are still of a version at hand.
 #[derive(Debug, Default)]
 pub(super) struct Classes {
-    classes: Vec<Class>,
-    by_key: BTreeMap<Key, usize>,
-    /// Kinds, each with how its hosts are served.
-    by_kind: BTreeMap<(Way, bool, u32), usize>,
-    sets: Vec<Set>,
-    set_by_key: BTreeMap<(Vec<SelectorNumber>, Arc<BTreeSet<String>>), usize>,
-    /// Sets by each selector they are made of.
-    set_by_need: BTreeMap<SelectorNumber, Vec<usize>>,
-    stale_mentions: bool,
-    /// Names of the sets before all was cleared: they are found again, or rest.
-    former: BTreeSet<Arc<str>>,
+    all: Vec<Option<Class>>,
+    free: Vec<ClassNumber>,
+    by_key: BTreeMap<[u8; 16], ClassNumber>,
+    /// By kind, version, and whether they are shut off.
+    by_kind: BTreeMap<(u32, PackNumber, bool), ClassNumber>,
+    pub(super) sets: Sets,
+    /// Pieces of hosts that are only mentioned, each with how many classes have it.
+    mentions: BTreeMap<Digest, (Arc<[u8]>, usize)>,
+    /// Words of which somebody else is called so now.
+    spoken: BTreeSet<String>,
 }
 
 /// Whose class is asked for.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    pub(super) way: Way,
+    pub(super) pack: &'a Pack,
     pub(super) kind: u32,
     pub(super) quarantined: bool,
-    pub(super) selected: &'a [SelectorNumber],
     pub(super) trial: Option<&'a RolloutRecord>,
+}
+
+/// What classes are made from.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub(super) here: Here<'a>,
+    pub(super) leaves: &'a Leaves,
 }
 
 impl Classes {
     pub(super) fn count(&self) -> usize {
-        self.classes.len()
+        self.by_key.len()
     }
 
-    /// The versions are others: all is worked out again when it is asked for.
-    pub(super) fn clear(&mut self) {
-        let mut former = std::mem::take(&mut self.former);
-        former.extend(self.sets.iter().map(|set| Arc::clone(&set.name)));
-        *self = Self { former, ..Self::default() };
+    fn class(&self, number: ClassNumber) -> Option<&Class> {
+        self.all.get(number as usize)?.as_ref()
     }
 
-    /// Hosts that these selectors need have changed.
-    pub(super) fn stale(&mut self, needs: impl Fn(SelectorNumber) -> bool) {
-        for (selector, sets) in &self.set_by_need {
-            if needs(*selector) {
-                for &set in sets {
-                    if let Some(set) = self.sets.get_mut(set) {
-                        set.stale = true;
-                    }
+    /// Kinds that came out of others have the classes of those.
+    pub(super) fn inherit(&mut self, pairs: &[(u32, u32)]) {
+        for &(old, new) in pairs {
+            let range = (old, 0, false)..=(old, PackNumber::MAX, true);
+            let had: Vec<_> = self.by_kind.range(range).map(|(key, class)| (*key, *class)).collect();
+            for ((_, pack, quarantined), number) in had {
+                if self.by_kind.contains_key(&(new, pack, quarantined)) {
+                    continue;
+                }
+                self.by_kind.insert((new, pack, quarantined), number);
+                if let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) {
+                    class.kinds.push(new);
                 }
             }
         }
     }
 
-    /// A host has changed that some document calls by its name.
-    pub(super) fn stale_mentions(&mut self) {
-        self.stale_mentions = true;
+    /// Hosts of a kind have nothing but the newest versions from now on.
+    pub(super) fn leave(&mut self, kind: u32, newest: impl Fn(PackNumber) -> bool) {
+        let range = (kind, 0, false)..=(kind, PackNumber::MAX, true);
+        let old: Vec<_> = self.by_kind.range(range).map(|(key, class)| (*key, *class)).collect();
+        for (key, number) in old.into_iter().filter(|((_, pack, _), _)| !newest(*pack)) {
+            self.by_kind.remove(&key);
+            let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            class.kinds.retain(|it| *it != kind);
+            if class.kinds.is_empty() {
+                self.forget(number);
+            }
+        }
+    }
+
+    /// Forgets the classes of versions that are not at hand any more.
+    pub(super) fn keep(&mut self, at_hand: impl Fn(PackNumber) -> bool) {
+        self.by_kind.retain(|(_, pack, _), _| at_hand(*pack));
+        let gone = (0..).zip(&self.all).filter_map(|(number, class)| {
+            let pack = class.as_ref()?.pack;
+            (!at_hand(pack)).then_some(number)
+        });
+        let gone: Vec<ClassNumber> = gone.collect();
+        gone.into_iter().for_each(|number| self.forget(number));
+    }
+
+    fn forget(&mut self, number: ClassNumber) {
+        let Some(class) = self.all.get_mut(number as usize).and_then(Option::take) else { return };
+        self.by_key.remove(&class.key);
+        self.free.push(number);
+        self.unmentioned(class.mentioned);
+        for &set in &class.sets {
+            self.sets.leave(set);
+            let all = &self.all;
+            self.sets.tidy(set, |user| {
+                let class = all.get(user as usize).and_then(Option::as_ref);
+                class.is_some_and(|class| class.sets.binary_search(&set).is_ok())
+            });
+        }
+    }
+
+    fn unmentioned(&mut self, piece: Option<(Digest, u64)>) {
+        let Some((digest, _)) = piece else { return };
+        if let Some((_, uses)) = self.mentions.get_mut(&digest) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.mentions.remove(&digest);
+            }
+        }
+    }
+
+    /// Somebody else is called so now, or nobody.
+    pub(super) fn speaks(&mut self, word: &str) {
+        self.spoken.insert(word.to_owned());
     }
 
     /// Works out again what is stale. The kinds of which the manifest is another one now.
     pub(super) fn refresh<'a>(
         &mut self,
-        folk: &Folk,
-        asked: &Asked,
+        ground: Ground<'_>,
         library: &mut Library,
-        pack: impl Fn(Way) -> Option<&'a Pack>,
-    ) -> Vec<u32> {
-        let mut classes = BTreeSet::new();
-        for set in &mut self.sets {
-            if std::mem::take(&mut set.stale) {
-                let before = set.piece.take();
-                set.gather(folk, asked, library);
-                if set.piece != before {
-                    classes.extend(set.users.iter().copied());
-                }
-            }
+        pack: impl Fn(PackNumber) -> Option<(&'a Pack, Option<&'a RolloutRecord>)>,
+    ) -> BTreeSet<u32> {
+        let mut classes: BTreeSet<ClassNumber> =
+            self.sets.refresh_all(ground.here, library).into_iter().collect();
+        let spoken = std::mem::take(&mut self.spoken);
+        if !spoken.is_empty() {
+            let speaks = |leaf: &LeafNumber| {
+                let leaf = ground.leaves.leaf(*leaf);
+                leaf.is_some_and(|leaf| leaf.words.iter().any(|word| spoken.contains(word)))
+            };
+            let all = (0..).zip(&self.all);
+            let speaking = all.filter(|(_, class)| {
+                class.as_ref().is_some_and(|class| class.documents.iter().any(speaks))
+            });
+            classes.extend(speaking.map(|(number, _)| number));
         }
-        if std::mem::take(&mut self.stale_mentions) {
-            classes.extend(0..self.classes.len());
-        }
-        let mut kinds = Vec::new();
-        for at in classes {
-            let Some(class) = self.classes.get(at) else { continue };
-            let Some(pack) = pack(class.key.way) else { continue };
-            let (manifest, digest) = self.encoded(class, pack, folk, asked, library);
-            let Some(class) = self.classes.get_mut(at) else { continue };
+        let mut kinds = BTreeSet::new();
+        for number in classes {
+            let Some((pack, trial)) = self.class(number).and_then(|class| pack(class.pack)) else {
+                continue;
+            };
+            self.mention(number, ground);
+            let Some(bytes) = self.encoded(number, pack, trial, ground.leaves) else { continue };
+            let digest = Digest::of(&bytes);
+            let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) else {
+                continue;
+            };
             if class.digest != digest {
-                (class.manifest, class.digest) = (manifest, digest);
+                class.digest = digest;
                 kinds.extend(class.kinds.iter().copied());
+                library.put(digest, &bytes);
             }
         }
         kinds
     }
 
-    /// The manifest of hosts of a kind, with its digest.
+    /// The manifest of hosts of a kind, with its digest. `selected` are the selectors that select them.
     pub(super) fn manifest(
         &mut self,
-        wanted: &Wanted<'_>,
-        pack: &Pack,
-        folk: &Folk,
-        asked: &Asked,
+        wanted: Wanted<'_>,
+        selected: impl FnOnce() -> Vec<SelectorNumber>,
+        ground: Ground<'_>,
         library: &mut Library,
     ) -> Option<(Arc<[u8]>, Digest)> {
-        let Wanted { way, kind, quarantined, selected, trial } = *wanted;
-        let at = match self.by_kind.get(&(way, quarantined, kind)) {
-            Some(&at) => at,
+        let Wanted { pack, kind, quarantined, trial } = wanted;
+        let number = match self.by_kind.get(&(kind, pack.number, quarantined)) {
+            Some(&number) => number,
             None => {
-                let selects = |selector| selected.binary_search(&selector).is_ok();
-                let documents = pack.documents(selects);
-                let mut needs: Vec<SelectorNumber> = selected
-                    .iter()
-                    .filter_map(|selector| pack.opposite.get(selector))
-                    .flatten()
-                    .copied()
-                    .collect();
-                needs.sort_unstable();
-                needs.dedup();
-                let key = Key { way, quarantined, documents, needs };
-                let at = match self.by_key.get(&key) {
-                    Some(&at) => at,
-                    None => self.made(key, trial, pack, folk, asked, library),
-                };
-                self.by_kind.insert((way, quarantined, kind), at);
-                at
+                let number = self.found(wanted, &selected(), ground, library)?;
+                self.by_kind.insert((kind, pack.number, quarantined), number);
+                if let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) {
+                    class.kinds.push(kind);
+                }
+                number
             }
         };
-        let class = self.classes.get_mut(at)?;
-        class.kinds.insert(kind);
-        Some((Arc::clone(&class.manifest), class.digest))
+        let digest = self.class(number)?.digest;
+        if let Some(bytes) = library.find(&digest) {
+            return Some((bytes, digest));
+        }
+        let bytes = self.encoded(number, pack, trial, ground.leaves)?;
+        library.put(digest, &bytes);
+        Some((bytes, digest))
     }
 
-    fn made(
+    /// The class of hosts that these select.
+    fn found(
         &mut self,
-        key: Key,
-        trial: Option<&RolloutRecord>,
-        pack: &Pack,
-        folk: &Folk,
-        asked: &Asked,
+        wanted: Wanted<'_>,
+        selected: &[SelectorNumber],
+        ground: Ground<'_>,
         library: &mut Library,
-    ) -> usize {
-        let at = self.classes.len();
-        let leaves = key.documents.iter().filter_map(|place| pack.leaves.get(usize::from(*place)));
-        let keys: BTreeSet<String> = leaves.flat_map(|leaf| &leaf.keys).cloned().collect();
-        let keys = Arc::new(keys);
-        let groups: Vec<Vec<SelectorNumber>> = if key.needs.len() > SETS_MAX {
-            vec![key.needs.clone()]
-        } else {
-            key.needs.iter().map(|&need| vec![need]).collect()
-        };
-        let sets = groups.into_iter().map(|needs| self.set(needs, &keys, folk, asked, library));
-        let sets: Vec<usize> = sets.collect();
-        for &set in &sets {
-            if let Some(set) = self.sets.get_mut(set) {
-                set.users.push(at);
-            }
+    ) -> Option<ClassNumber> {
+        let Wanted { pack, kind: _, quarantined, trial } = wanted;
+        let selectors = ground.here.selectors;
+        let documents = pack.documents(selected, selectors);
+        let needs = pack.needs(selected, selectors, ground.leaves);
+        let key = key(pack.number, quarantined, &documents, &needs);
+        if let Some(&number) = self.by_key.get(&key) {
+            return Some(number);
         }
-        let trial = trial.map(|rollout| (rollout.confirm_within_s, rollout.id));
-        let mut class = Class {
-            key: key.clone(),
-            trial,
-            sets,
-            kinds: BTreeSet::new(),
-            manifest: Arc::default(),
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.all.push(None);
+            ClassNumber::try_from(self.all.len() - 1).expect("classes are fewer than 2^32")
+        });
+        let leaves = documents.iter().filter_map(|leaf| ground.leaves.leaf(*leaf));
+        let keys: BTreeSet<u32> = leaves.flat_map(|leaf| leaf.keys.iter().copied()).collect();
+        let keys = self.sets.keys(keys.into_iter().collect());
+        let groups: Vec<Box<[SelectorNumber]>> = if needs.len() > SETS_MAX {
+            vec![needs.into()]
+        } else {
+            needs.into_iter().map(|need| [need].into()).collect()
+        };
+        let take =
+            |needs| self.sets.take(needs, &keys, number, ground.here, library);
+        let mut sets: Vec<SetNumber> = groups.into_iter().map(take).collect();
+        sets.sort_unstable();
+        let class = Class {
+            key,
+            pack: pack.number,
+            quarantined,
+            documents: documents.into(),
+            sets: sets.into(),
+            mentioned: None,
+            kinds: Vec::new(),
             digest: Digest([0; 32]),
         };
-        (class.manifest, class.digest) = self.encoded(&class, pack, folk, asked, library);
-        self.classes.push(class);
-        self.by_key.insert(key, at);
-        at
+        if let Some(place) = self.all.get_mut(number as usize) {
+            *place = Some(class);
+        }
+        self.by_key.insert(key, number);
+        self.mention(number, ground);
+        let bytes = self.encoded(number, pack, trial, ground.leaves)?;
+        let digest = Digest::of(&bytes);
+        library.put(digest, &bytes);
+        self.all.get_mut(number as usize)?.as_mut()?.digest = digest;
+        Some(number)
     }
 
-    fn set(
-        &mut self,
-        needs: Vec<SelectorNumber>,
-        keys: &Arc<BTreeSet<String>>,
-        folk: &Folk,
-        asked: &Asked,
-        library: &mut Library,
-    ) -> usize {
-        let key = (needs.clone(), Arc::clone(keys));
-        if let Some(&at) = self.set_by_key.get(&key) {
-            return at;
+    /// Works out which hosts the documents of a class call by a name and of which nothing more need be known: without
+    /// them, nobody could tell the name from a mistake.
+    fn mention(&mut self, number: ClassNumber, ground: Ground<'_>) {
+        let Ground { here: Here { folk, selectors }, leaves } = ground;
+        let Some(class) = self.class(number) else { return };
+        let leaf = class.documents.iter().filter_map(|leaf| leaves.leaf(*leaf));
+        let words = leaf.flat_map(|leaf| &leaf.words);
+        let called: BTreeSet<HostNumber> = words.filter_map(|word| folk.called(word)).collect();
+        let needed = |number: &HostNumber| {
+            let Some(known) = folk.host(*number) else { return true };
+            let kind = folk.kind(known.kind).filter(|_| !known.quarantined);
+            kind.is_some_and(|kind| {
+                let mut needs = class.sets.iter().flat_map(|set| self.sets.needs(*set));
+                needs.any(|need| selectors.needs(*need, &kind.answers))
+            })
+        };
+        let numbers: Vec<HostNumber> = called.into_iter().filter(|it| !needed(it)).collect();
+        let before = class.mentioned;
+        let after = (!numbers.is_empty()).then(|| {
+            let bytes = member::mentions(numbers.into_iter(), folk, &selectors.vocabulary);
+            let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
+            self.mentions.entry(digest).or_insert_with(|| (bytes.into(), 0)).1 += 1;
+            (digest, length)
+        });
+        self.unmentioned(before);
+        if let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) {
+            class.mentioned = after;
         }
-        let at = self.sets.len();
-        for &need in &needs {
-            self.set_by_need.entry(need).or_default().push(at);
-        }
-        let name = name(&needs, keys, asked);
-        self.former.remove(&name);
-        let keys = Arc::clone(keys);
-        let mut set = Set { needs, keys, name, piece: None, stale: false, users: Vec::new() };
-        set.gather(folk, asked, library);
-        self.sets.push(set);
-        self.set_by_key.insert(key, at);
-        at
+    }
+
+    /// The bytes of a piece with hosts that are only mentioned.
+    pub(super) fn mentioned(&self, digest: &Digest) -> Option<Arc<[u8]>> {
+        self.mentions.get(digest).map(|(bytes, _)| Arc::clone(bytes))
     }
 
     fn encoded(
         &self,
-        class: &Class,
+        number: ClassNumber,
         pack: &Pack,
-        folk: &Folk,
-        asked: &Asked,
-        library: &mut Library,
-    ) -> (Arc<[u8]>, Digest) {
-        let leaf = |place: &u16| pack.leaves.get(usize::from(*place));
-        let leaves = || class.key.documents.iter().filter_map(leaf);
-        let documents = leaves().map(|leaf| Piece {
-            digest: leaf.paper.piece.0.to_vec(),
-            bytes: leaf.paper.bytes,
-            name: leaf.paper.name.clone(),
-        });
-        let sets = class.sets.iter().filter_map(|set| self.sets.get(*set));
-        let mut members: Vec<Piece> = sets.filter_map(|set| set.piece.clone()).collect();
+        trial: Option<&RolloutRecord>,
+        leaves: &Leaves,
+    ) -> Option<Arc<[u8]>> {
+        let class = self.class(number)?;
+        let document = |leaf: &Arc<Leaf>| Piece {
+            digest: leaf.piece.0.to_vec(),
+            bytes: leaf.bytes,
+            name: leaf.name.clone(),
+        };
+        let documents = class.documents.iter().filter_map(|leaf| leaves.leaf(*leaf)).map(document);
+        let sets = class.sets.iter();
+        let mut members: Vec<Piece> = sets.filter_map(|set| self.sets.piece(*set)).collect();
         // Two selectors may mean the same hosts.
         members.sort_by(|a, b| (&a.digest, &a.name).cmp(&(&b.digest, &b.name)));
         members.dedup_by(|a, b| a.digest == b.digest);
-        let words = leaves().flat_map(|leaf| leaf.paper.document.hosts());
-        members.extend(mentioned(words, &class.key, folk, asked, library));
-        let (confirm_within_s, rollout) = class.trial.unwrap_or_default();
+        members.extend(class.mentioned.map(|(digest, bytes)| Piece {
+            digest: digest.0.to_vec(),
+            bytes,
+            name: "mentioned".to_owned(),
+        }));
         let manifest = Manifest {
             roots: pack.roots.clone(),
             timestamp: Some(pack.timestamp.clone()),
             snapshot: Some(pack.snapshot.clone()),
             documents: documents.collect(),
             members,
-            confirm_within_s,
-            rollout,
-            quarantine: class.key.quarantined,
+            confirm_within_s: trial.map_or(0, |rollout| rollout.confirm_within_s),
+            rollout: trial.map_or(0, |rollout| rollout.id),
+            quarantine: class.quarantined,
         };
-        let bytes: Arc<[u8]> = manifest.encode_to_vec().into();
-        let digest = Digest::of(&bytes);
-        (bytes, digest)
+        Some(manifest.encode_to_vec().into())
     }
 }
 
-/// The hosts that documents call by a name and of which nothing more need be known: without them, nobody could tell the
-/// name from a mistake.
-fn mentioned(
-    words: impl Iterator<Item = impl AsRef<str>>,
-    key: &Key,
-    folk: &Folk,
-    asked: &Asked,
-    library: &mut Library,
-) -> Option<Piece> {
-    let needed = |number: &HostNumber| {
-        let Some(known) = folk.host(*number) else { return true };
-        let kind = folk.kind(known.kind);
-        !known.quarantined
-            && kind.is_some_and(|kind| key.needs.iter().any(|it| asked.needs(*it, &kind.answers)))
-    };
-    let numbers: BTreeSet<HostNumber> = words
-        .filter_map(|word| folk.called(word.as_ref()))
-        .filter(|number| !needed(number))
-        .collect();
-    if numbers.is_empty() {
-        return None;
-    }
-    let known = numbers.into_iter().filter_map(|number| folk.host(number));
-    let mut hosts: Vec<_> = known.map(|known| known.mention(&asked.vocabulary)).collect();
-    hosts.sort_by(|a, b| a.id.cmp(&b.id));
-    Some(put(&"mentioned".into(), Members { hosts }, library))
-}
-
-fn put(name: &Arc<str>, members: Members, library: &mut Library) -> Piece {
-    let bytes = members.encode_to_vec();
-    let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
-    library.put(name, digest, bytes);
-    Piece { digest: digest.0.to_vec(), bytes: length, name: String::from(&**name) }
-}
-
-/// The same on every controller, and no selector: that may name hosts.
-fn name(needs: &[SelectorNumber], keys: &BTreeSet<String>, asked: &Asked) -> Arc<str> {
+/// What makes hosts of one class.
+fn key(
+    pack: PackNumber,
+    quarantined: bool,
+    documents: &[LeafNumber],
+    needs: &[SelectorNumber],
+) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    for need in needs {
-        let meant = asked.meant.get(*need as usize);
-        hasher.update(format!("{meant:?}\n").as_bytes());
-    }
-    hasher.update(format!("{keys:?}").as_bytes());
-    let hex = hasher.finalize().to_hex();
-    format!("hosts-{}", hex.get(..16).unwrap_or_default()).into()
-}
-
-impl Set {
-    fn gather(&mut self, folk: &Folk, asked: &Asked, library: &mut Library) {
-        let mut kinds = BTreeSet::new();
-        for &need in &self.needs {
-            let needs =
-                |kind: &u32| folk.kind(*kind).is_some_and(|kind| asked.needs(need, &kind.answers));
-            let selector = asked.selectors.get(need as usize);
-            match selector.and_then(|(bound, _)| bound.anchors()) {
-                Some(anchors) => kinds.extend(folk.with(&anchors).into_iter().filter(needs)),
-                None => {
-                    let all = u32::try_from(folk.kinds.len()).expect("kinds are fewer than 2^32");
-                    kinds.extend((0..all).filter(needs));
-                }
-            }
-        }
-        let numbers = kinds.iter().filter_map(|kind| folk.kind(*kind)).flat_map(|it| &it.hosts);
-        let known = numbers.filter_map(|number| folk.host(*number));
-        let mut hosts: Vec<_> =
-            known.map(|known| known.member(&self.keys, &asked.vocabulary)).collect();
-        hosts.sort_by(|a, b| a.id.cmp(&b.id));
-        if hosts.is_empty() {
-            library.rest(&self.name);
-            self.piece = None;
-        } else {
-            self.piece = Some(put(&self.name, Members { hosts }, library));
-        }
-    }
+    hasher.update(&pack.to_le_bytes());
+    hasher.update(&[u8::from(quarantined)]);
+    let count = u32::try_from(documents.len()).expect("a version has few documents");
+    let numbers = std::iter::once(&count).chain(documents).chain(needs);
+    let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+    hasher.update(&bytes);
+    let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hasher.finalize().as_bytes();
+    half
 }

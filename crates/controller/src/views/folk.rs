@@ -7,9 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use verdict::Address;
-use wire::sync::{Label, Member};
 
-use super::vocabulary::{Answers, Vocabulary};
+use super::vocabulary::{Answers, Ask, Term, Vocabulary};
 use crate::records::HostRecord;
 
 /// A host's number: small, and used again once the host is gone.
@@ -18,8 +17,8 @@ pub type HostNumber = u32;
 /// What the operators say of a host. Words that many hosts share are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// Sorted by key.
-    pub(super) labels: Box<[(Arc<str>, Arc<str>)]>,
+    /// Numbers of the words, sorted by the text of the key.
+    pub(super) labels: Box<[(u32, u32)]>,
     pub(super) addresses: Box<[Address]>,
     pub(super) names: Box<[Arc<str>]>,
 }
@@ -38,36 +37,46 @@ pub(super) struct Known {
 /// Hosts of one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
-    pub(super) answers: Answers,
+    pub(super) answers: Arc<Answers>,
     /// Those that are not shut off, ascending.
     pub(super) hosts: Vec<HostNumber>,
     /// How many there are, those that are shut off among them.
-    pub(super) count: u32,
+    count: u32,
 }
 
 /// All hosts.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Folk {
     hosts: Vec<Option<Known>>,
     free: Vec<HostNumber>,
     numbers: BTreeMap<Arc<str>, HostNumber>,
     /// Whose other names these are.
     names: BTreeMap<Arc<str>, HostNumber>,
-    words: BTreeSet<Arc<str>>,
-    pub(super) kinds: Vec<Kind>,
-    by_answers: BTreeMap<Answers, u32>,
-    /// Kinds by each term that holds for them.
+    /// Hosts that have a label, whether a policy asks for it or not; some may have had it only.
+    by_label: BTreeMap<(u32, u32), Vec<HostNumber>>,
+    by_address: BTreeSet<(u128, HostNumber)>,
+    shut_off: BTreeSet<HostNumber>,
+    kinds: Vec<Kind>,
+    by_answers: BTreeMap<Arc<Answers>, u32>,
+    /// Kinds by each term that holds for them, or for an address of them.
     by_term: Vec<Vec<u32>>,
+    /// Kinds of hosts of which nobody knows an address.
+    placeless: Vec<u32>,
+    /// Kinds that have no hosts.
+    deserted: usize,
 }
 
 /// What became of a host.
 #[derive(Clone, Debug)]
 pub(super) struct Moved {
     pub(super) host: HostNumber,
+    pub(super) id: Arc<str>,
     /// Its kind before, where others knew of it.
     pub(super) before: Option<u32>,
     /// Its kind now, where others are to know of it.
     pub(super) after: Option<u32>,
+    /// What else it was called or is called.
+    pub(super) names: Vec<Arc<str>>,
 }
 
 impl Folk {
@@ -96,15 +105,46 @@ impl Folk {
         self.kinds.get(kind as usize)
     }
 
-    /// Kinds that have one of these terms.
-    pub(super) fn with(&self, terms: &[u32]) -> Vec<u32> {
-        let of = |term: &u32| self.by_term.get(*term as usize).into_iter().flatten().copied();
+    /// Kinds with hosts, ascending.
+    pub(super) fn all_kinds(&self) -> Vec<u32> {
+        let some = (0..).zip(&self.kinds).filter(|(_, kind)| kind.count != 0);
+        some.map(|(number, _)| number).collect()
+    }
+
+    /// Kinds of hosts of which nobody knows an address.
+    pub(super) fn placeless(&self) -> &[u32] {
+        &self.placeless
+    }
+
+    /// Kinds for which one of these terms holds, ascending.
+    pub(super) fn with(&self, terms: &[Term]) -> Vec<u32> {
+        let of = |term: &Term| self.by_term.get(*term as usize).into_iter().flatten().copied();
         let mut kinds: Vec<u32> = terms.iter().flat_map(of).collect();
-        if terms.len() > 1 {
-            kinds.sort_unstable();
-            kinds.dedup();
-        }
+        kinds.sort_unstable();
+        kinds.dedup();
         kinds
+    }
+
+    /// How many kinds there are for which a term holds.
+    pub(super) fn count_with(&self, term: Term) -> usize {
+        self.by_term.get(term as usize).map_or(0, Vec::len)
+    }
+
+    /// Hosts of these kinds, those that are shut off among them, ascending.
+    pub(super) fn of_kinds(&self, kinds: &BTreeSet<u32>) -> Vec<HostNumber> {
+        let open = kinds.iter().filter_map(|kind| self.kind(*kind)).flat_map(|kind| &kind.hosts);
+        let is_of = |number: &&HostNumber| {
+            self.host(**number).is_some_and(|known| kinds.contains(&known.kind))
+        };
+        let shut_off = self.shut_off.iter().filter(is_of);
+        let mut hosts: Vec<HostNumber> = open.chain(shut_off).copied().collect();
+        hosts.sort_unstable();
+        hosts
+    }
+
+    /// Kinds that lie around without hosts, and the others.
+    pub(super) fn kind_counts(&self) -> (usize, usize) {
+        (self.deserted, self.kinds.len() - self.deserted)
     }
 
     /// Takes over what a host is now; `None` if it is gone.
@@ -112,39 +152,58 @@ impl Folk {
         &mut self,
         id: &str,
         record: Option<&HostRecord>,
-        vocabulary: &Vocabulary,
+        vocabulary: &mut Vocabulary,
     ) -> Option<Moved> {
         let number = self.number(id);
-        let mut before = None;
+        let (mut before, mut names, mut had) = (None, Vec::new(), None);
         if let Some(number) = number {
             let known = self.hosts.get_mut(number as usize).and_then(Option::take)?;
             for name in &known.facts.names {
                 self.names.remove(name);
             }
             before = self.leave(number, &known);
+            names.extend(known.facts.names.iter().cloned());
+            for address in &known.facts.addresses {
+                self.by_address.remove(&(address.bits(), number));
+            }
+            had = Some(known);
         }
         let Some(record) = record else {
-            let number = number?;
+            let (number, had) = (number?, had?);
             self.numbers.remove(id);
             self.free.push(number);
-            return Some(Moved { host: number, before, after: None });
+            return Some(Moved { host: number, id: had.id, before, after: None, names });
         };
+        let label = |(key, value): (&String, &String)| {
+            (vocabulary.words.number(key), vocabulary.words.number(value))
+        };
+        let labels: Box<[(u32, u32)]> = record.labels.iter().map(label).collect();
         let facts = Facts {
-            labels: record.labels.iter().map(|(k, v)| (self.word(k), self.word(v))).collect(),
+            labels,
             addresses: record.addresses.clone().into(),
-            names: record.names.iter().map(|name| self.word(name)).collect(),
+            names: record.names.iter().map(|name| name.as_str().into()).collect(),
         };
         let number = number.or_else(|| self.free.pop()).unwrap_or_else(|| {
             self.hosts.push(None);
             HostNumber::try_from(self.hosts.len() - 1).expect("hosts are fewer than 2^32")
         });
-        let id: Arc<str> = id.into();
+        let id: Arc<str> = had.as_ref().map_or_else(|| id.into(), |known| Arc::clone(&known.id));
         for name in &facts.names {
             self.names.insert(Arc::clone(name), number);
         }
+        for address in &facts.addresses {
+            self.by_address.insert((address.bits(), number));
+        }
+        let had_label = |label: &(u32, u32)| {
+            had.as_ref().is_some_and(|known| known.facts.labels.contains(label))
+        };
+        for label in facts.labels.iter().filter(|label| !had_label(label)) {
+            self.carries(*label, number);
+        }
+        names.extend(facts.names.iter().cloned());
         self.numbers.insert(Arc::clone(&id), number);
         let known = Known {
-            id,
+            id: Arc::clone(&id),
             facts,
             quarantined: record.quarantined,
             since: record.since,
@@ -152,51 +211,144 @@ impl Folk {
             kind: 0,
         };
         let after = self.join(number, known, vocabulary);
-        Some(Moved { host: number, before, after })
+        Some(Moved { host: number, id, before, after, names })
     }
 
-    /// Sorts all hosts into kinds anew.
-    pub(super) fn regroup(&mut self, vocabulary: &Vocabulary) {
-        self.kinds.clear();
-        self.by_answers.clear();
-        self.by_term = vec![Vec::new(); vocabulary.terms()];
-        for number in 0..self.hosts.len() {
-            let Some(known) = self.hosts.get_mut(number).and_then(Option::take) else { continue };
-            let number = HostNumber::try_from(number).expect("hosts are fewer than 2^32");
-            self.join(number, known, vocabulary);
+    /// A host has a label. Those that have it no longer go when the list would have to grow.
+    fn carries(&mut self, label: (u32, u32), number: HostNumber) {
+        let Self { hosts, by_label, .. } = self;
+        let list = by_label.entry(label).or_default();
+        if list.len() == list.capacity() && 64 < list.len() {
+            let has = |number: &HostNumber| {
+                let known = hosts.get(*number as usize).and_then(Option::as_ref);
+                known.is_some_and(|known| known.facts.labels.contains(&label))
+            };
+            list.retain(has);
+            list.sort_unstable();
+            list.dedup();
         }
+        list.push(number);
     }
 
-    fn word(&mut self, text: &str) -> Arc<str> {
-        if let Some(word) = self.words.get(text) {
-            return Arc::clone(word);
+    /// Sorts the hosts anew for which something holds that is asked of late. Kinds that came out of others, each with the
+    /// one it came from: no selector from before tells the two apart.
+    pub(super) fn regroup(
+        &mut self,
+        fresh: &[Ask],
+        vocabulary: &mut Vocabulary,
+    ) -> Vec<(u32, u32)> {
+        self.by_term.resize_with(vocabulary.terms(), Vec::new);
+        let mut hosts: Vec<HostNumber> = Vec::new();
+        for ask in fresh {
+            self.answering(ask, &mut hosts);
         }
-        let word: Arc<str> = text.into();
-        self.words.insert(Arc::clone(&word));
-        word
-    }
-
-    fn join(&mut self, number: HostNumber, known: Known, vocabulary: &Vocabulary) -> Option<u32> {
-        let answers = vocabulary.answers(&known.id, &known.facts);
-        let kind = match self.by_answers.get(&answers) {
-            Some(&kind) => kind,
-            None => {
-                let kind = u32::try_from(self.kinds.len()).expect("kinds are fewer than 2^32");
-                for &term in &answers.terms {
-                    if let Some(kinds) = self.by_term.get_mut(term as usize) {
-                        kinds.push(kind);
-                    }
-                }
-                self.by_answers.insert(answers.clone(), kind);
-                self.kinds.push(Kind { answers, hosts: Vec::new(), count: 0 });
-                kind
+        hosts.sort_unstable();
+        hosts.dedup();
+        let (mut left, mut joined, mut pairs) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for number in hosts {
+            let Some(known) = self.host(number) else { continue };
+            let (old, quarantined) = (known.kind, known.quarantined);
+            let answers = vocabulary.answers(&known.id, &known.facts);
+            if self.kind(old).is_some_and(|kind| *kind.answers == answers) {
+                continue;
             }
-        };
-        let of = self.kinds.get_mut(kind as usize)?;
-        of.count += 1;
+            let new = self.kind_of(answers, vocabulary);
+            if let Some(known) = self.hosts.get_mut(number as usize).and_then(Option::as_mut) {
+                known.kind = new;
+            }
+            self.counted(old, false);
+            self.counted(new, true);
+            if let Some(kind) = self.kinds.get_mut(new as usize).filter(|_| !quarantined) {
+                kind.hosts.push(number);
+                joined.insert(new);
+            }
+            left.insert(old);
+            pairs.insert((old, new));
+        }
+        for kind in left.union(&joined) {
+            let Self { hosts, kinds, .. } = self;
+            let Some(of) = kinds.get_mut(*kind as usize) else { continue };
+            of.hosts.retain(|number| {
+                let known = hosts.get(*number as usize).and_then(Option::as_ref);
+                known.is_some_and(|known| known.kind == *kind)
+            });
+            of.hosts.sort_unstable();
+            of.hosts.dedup();
+        }
+        pairs.into_iter().collect()
+    }
+
+    /// Hosts for which something may hold that is asked.
+    fn answering(&self, ask: &Ask, hosts: &mut Vec<HostNumber>) {
+        match ask {
+            Ask::Label(key, value) => {
+                hosts.extend(self.by_label.get(&(*key, *value)).into_iter().flatten());
+            }
+            Ask::Has(key) => {
+                let of = self.by_label.range((*key, 0)..=(*key, u32::MAX));
+                hosts.extend(of.flat_map(|(_, hosts)| hosts));
+            }
+            Ask::Called(word) => hosts.extend(self.called(word)),
+            Ask::Id(id) => hosts.extend(self.number(id)),
+            Ask::Among(ranges) => {
+                for &(first, last) in ranges.iter() {
+                    let there = self.by_address.range((first, 0)..=(last, HostNumber::MAX));
+                    hosts.extend(there.map(|(_, number)| number));
+                }
+            }
+        }
+    }
+
+    fn counted(&mut self, kind: u32, more: bool) {
+        let Some(of) = self.kinds.get_mut(kind as usize) else { return };
+        if more {
+            self.deserted -= usize::from(of.count == 0);
+            of.count += 1;
+        } else {
+            of.count -= 1;
+            self.deserted += usize::from(of.count == 0);
+        }
+    }
+
+    fn kind_of(&mut self, answers: Answers, vocabulary: &Vocabulary) -> u32 {
+        if let Some(&kind) = self.by_answers.get(&answers) {
+            return kind;
+        }
+        let kind = u32::try_from(self.kinds.len()).expect("kinds are fewer than 2^32");
+        let places = answers.places.iter().flat_map(|place| vocabulary.at(*place));
+        let terms: BTreeSet<&Term> = answers.terms.iter().chain(places).collect();
+        for term in terms {
+            if let Some(kinds) = self.by_term.get_mut(*term as usize) {
+                kinds.push(kind);
+            }
+        }
+        if answers.places.is_empty() {
+            self.placeless.push(kind);
+        }
+        let answers = Arc::new(answers);
+        self.by_answers.insert(Arc::clone(&answers), kind);
+        self.kinds.push(Kind { answers, hosts: Vec::new(), count: 0 });
+        self.deserted += 1;
+        kind
+    }
+
+    fn join(
+        &mut self,
+        number: HostNumber,
+        known: Known,
+        vocabulary: &mut Vocabulary,
+    ) -> Option<u32> {
+        let answers = vocabulary.answers(&known.id, &known.facts);
+        let kind = self.kind_of(answers, vocabulary);
+        self.counted(kind, true);
         let open = !known.quarantined;
-        if open && let Err(at) = of.hosts.binary_search(&number) {
-            of.hosts.insert(at, number);
+        if open {
+            let of = self.kinds.get_mut(kind as usize)?;
+            if let Err(at) = of.hosts.binary_search(&number) {
+                of.hosts.insert(at, number);
+            }
+        } else {
+            self.shut_off.insert(number);
         }
         if let Some(place) = self.hosts.get_mut(number as usize) {
             *place = Some(Known { kind, ..known });
@@ -206,51 +358,12 @@ impl Folk {
 
     /// The kind it was of, where others knew of it. A kind without hosts stays: it costs little, and is found again.
     fn leave(&mut self, number: HostNumber, known: &Known) -> Option<u32> {
+        self.counted(known.kind, false);
+        self.shut_off.remove(&number);
         let of = self.kinds.get_mut(known.kind as usize)?;
-        of.count -= 1;
         if let Ok(at) = of.hosts.binary_search(&number) {
             of.hosts.remove(at);
         }
         (!known.quarantined).then_some(known.kind)
-    }
-}
-
-impl Known {
-    /// As it is told of itself: everything that the operators say.
-    pub(super) fn me(&self) -> Member {
-        let label = |(key, value): &(Arc<str>, Arc<str>)| Label {
-            key: String::from(&**key),
-            value: String::from(&**value),
-        };
-        Member {
-            id: String::from(&*self.id),
-            names: self.facts.names.iter().map(|name| String::from(&**name)).collect(),
-            addresses: self.facts.addresses.iter().map(|&address| bytes(address)).collect(),
-            labels: self.facts.labels.iter().map(label).collect(),
-        }
-    }
-
-    /// As others are told of it: with the labels that they ask for, and the names that anybody asks for.
-    pub(super) fn member(&self, keys: &BTreeSet<String>, vocabulary: &Vocabulary) -> Member {
-        let mut member = self.me();
-        member.labels.retain(|label| keys.contains(&label.key));
-        member.names.retain(|name| vocabulary.calls(name));
-        member
-    }
-
-    /// That it is there, and nothing else.
-    pub(super) fn mention(&self, vocabulary: &Vocabulary) -> Member {
-        let mut member = self.me();
-        (member.labels, member.addresses) = (Vec::new(), Vec::new());
-        member.names.retain(|name| vocabulary.calls(name));
-        member
-    }
-}
-
-/// Four bytes or sixteen.
-fn bytes(address: Address) -> Vec<u8> {
-    match address.as_v4() {
-        Some(v4) => v4.to_be_bytes().to_vec(),
-        None => address.bits().to_be_bytes().to_vec(),
     }
 }

@@ -107,18 +107,12 @@ impl Meant {
         match (said.next(), said.next()) {
             (Some((_, Statement::Name(name))), None) => match &name.means {
                 Meaning::Selector(selector) => {
-                    Self::of(selector, &Document::default()).ok_or_else(too_much)
+                    Names::default().spelled_out(selector).ok_or_else(too_much)
                 }
                 Meaning::Services(_) => Err("it is a service".to_owned()),
             },
             _ => Err("it is more than one selector".to_owned()),
         }
-    }
-
-    /// A selector of `document`; `None` if it is too much once the names are spelled out.
-    pub(crate) fn of(selector: &Selector, document: &Document) -> Option<Self> {
-        let names = document.names().map(|it| (it.name.text.as_str(), &it.means)).collect();
-        Spelling { names, leaves: 0 }.of(selector, 0)
     }
 
     /// Whether a host is meant, one of its addresses or all of it: what `policy::Concerned` says.
@@ -233,9 +227,24 @@ impl<T: Whose> Whose for Here<'_, T> {
     }
 }
 
+/// What the names of a document mean.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names<'a>(BTreeMap<&'a str, &'a Meaning>);
+
+impl<'a> Names<'a> {
+    pub(super) fn of(document: &'a Document) -> Self {
+        Self(document.names().map(|it| (it.name.text.as_str(), &it.means)).collect())
+    }
+
+    /// A selector of the document; `None` if it is too much once the names are spelled out.
+    pub(super) fn spelled_out(&self, selector: &Selector) -> Option<Meant> {
+        Spelling { names: &self.0, leaves: 0 }.of(selector, 0)
+    }
+}
+
 /// Spells names out.
 struct Spelling<'a> {
-    names: BTreeMap<&'a str, &'a Meaning>,
+    names: &'a BTreeMap<&'a str, &'a Meaning>,
     leaves: usize,
 }
 

@@ -1,103 +1,63 @@
-//! A version of the policy, seen from hosts: whom each document concerns, and whom its rules speak of.
+//! A version of the policy, seen from hosts: its documents by number, and the pieces that go with them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use policy::{
-    Document,
-    syntax::{End, Failsafe, Statement},
-};
 use wire::sync::Piece;
 
-use super::meant::Meant;
+use super::{
+    leaf::{Leaf, LeafNumber, Leaves, Touch},
+    selectors::{SelectorNumber, Selectors},
+};
 use crate::{
     digest::Digest,
-    edition::{Edition, Paper},
     model::Model,
-    records::Step,
+    records::{Pieces, Step},
 };
 
-/// A selector's number.
-pub(super) type SelectorNumber = u32;
-
-/// All distinct selectors of the versions at hand.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Selectors {
-    numbers: BTreeMap<Meant, SelectorNumber>,
-    pub(super) all: Vec<Meant>,
-}
-
-impl Selectors {
-    pub(super) fn number(&mut self, meant: Meant) -> SelectorNumber {
-        if let Some(&number) = self.numbers.get(&meant) {
-            return number;
-        }
-        let number = SelectorNumber::try_from(self.all.len()).expect("fewer than 2^32 selectors");
-        self.all.push(meant.clone());
-        self.numbers.insert(meant, number);
-        number
-    }
-}
-
-/// A document, seen from hosts.
-#[derive(Clone, Debug)]
-pub(super) struct Leaf {
-    pub(super) paper: Arc<Paper>,
-    /// Whom it concerns; `None` for everybody.
-    pub(super) concerns: Option<SelectorNumber>,
-    /// The label keys that it asks for.
-    pub(super) keys: BTreeSet<String>,
-    /// Places in the version of the documents that it delegates.
-    pub(super) delegates: Vec<usize>,
-    /// Its rules as text with both ends; those of failsafe lines, too.
-    rules: BTreeMap<String, (SelectorNumber, SelectorNumber)>,
-    /// What holds for all of its rules, and what is everybody's.
-    frame: String,
-    general: BTreeSet<String>,
-}
+/// A version's number in the views: another one than before if its timestamp is another. Later versions have greater ones.
+pub(super) type PackNumber = u32;
 
 /// A version.
 #[derive(Clone, Debug)]
 pub(super) struct Pack {
+    pub(super) number: PackNumber,
     pub(super) step: Step,
-    pub(super) edition: Arc<Edition>,
-    pub(super) leaves: Vec<Leaf>,
-    /// What a rule has at its other end, by what it has at one.
-    pub(super) opposite: BTreeMap<SelectorNumber, Vec<SelectorNumber>>,
+    /// Documents, in the order of the snapshot.
+    pub(super) leaves: Vec<LeafNumber>,
+    /// Place of each, by number.
+    places: BTreeMap<LeafNumber, u16>,
+    /// Places of those that concern everybody.
+    everybodys: Vec<u16>,
+    /// Places of the documents that delegate a document, by its place.
+    above: BTreeMap<u16, Vec<u16>>,
     /// Roots, timestamp, snapshot.
     pub(super) roots: Vec<Piece>,
     pub(super) timestamp: Piece,
     pub(super) snapshot: Piece,
 }
 
-/// Whom the way from one version to the next touches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Touch {
-    Everybody,
-    /// Whom one of these selects.
-    Those(BTreeSet<SelectorNumber>),
-}
-
 impl Pack {
+    /// Of documents that are there.
     pub(super) fn of(
+        number: PackNumber,
         model: &Model,
         step: &Step,
-        edition: Arc<Edition>,
-        selectors: &mut Selectors,
+        pieces: &Pieces,
+        leaves: Vec<LeafNumber>,
+        of: &Leaves,
     ) -> Self {
-        let papers = &edition.documents;
-        let leaves: Vec<Leaf> =
-            papers.iter().map(|paper| Leaf::of(paper, papers, selectors)).collect();
-        let mut opposite: BTreeMap<SelectorNumber, Vec<SelectorNumber>> = BTreeMap::new();
-        for (from, to) in leaves.iter().flat_map(|leaf| leaf.rules.values()) {
-            opposite.entry(*from).or_default().push(*to);
-            opposite.entry(*to).or_default().push(*from);
-        }
-        for others in opposite.values_mut() {
-            others.sort_unstable();
-            others.dedup();
+        let all = || (0u16..).zip(leaves.iter().filter_map(|leaf| of.leaf(*leaf)));
+        let everybodys = all().filter(|(_, leaf)| leaf.concerns.is_none()).map(|(at, _)| at);
+        let everybodys = everybodys.collect();
+        let mut above: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+        if all().any(|(_, leaf)| !leaf.delegates.is_empty()) {
+            let by_name: BTreeMap<&str, u16> =
+                all().map(|(at, leaf)| (leaf.name.as_str(), at)).collect();
+            for (at, leaf) in all() {
+                for below in leaf.delegates.iter().filter_map(|it| by_name.get(it.as_str())) {
+                    above.entry(*below).or_default().push(at);
+                }
+            }
         }
         let piece = |digest: &Digest, name: &str| Piece {
             digest: digest.0.to_vec(),
@@ -105,126 +65,76 @@ impl Pack {
             name: name.to_owned(),
         };
         Self {
-            roots: edition.pieces.roots.iter().map(|root| piece(root, "root")).collect(),
+            number,
+            roots: pieces.roots.iter().map(|root| piece(root, "root")).collect(),
             timestamp: piece(&step.timestamp, "timestamp"),
-            snapshot: piece(&edition.pieces.snapshot, "snapshot"),
+            snapshot: piece(&pieces.snapshot, "snapshot"),
             step: step.clone(),
-            edition,
+            places: leaves.iter().copied().zip(0..).collect(),
             leaves,
-            opposite,
+            everybodys,
+            above,
         }
     }
 
-    /// The documents that a host gets: those that concern it, and those that say who may sign them.
-    pub(super) fn documents(&self, concerns: impl Fn(SelectorNumber) -> bool) -> Vec<u16> {
-        let mut wanted: Vec<bool> =
-            self.leaves.iter().map(|leaf| leaf.concerns.is_none_or(&concerns)).collect();
-        // From the documents that are delegated up to those that delegate: no deeper than there are documents.
-        loop {
-            let mut more = Vec::new();
-            for (at, leaf) in self.leaves.iter().enumerate() {
-                let own = wanted.get(at) == Some(&true);
-                let below = || leaf.delegates.iter().any(|it| wanted.get(*it) == Some(&true));
-                if !own && below() {
-                    more.push(at);
-                }
-            }
-            if more.is_empty() {
-                break;
-            }
-            for at in more {
-                if let Some(it) = wanted.get_mut(at) {
-                    *it = true;
-                }
+    fn has(&self, leaf: &LeafNumber) -> Option<u16> {
+        self.places.get(leaf).copied()
+    }
+
+    /// The documents that a host gets whom these select: those that concern it, and those that say who may sign them. In
+    /// the order of the snapshot.
+    pub(super) fn documents(
+        &self,
+        selected: &[SelectorNumber],
+        selectors: &Selectors,
+    ) -> Vec<LeafNumber> {
+        let concerning = selected.iter().flat_map(|selector| selectors.concerned(*selector));
+        let mut wanted: BTreeSet<u16> = self.everybodys.iter().copied().collect();
+        wanted.extend(concerning.filter_map(|leaf| self.has(leaf)));
+        if !self.above.is_empty() {
+            let mut more: Vec<u16> = wanted.iter().copied().collect();
+            while let Some(at) = more.pop() {
+                let above = self.above.get(&at).into_iter().flatten().copied();
+                more.extend(above.filter(|it| wanted.insert(*it)));
             }
         }
-        (0u16..).zip(wanted).filter_map(|(at, wanted)| wanted.then_some(at)).collect()
+        wanted.into_iter().filter_map(|at| self.leaves.get(usize::from(at)).copied()).collect()
+    }
+
+    /// What rules have at the other end that select a host at one; ascending, each once.
+    pub(super) fn needs(
+        &self,
+        selected: &[SelectorNumber],
+        selectors: &Selectors,
+        leaves: &Leaves,
+    ) -> Vec<SelectorNumber> {
+        let mut needs = Vec::new();
+        for &selector in selected {
+            let here = selectors.rules(selector).iter().filter(|leaf| self.has(leaf).is_some());
+            let leaf = here.filter_map(|leaf| leaves.leaf(*leaf));
+            needs.extend(leaf.flat_map(|leaf| leaf.opposite(selector)));
+        }
+        needs.sort_unstable();
+        needs.dedup();
+        needs
     }
 
     /// Whom it touches that this follows `before`.
-    pub(super) fn touch(&self, before: &Self) -> Touch {
-        let by_name = |pack: &Self| -> BTreeMap<String, Leaf> {
-            pack.leaves.iter().map(|leaf| (leaf.paper.name.clone(), leaf.clone())).collect()
+    pub(super) fn touch(&self, before: &Self, leaves: &Leaves) -> Touch {
+        let others = |pack: &Self, other: &Self| -> BTreeMap<String, LeafNumber> {
+            let own = pack.leaves.iter().filter(|leaf| other.has(leaf).is_none());
+            let named = own.filter_map(|it| Some((leaves.leaf(*it)?.name.clone(), *it)));
+            named.collect()
         };
-        let (old, new) = (by_name(before), by_name(self));
+        let (old, new) = (others(before, self), others(self, before));
         let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let mut those = BTreeSet::new();
+        let mut touch = Touch::Those(BTreeSet::new());
         for name in names {
-            let (old, new) = (old.get(name), new.get(name));
-            if let (Some(old), Some(new)) = (old, new)
-                && old.paper.piece == new.paper.piece
-            {
-                continue;
-            }
-            let general =
-                |leaf: Option<&Leaf>| leaf.map(|it| it.general.clone()).unwrap_or_default();
-            if general(old) != general(new) {
-                return Touch::Everybody;
-            }
-            let framed = matches!((old, new), (Some(old), Some(new)) if old.frame == new.frame);
-            let rules = |leaf: Option<&Leaf>| leaf.map(|it| it.rules.clone()).unwrap_or_default();
-            let (old, new) = (rules(old), rules(new));
-            let changed = old
-                .iter()
-                .filter(|(text, ends)| !framed || new.get(*text) != Some(*ends))
-                .chain(new.iter().filter(|(text, ends)| !framed || old.get(*text) != Some(*ends)));
-            those.extend(changed.flat_map(|(_, (from, to))| [*from, *to]));
-        }
-        Touch::Those(those)
-    }
-}
-
-impl Leaf {
-    fn of(paper: &Arc<Paper>, papers: &[Arc<Paper>], selectors: &mut Selectors) -> Self {
-        let document = &paper.document;
-        let mut number = |end: &End| {
-            // What is too much to be spelled out may be anybody.
-            let meant = Meant::of(&end.selector, document).unwrap_or(Meant::Any);
-            selectors.number(meant)
-        };
-        let mut rules = BTreeMap::new();
-        let (mut frame, mut general) = (format!("{:?}\n", paper.audience), BTreeSet::new());
-        for (line, said) in document.statements() {
-            let text = || {
-                let line = policy::syntax::Line {
-                    statement: Some(said.clone()),
-                    comment: None,
-                    span: line.span,
-                };
-                policy::format(&Document { lines: vec![line] })
+            let leaf = |of: &BTreeMap<String, LeafNumber>| {
+                of.get(name).and_then(|leaf| leaves.leaf(*leaf))
             };
-            match said {
-                Statement::Rule(rule) => {
-                    rules.insert(text(), (number(&rule.from), number(&rule.to)));
-                }
-                Statement::Failsafe(Failsafe::Flows(flows)) => {
-                    rules.insert(text(), (number(&flows.from), number(&flows.to)));
-                    general.insert(text());
-                }
-                Statement::Failsafe(Failsafe::None) | Statement::Default(_) => {
-                    general.insert(text());
-                }
-                Statement::Tier(_)
-                | Statement::Mode(_)
-                | Statement::Inbound(_)
-                | Statement::Name(_) => frame.push_str(&text()),
-                Statement::Test(_) => {}
-            }
+            touch.add(leaf(&old).map(|it| &**it), leaf(&new).map(|it| -> &Leaf { it }));
         }
-        if !general.is_empty() {
-            // A default depends on the document's mode, and on how it answers.
-            general.insert(frame.clone());
-        }
-        let concerns = paper.listed.concerns.as_deref().and_then(|text| Meant::read(text).ok());
-        let place = |name: &String| papers.iter().position(|other| other.name == *name);
-        Self {
-            concerns: concerns.map(|meant| selectors.number(meant)),
-            keys: paper.label_keys().into_iter().map(str::to_owned).collect(),
-            delegates: paper.delegates.iter().filter_map(place).collect(),
-            paper: Arc::clone(paper),
-            rules,
-            frame,
-            general,
-        }
+        touch
     }
 }

@@ -1,255 +1,194 @@
-//! What the policies at hand ask about hosts: labels, names and addresses. Hosts that answer all of it alike are of one
-//! *kind*, and no selector tells them apart.
+//! What the policies at hand ask about hosts: labels, names and addresses, each a *term* with a number. Hosts that answer
+//! all of it alike are of one *kind*, and no selector tells them apart.
+//!
+//! A term keeps its number for good, also when nobody asks for it any more: a new one sorts the hosts anew that it holds
+//! for, and no others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use verdict::Address;
+use super::{folk::Facts, meant::Meant, prefixes::Prefixes};
 
-use super::{folk::Facts, meant::Meant};
+/// A term's number.
+pub(super) type Term = u32;
 
 /// Something that a selector can ask about a host.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Term {
-    /// It has this label with this value.
-    Label(String, String),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// It has this label with this value: numbers of both words.
+    Label(u32, u32),
     /// It has this label.
-    Has(String),
+    Has(u32),
     /// It is called so, by its id or another name.
-    Called(String),
+    Called(Arc<str>),
     /// Its id is this.
-    Id(String),
+    Id(Arc<str>),
+    /// One of its addresses lies in one of these ranges.
+    Among(Arc<[(u128, u128)]>),
+}
+
+/// Texts that are kept once.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    numbers: BTreeMap<Arc<str>, u32>,
+    texts: Vec<Arc<str>>,
+}
+
+impl Words {
+    pub(super) fn number(&mut self, text: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(text) {
+            return number;
+        }
+        let number = u32::try_from(self.texts.len()).expect("words are fewer than 2^32");
+        let text: Arc<str> = text.into();
+        self.texts.push(Arc::clone(&text));
+        self.numbers.insert(text, number);
+        number
+    }
+
+    pub(super) fn text(&self, number: u32) -> &str {
+        self.texts.get(number as usize).map_or("", |text| text)
+    }
 }
 
 /// Everything that is asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Vocabulary {
-    terms: BTreeMap<Term, u32>,
-    /// Where an address begins to be told from the one before it, ascending; begins with 0.
-    borders: Vec<u128>,
+    pub(super) words: Words,
+    labels: BTreeMap<(u32, u32), Term>,
+    keys: BTreeMap<u32, Term>,
+    called: BTreeMap<Arc<str>, Term>,
+    /// Words of those.
+    words_called: BTreeMap<Term, Arc<str>>,
+    ids: BTreeMap<Arc<str>, Term>,
+    among: BTreeMap<Arc<[(u128, u128)]>, Term>,
+    prefixes: Prefixes,
+    /// How many selectors in use ask for each term.
+    uses: Vec<u32>,
+    /// Sets of terms that hold at an address, each with a number.
+    places: BTreeMap<Arc<[Term]>, u32>,
+    at_place: Vec<Arc<[Term]>>,
 }
 
 /// What a host answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Answers {
-    /// Numbers of the terms that hold, ascending.
-    pub(super) terms: Box<[u32]>,
-    /// The first address of each stretch that one of its addresses lies in, ascending.
-    pub(super) places: Box<[u128]>,
+    /// Terms that hold for the host, ascending; those about addresses are not among them.
+    pub(super) terms: Box<[Term]>,
+    /// Places of its addresses: the terms about addresses that hold there, by number; ascending, each once.
+    pub(super) places: Box<[u32]>,
 }
 
 impl Vocabulary {
-    /// Of these selectors.
-    pub(super) fn of<'a>(selectors: impl Iterator<Item = &'a Meant>) -> Self {
-        let mut vocabulary = Self { terms: BTreeMap::new(), borders: vec![0] };
-        for selector in selectors {
-            selector.each(&mut |leaf| vocabulary.add(leaf));
-        }
-        vocabulary.borders.sort_unstable();
-        vocabulary.borders.dedup();
-        for (number, term) in (0..).zip(vocabulary.terms.values_mut()) {
-            *term = number;
-        }
-        vocabulary
-    }
-
-    fn add(&mut self, leaf: &Meant) {
-        let mut add = |term: Term| {
-            self.terms.insert(term, 0);
-        };
-        match leaf {
-            Meant::Host(word) => add(Term::Called(word.clone())),
-            Meant::Label(key, values) if values.is_empty() => add(Term::Has(key.clone())),
-            Meant::Label(key, values) => {
-                values.iter().for_each(|value| add(Term::Label(key.clone(), value.clone())));
-            }
-            Meant::Id(ids) => ids.iter().for_each(|id| add(Term::Id(id.clone()))),
-            Meant::Addresses(ranges) => {
-                for &(first, last) in ranges {
-                    self.borders.push(first);
-                    self.borders.extend(last.checked_add(1));
-                }
-            }
-            Meant::Any
-            | Meant::Me
-            | Meant::Known
-            | Meant::Not(_)
-            | Meant::All(_)
-            | Meant::Either(_) => {}
-        }
-    }
-
+    /// How many terms there are.
     pub(super) fn terms(&self) -> usize {
-        self.terms.len()
+        self.uses.len()
     }
 
     /// Whether somebody asks for a host of this name.
     pub(super) fn calls(&self, word: &str) -> bool {
-        self.terms.contains_key(&Term::Called(word.to_owned()))
+        let term = self.called.get(word);
+        term.and_then(|term| self.uses.get(*term as usize)).is_some_and(|uses| *uses != 0)
+    }
+
+    /// The terms that hold at a place.
+    pub(super) fn at(&self, place: u32) -> &[Term] {
+        self.at_place.get(place as usize).map_or(&[], |terms| terms)
+    }
+
+    /// The term of something that is asked; a new one is put into `fresh`.
+    pub(super) fn term(&mut self, ask: Ask, fresh: &mut Vec<Ask>) -> Term {
+        let next = Term::try_from(self.uses.len()).expect("terms are fewer than 2^32");
+        let term = match &ask {
+            Ask::Label(key, value) => *self.labels.entry((*key, *value)).or_insert(next),
+            Ask::Has(key) => *self.keys.entry(*key).or_insert(next),
+            Ask::Called(word) => *self.called.entry(Arc::clone(word)).or_insert(next),
+            Ask::Id(word) => *self.ids.entry(Arc::clone(word)).or_insert(next),
+            Ask::Among(ranges) => *self.among.entry(Arc::clone(ranges)).or_insert(next),
+        };
+        if term == next {
+            match &ask {
+                Ask::Among(ranges) => {
+                    ranges.iter().for_each(|range| self.prefixes.put(*range, term));
+                }
+                Ask::Called(word) => {
+                    self.words_called.insert(term, Arc::clone(word));
+                }
+                Ask::Label(..) | Ask::Has(_) | Ask::Id(_) => {}
+            }
+            self.uses.push(0);
+            fresh.push(ask);
+        }
+        term
+    }
+
+    /// The word of a term that says how a host is called.
+    pub(super) fn word(&self, term: Term) -> Option<Arc<str>> {
+        self.words_called.get(&term).cloned()
+    }
+
+    /// One selector more (or fewer) asks for a term. Whether that is the first one, or was the last.
+    pub(super) fn uses(&mut self, term: Term, more: bool) -> bool {
+        let Some(uses) = self.uses.get_mut(term as usize) else { return false };
+        let before = *uses;
+        *uses = if more { before + 1 } else { before.saturating_sub(1) };
+        (before == 0) != (*uses == 0)
     }
 
     /// What a host answers.
-    pub(super) fn answers(&self, id: &str, facts: &Facts) -> Answers {
-        let mut terms = Vec::new();
-        let mut ask = |term: &Term| terms.extend(self.terms.get(term).copied());
-        ask(&Term::Id(id.to_owned()));
-        ask(&Term::Called(id.to_owned()));
+    pub(super) fn answers(&mut self, id: &str, facts: &Facts) -> Answers {
+        let mut terms: Vec<Term> = Vec::new();
+        terms.extend(self.ids.get(id));
+        terms.extend(self.called.get(id));
         for name in &facts.names {
-            ask(&Term::Called(String::from(&**name)));
+            terms.extend(self.called.get(name));
         }
         for (key, value) in &facts.labels {
-            ask(&Term::Has(String::from(&**key)));
-            ask(&Term::Label(String::from(&**key), String::from(&**value)));
+            terms.extend(self.keys.get(key));
+            terms.extend(self.labels.get(&(*key, *value)));
         }
         terms.sort_unstable();
         terms.dedup();
         let own = facts.addresses.iter().filter(|address| !address.is_loopback());
-        let mut places: Vec<u128> = own
-            .filter_map(|address| {
-                let after = self.borders.partition_point(|&border| border <= address.bits());
-                self.borders.get(after.checked_sub(1)?).copied()
-            })
-            .collect();
+        let mut places: Vec<u32> = Vec::new();
+        for address in own {
+            let there = self.prefixes.holding(address.bits());
+            places.push(self.place(there));
+        }
         places.sort_unstable();
         places.dedup();
         Answers { terms: terms.into(), places: places.into() }
     }
 
-    /// A selector with its terms by number.
-    pub(super) fn bind(&self, selector: &Meant) -> Bound {
-        let term = |term: Term| self.terms.get(&term).copied();
-        let all = |members: &[Meant]| members.iter().map(|it| self.bind(it)).collect();
-        match selector {
-            Meant::Any => Bound::Any,
-            Meant::Me => Bound::Me,
-            Meant::Host(word) => Bound::terms(term(Term::Called(word.clone())).into_iter()),
-            Meant::Addresses(ranges) => Bound::Addresses(ranges.clone()),
+    fn place(&mut self, terms: Vec<Term>) -> u32 {
+        if let Some(&place) = self.places.get(terms.as_slice()) {
+            return place;
+        }
+        let place = u32::try_from(self.at_place.len()).expect("places are fewer than 2^32");
+        let terms: Arc<[Term]> = terms.into();
+        self.at_place.push(Arc::clone(&terms));
+        self.places.insert(terms, place);
+        place
+    }
+
+    /// What a leaf of a selector asks for, with the words of labels numbered.
+    pub(super) fn asks(&mut self, leaf: &Meant) -> Vec<Ask> {
+        match leaf {
+            Meant::Host(word) => vec![Ask::Called(word.as_str().into())],
             Meant::Label(key, values) if values.is_empty() => {
-                Bound::terms(term(Term::Has(key.clone())).into_iter())
+                vec![Ask::Has(self.words.number(key))]
             }
             Meant::Label(key, values) => {
-                let label = |value: &String| term(Term::Label(key.clone(), value.clone()));
-                Bound::terms(values.iter().filter_map(label))
+                let key = self.words.number(key);
+                values.iter().map(|value| Ask::Label(key, self.words.number(value))).collect()
             }
-            Meant::Id(ids) => Bound::terms(ids.iter().filter_map(|id| term(Term::Id(id.clone())))),
-            Meant::Known => Bound::Known,
-            Meant::Not(inner) => Bound::Not(Box::new(self.bind(inner))),
-            Meant::All(members) => Bound::All(all(members)),
-            Meant::Either(members) => Bound::Either(all(members)),
+            Meant::Id(ids) => ids.iter().map(|id| Ask::Id(id.as_str().into())).collect(),
+            Meant::Addresses(ranges) => vec![Ask::Among(ranges.as_slice().into())],
+            Meant::Any
+            | Meant::Me
+            | Meant::Known
+            | Meant::Not(_)
+            | Meant::All(_)
+            | Meant::Either(_) => Vec::new(),
         }
-    }
-}
-
-/// A selector with its terms by number: it is asked about kinds of hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Bound {
-    Any,
-    Me,
-    Known,
-    /// One of these terms, ascending.
-    Terms(Vec<u32>),
-    Addresses(Vec<(u128, u128)>),
-    Not(Box<Self>),
-    All(Vec<Self>),
-    Either(Vec<Self>),
-}
-
-/// A host of some kind, or nobody.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Somebody<'a> {
-    /// The terms that hold; `None` for an address of nobody.
-    pub(super) terms: Option<&'a [u32]>,
-    /// Whether it is the host that enforces.
-    pub(super) me: bool,
-}
-
-impl Bound {
-    fn terms(found: impl Iterator<Item = u32>) -> Self {
-        let mut terms: Vec<u32> = found.collect();
-        terms.sort_unstable();
-        Self::Terms(terms)
-    }
-
-    /// Whether an address is meant, whose it is being known.
-    pub(super) fn holds(&self, whose: Somebody<'_>, at: u128) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Me => whose.me,
-            Self::Known => whose.terms.is_some(),
-            Self::Terms(wanted) => whose.terms.is_some_and(|terms| meet(wanted, terms)),
-            Self::Addresses(ranges) => {
-                ranges.iter().any(|(first, last)| (*first..=*last).contains(&at))
-            }
-            Self::Not(inner) => !inner.holds(whose, at),
-            Self::All(members) => members.iter().all(|member| member.holds(whose, at)),
-            Self::Either(members) => members.iter().any(|member| member.holds(whose, at)),
-        }
-    }
-
-    /// Whether others must know hosts of a kind to know what is meant.
-    pub(super) fn needs(&self, answers: &Answers) -> bool {
-        let host = Somebody { terms: Some(&answers.terms), me: false };
-        let nobody = Somebody { terms: None, me: false };
-        answers.places.iter().any(|&at| self.holds(host, at) != self.holds(nobody, at))
-    }
-
-    /// Whether a rule that has this at one end says anything about a host of a kind: one of its addresses is meant, or one
-    /// of loopback. Where nobody knows its addresses, any may be its own. `borders` are its own.
-    pub(super) fn concerns(&self, answers: &Answers, borders: &Borders) -> bool {
-        let me = Somebody { terms: Some(&answers.terms), me: true };
-        let holds = |at: &u128| self.holds(me, *at);
-        if answers.places.is_empty() {
-            return borders.all.iter().any(holds);
-        }
-        answers.places.iter().any(holds) || borders.loopback.iter().any(holds)
-    }
-
-    /// Terms one of which a host must have to be meant; `None` where others can be meant, too.
-    pub(super) fn anchors(&self) -> Option<Vec<u32>> {
-        match self {
-            Self::Terms(terms) => Some(terms.clone()),
-            Self::Any | Self::Me | Self::Known | Self::Addresses(_) | Self::Not(_) => None,
-            Self::All(members) => members.iter().filter_map(Self::anchors).min_by_key(Vec::len),
-            Self::Either(members) => {
-                let mut all = Vec::new();
-                for member in members {
-                    all.extend(member.anchors()?);
-                }
-                all.sort_unstable();
-                all.dedup();
-                Some(all)
-            }
-        }
-    }
-}
-
-/// Whether two ascending lists have something in common; `wanted` is the shorter one mostly.
-fn meet(wanted: &[u32], terms: &[u32]) -> bool {
-    if wanted.len() <= terms.len() {
-        wanted.iter().any(|term| terms.binary_search(term).is_ok())
-    } else {
-        terms.iter().any(|term| wanted.binary_search(term).is_ok())
-    }
-}
-
-/// One address of each stretch that a selector can tell from the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Borders {
-    all: Vec<u128>,
-    /// Those on loopback.
-    loopback: Vec<u128>,
-}
-
-impl Borders {
-    pub(super) fn of(selector: &Meant) -> Self {
-        let mut all = vec![0, Address::LOOPBACK_V4.bits() - 1, Address::LOOPBACK_V6.bits()];
-        selector.each_range(&mut |first, last| {
-            all.push(first);
-            all.extend(last.checked_add(1));
-        });
-        all.sort_unstable();
-        all.dedup();
-        let is_loopback = |at: &&u128| Address::from_bits(**at).is_loopback();
-        let loopback = all.iter().filter(is_loopback).copied().collect();
-        Self { all, loopback }
     }
 }

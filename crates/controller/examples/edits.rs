@@ -1,0 +1,368 @@
+//! What an edit of one rule costs a controller: `cargo run --release -p controller --example edits -- HOSTS RULES EDITS`.
+//!
+//! The world: documents of a hundred rules, one of a team's applications each; hosts with six or seven labels, of which
+//! policies ask for four (`app`, `env`, `region`, `team`), and one address each, in the network of its region. Of a hundred
+//! rules, 74 are from an application in an environment to one of the team's own, 15 name a region too, 5 are from a
+//! network to an application, 3 from a whole team, 3 to an address outside; one in a thousand is from a whole environment.
+//! Every edit puts another such rule in the place of one, at random, and is signed, verified, stored and read like any
+//! other. A tenth of a percent of all hosts, spread evenly, is connected.
+//!
+//! Prints percentiles of what passes between the records of a version and the targets of all whom it touches, and what the
+//! order before that costs; whom an edit touches is counted here a second time, host by host.
+
+#[path = "../tests/support/people.rs"]
+mod people;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use controller::{
+    Batch, Change, Controller, Digest, Settings,
+    orders::{Apply, apply, found, label},
+    records::{HostRecord, Key, Taken, encode},
+    serving::{At, Effect, Peer, Serve},
+};
+use people::{Making, at, key, policy, root_bytes};
+use verdict::Address;
+use wire::sync::{Hello, Progress, Stage, Up, Upward};
+
+/// Rules of one document.
+const DOCUMENT_RULES: u32 = 100;
+/// Hosts of one application.
+const APP_HOSTS: u32 = 500;
+
+#[expect(clippy::print_stdout, reason = "what this program is for")]
+fn main() {
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u32>().expect("a number"));
+    let hosts = numbers.next().unwrap_or(10_000);
+    let rules = numbers.next().unwrap_or(1_000);
+    let edits = numbers.next().unwrap_or(200);
+    let step = Instant::now();
+    let mut fleet = Fleet::new(hosts, rules);
+    tell("records of all hosts are read", step, String::new());
+    let step = Instant::now();
+    let spent = fleet.version();
+    let more = format!("{:.3} s of it after the order", spent.changed.as_secs_f64());
+    tell("the first version is applied", step, more);
+    let step = Instant::now();
+    let connected = fleet.connect();
+    tell("hosts connect and are told", step, format!("{connected} hosts"));
+    let mut found = Vec::new();
+    for _ in 0..edits {
+        found.push(fleet.edit());
+    }
+    let told = |of: fn(&Spent) -> Duration, what: &str| {
+        let mut all: Vec<Duration> = found.iter().map(of).collect();
+        all.sort_unstable();
+        let at = |percent: usize| {
+            let place = (all.len() * percent).div_ceil(100).saturating_sub(1);
+            all.get(place).map_or(0.0, |it| it.as_secs_f64() * 1e3)
+        };
+        println!(
+            "{what:<34} p50 {:>9.3} ms  p90 {:>9.3} ms  p99 {:>9.3} ms  worst {:>9.3} ms",
+            at(50),
+            at(90),
+            at(99),
+            at(100)
+        );
+    };
+    told(|it| it.changed, "records to targets");
+    told(|it| it.order, "the order: verify, check, store");
+    let mut touched: Vec<usize> = found.iter().map(|it| it.touched).collect();
+    touched.sort_unstable();
+    let sum: usize = touched.iter().sum();
+    println!(
+        "hosts that an edit touches          median {}, most {}, mean {:.0}; connected ones told: {}",
+        touched.get(touched.len() / 2).copied().unwrap_or(0),
+        touched.last().copied().unwrap_or(0),
+        sum as f64 / found.len().max(1) as f64,
+        found.iter().map(|it| it.told).sum::<u64>(),
+    );
+    let mut relabels = Vec::new();
+    for number in 0..edits {
+        relabels.push(fleet.relabel(number * 7_919 % hosts));
+    }
+    relabels.sort_unstable();
+    let at = |percent: usize| {
+        let place = (relabels.len() * percent).div_ceil(100).saturating_sub(1);
+        relabels.get(place).map_or(0.0, |it| it.as_secs_f64() * 1e3)
+    };
+    println!(
+        "a host moves to another application p50 {:>9.3} ms  p90 {:>9.3} ms  p99 {:>9.3} ms  worst {:>9.3} ms",
+        at(50),
+        at(90),
+        at(99),
+        at(100)
+    );
+    println!("resident                            {}", memory("VmRSS:"));
+    println!("resident at most                    {}", memory("VmHWM:"));
+}
+
+#[expect(clippy::print_stdout, reason = "what this program is for")]
+fn tell(what: &str, since: Instant, more: String) {
+    let seconds = since.elapsed().as_secs_f64();
+    println!("{what:<34} {seconds:>9.3} s  {more}; {}", memory("VmHWM:"));
+}
+
+/// A line of `/proc/self/status`.
+fn memory(line: &str) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let found = status.lines().find_map(|text| text.strip_prefix(line));
+    let kib: u64 =
+        found.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or_default();
+    format!("{} MiB", kib / 1_024)
+}
+
+/// What a version cost.
+struct Spent {
+    order: Duration,
+    changed: Duration,
+    touched: usize,
+    told: u64,
+}
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % u64::from(end.max(1))) as u32
+    }
+}
+
+struct Fleet {
+    controller: Controller,
+    dice: Dice,
+    hosts: u32,
+    apps: u32,
+    documents: Vec<Vec<String>>,
+    versions: Vec<u64>,
+    signed: Vec<Option<wire::Envelope>>,
+    version: u64,
+}
+
+impl Fleet {
+    fn new(hosts: u32, rules: u32) -> Self {
+        let documents = rules.div_ceil(DOCUMENT_RULES);
+        let apps = (hosts / APP_HOSTS).max(20);
+        let record = move |number: u32| {
+            let id = id(number);
+            let address = address(number);
+            let host = HostRecord {
+                labels: labels(number, apps),
+                addresses: vec![address],
+                names: Vec::new(),
+                certificate: Digest::of(id.as_bytes()),
+                previous: None,
+                enrolled_at: at(0),
+                quarantined: false,
+                since: 0,
+            };
+            let key = Key::Host(id.clone()).text();
+            [(key, encode(&host)), (Key::Address(address).text(), encode(&Taken { host: id }))]
+        };
+        let trust = found(&controller::Model::default(), &root_bytes()).expect("a root");
+        let records = (0..hosts).flat_map(record).chain(trust.put);
+        let serve = Serve { connections_max: usize::MAX, ..Serve::default() };
+        let settings = Settings { serve, ..Settings::default() };
+        let controller = Controller::load(records, settings, now()).expect("records in order");
+        let mut fleet = Self {
+            controller,
+            dice: Dice(1),
+            hosts,
+            apps,
+            documents: Vec::new(),
+            versions: vec![1; documents as usize],
+            signed: vec![None; documents as usize + 1],
+            version: 0,
+        };
+        for document in 0..documents {
+            let rules = (0..DOCUMENT_RULES).map(|_| fleet.rule(document)).collect();
+            fleet.documents.push(rules);
+        }
+        fleet
+    }
+
+    /// A rule of a team.
+    fn rule(&mut self, document: u32) -> String {
+        let own = document.wrapping_mul(2).wrapping_add(self.dice.below(2)) % self.apps;
+        let other = self.dice.below(self.apps);
+        let port = 1_000 + self.dice.below(60_000);
+        let env = env(self.dice.below(10));
+        let region = self.dice.below(REGIONS);
+        if self.dice.below(1_000) == 0 {
+            return format!("allow env={env} -> app=a{own} & env={env} : tcp/{port}\n");
+        }
+        match self.dice.below(100) {
+            0..74 => {
+                format!("allow app=a{other} & env={env} -> app=a{own} & env={env} : tcp/{port}\n")
+            }
+            74..89 => format!(
+                "allow app=a{own} & region=r{region} -> app=a{other} & region=r{region} & env={env} : tcp/{port}\n"
+            ),
+            89..94 => {
+                let net = self.dice.below(200);
+                format!("allow 10.{}.{net}.0/24 -> app=a{own} & env={env} : tcp/{port}\n", net % 8 * 16)
+            }
+            94..97 => {
+                let team = self.dice.below(self.apps / 2);
+                format!("allow team=t{team} -> app=a{own} & env={env} : tcp/{port}\n")
+            }
+            _ => {
+                let outside = self.dice.below(200);
+                format!("allow app=a{own} & env={env} -> 198.51.100.{outside} : tcp/{port}\n")
+            }
+        }
+    }
+
+    /// The bundle as it is now: what did not change keeps its signature.
+    fn bundle(&mut self) -> Vec<u8> {
+        let base = "default deny in\nallow any -> 192.0.2.53 : udp/53\n".to_owned();
+        let texts = self.documents.iter().map(|rules| rules.concat()).chain([base]);
+        let policies: Vec<wire::Policy> = texts
+            .enumerate()
+            .map(|(at, text)| {
+                policy(&format!("d{at}"), self.versions.get(at).copied().unwrap_or(1), &text)
+            })
+            .collect();
+        for (policy, signed) in policies.iter().zip(&mut self.signed) {
+            if signed.is_none() {
+                let mut envelope = wire::Envelope::new(policy);
+                envelope.sign(&key("dora"));
+                *signed = Some(envelope);
+            }
+        }
+        let documents: Vec<wire::Envelope> = self.signed.iter().flatten().cloned().collect();
+        let list = |(envelope, policy): (&wire::Envelope, &wire::Policy)| {
+            wire::Listed::of(policy, envelope.payload())
+        };
+        let listed = documents.iter().zip(&policies).map(list).collect();
+        let mut making = Making::of(&[]);
+        making.snapshot.documents = listed;
+        making.documents = documents;
+        making.numbered(self.version).bytes()
+    }
+
+    fn version(&mut self) -> Spent {
+        self.version += 1;
+        let bundle = self.bundle();
+        let began = Instant::now();
+        let asked =
+            Apply { bundle: &bundle, what: "", canary: None, force: true, by: "op", stamping: None };
+        let batch = apply(self.controller.model(), &asked, now().wall).expect("it is in order");
+        let order = began.elapsed();
+        drop(bundle);
+        let told = self.controller.retargets();
+        let (changed, touched) = self.commit(batch);
+        Spent { order, changed, touched, told: self.controller.retargets() - told }
+    }
+
+    fn edit(&mut self) -> Spent {
+        let document = self.dice.below(u32::try_from(self.documents.len()).expect("few"));
+        let place = self.dice.below(DOCUMENT_RULES) as usize;
+        let rule = self.rule(document);
+        let at = document as usize;
+        let rules = self.documents.get_mut(at).expect("one of them");
+        let line = rules.get_mut(place).expect("one of them");
+        let _before = std::mem::replace(line, rule);
+        *self.versions.get_mut(at).expect("one of them") += 1;
+        *self.signed.get_mut(at).expect("one of them") = None;
+        self.version()
+    }
+
+    fn relabel(&mut self, number: u32) -> Duration {
+        let app = format!("a{}", self.dice.below(self.apps));
+        let wanted = BTreeMap::from([("app".to_owned(), Some(app))]);
+        let batch = label(self.controller.model(), &id(number), &wanted).expect("it is there");
+        self.commit(batch).0
+    }
+
+    fn commit(&mut self, batch: Batch) -> (Duration, usize) {
+        let Batch { pieces, expect: _, put, remove } = batch;
+        let put = pieces.into_iter().chain(put).map(|(key, value)| (key, Some(value)));
+        let changes = put.chain(remove.into_iter().map(|key| (key, None)));
+        let changes = changes.map(|(key, value)| Change { key, value }).collect();
+        let mut out = Vec::new();
+        let began = Instant::now();
+        self.controller.changed(changes, now(), &mut out).expect("records in order");
+        let spent = began.elapsed();
+        self.written(out);
+        (spent, 0)
+    }
+
+    /// The network takes everything.
+    fn written(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Send { link, .. } = effect {
+                self.controller.written(link, now(), &mut Vec::new());
+            }
+        }
+    }
+
+    fn connect(&mut self) -> u32 {
+        let each = 10;
+        for number in (0..self.hosts).step_by(each) {
+            let id = id(number);
+            let peer = Peer::Host { certificate: Digest::of(id.as_bytes()), id };
+            let mut out = Vec::new();
+            let link = self.controller.opened(&peer, now(), &mut out);
+            let hello = Up::Hello(Hello::default());
+            self.controller.said(link, Upward { say: Some(hello) }, now(), &mut out);
+            let progress = Progress { stage: Stage::Enforced.into(), ..Progress::default() };
+            let say = Upward { say: Some(Up::Progress(progress)) };
+            self.controller.said(link, say, now(), &mut out);
+            self.written(out);
+        }
+        self.hosts.div_ceil(10)
+    }
+}
+
+const REGIONS: u32 = 8;
+
+fn env(ten: u32) -> &'static str {
+    match ten {
+        0..6 => "prod",
+        6..8 => "test",
+        _ => "dev",
+    }
+}
+
+fn labels(number: u32, apps: u32) -> BTreeMap<String, String> {
+    let app = number % apps;
+    let mut labels: BTreeMap<String, String> = [
+        ("app", format!("a{app}")),
+        ("team", format!("t{}", app / 2)),
+        ("env", env(number / apps % 10).to_owned()),
+        ("region", format!("r{}", region(number))),
+        ("rack", format!("k{}", number / 40)),
+        ("os", ["trixie", "bookworm", "noble"].map(str::to_owned)[number as usize % 3].clone()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if number % 2 == 0 {
+        labels.insert("owner".to_owned(), format!("o{}", number % 977));
+    }
+    labels
+}
+
+fn region(number: u32) -> u32 {
+    number / 254 % REGIONS
+}
+
+/// Networks of 254 hosts, those of a region next to each other.
+fn address(number: u32) -> Address {
+    let net = number / 254;
+    let (region, net) = (net % REGIONS, net / REGIONS);
+    Address::v4(0x0a00_0001 + (region << 20) + (net << 8) + number % 254)
+}
+
+fn id(number: u32) -> String {
+    format!("h{number:07}")
+}
+
+fn now() -> At {
+    At { wall: at(1), ms: 1_000 }
+}
