@@ -172,7 +172,8 @@ impl Views {
         let Self { folk, selectors, leaves, classes, library, packs, tried, .. } = self;
         let ground = Ground { here: Here { folk, selectors }, leaves };
         classes.refresh(ground, library, |number| {
-            if let Some((pack, rollout)) = tried.as_ref().filter(|(pack, _)| pack.number == number) {
+            if let Some((pack, rollout)) = tried.as_ref().filter(|(pack, _)| pack.number == number)
+            {
                 return Some((pack, Some(rollout)));
             }
             let at = packs.binary_search_by_key(&number, |pack| pack.number).ok()?;
@@ -253,9 +254,8 @@ impl Views {
                 touched
             }
         };
-        let last = self.packs.len().checked_sub(1)?;
-        let at = self.packs.partition_point(|pack| pack.step.version < since);
-        Some(touched.max(at).min(last))
+        let at = self.packs.partition_point(|pack| pack.step.version <= since);
+        (!self.packs.is_empty()).then(|| touched.max(at.saturating_sub(1)))
     }
 
     /// The bytes of a piece with hosts, as long as it is current or was lately.

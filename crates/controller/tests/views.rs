@@ -153,6 +153,8 @@ struct World {
     texts: Vec<String>,
     /// What is tried.
     tried: Vec<String>,
+    /// How many documents there have been: none vanishes.
+    documents: usize,
     hosts: u64,
     /// How often only some were touched by a version, and how often all.
     turns: (usize, usize),
@@ -170,6 +172,7 @@ impl World {
             versions: 0,
             texts: Vec::new(),
             tried: Vec::new(),
+            documents: 0,
             hosts: 0,
             turns: (0, 0),
             held: BTreeMap::new(),
@@ -254,6 +257,7 @@ impl World {
             let had = texts.len() as u64;
             texts = (0..count.max(had)).map(|at| text(&mut self.chance, at == 0, count)).collect();
         }
+        texts.resize(texts.len().max(self.documents), String::new());
         let next = self.versions + 1;
         let documents: Vec<_> =
             (0..).zip(&texts).map(|(at, text)| policy(&format!("d{at}"), next, text)).collect();
@@ -264,7 +268,7 @@ impl World {
             Apply { bundle: &bytes, what: "", canary, force: true, by: "op", stamping: None };
         match apply(&self.store.model, &asked, at(1)) {
             Ok(batch) => {
-                self.versions = next;
+                (self.versions, self.documents) = (next, texts.len());
                 if canary.is_some() && self.store.model.current().is_some() {
                     self.tried = texts;
                 } else {
@@ -280,7 +284,8 @@ impl World {
 
     /// What is tried is confirmed, or halted.
     fn decide(&mut self) -> bool {
-        let open = self.store.model.rollout().is_some_and(controller::records::RolloutRecord::is_open);
+        let open =
+            self.store.model.rollout().is_some_and(controller::records::RolloutRecord::is_open);
         if open && self.chance.percent(50) {
             self.texts = self.tried.clone();
             self.commit(confirm(&self.store.model, at(1)).unwrap());
@@ -292,6 +297,9 @@ impl World {
 
     fn step(&mut self) {
         let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
+        if ids.is_empty() {
+            return self.enrol();
+        }
         let id = ids[self.chance.place(ids.len())].clone();
         match self.chance.below(7) {
             0 => self.enrol(),
@@ -549,7 +557,7 @@ fn views_are_made_anew_when_what_is_kept_is_mostly_idle() {
         let bytes = Making::of(&documents).numbered(next).bytes();
         let asked =
             Apply { bundle: &bytes, what: "", canary: None, force: true, by: "op", stamping: None };
-        world.versions = next;
+        (world.versions, world.documents, world.texts) = (next, texts.len(), texts.clone());
         let batch = apply(&world.store.model, &asked, at(1)).unwrap();
         world.commit(batch);
         world.equal();

@@ -171,9 +171,8 @@ fn in_order(bundle: &Bundle) -> Vec<&Envelope> {
         bundle.snapshot.unverified::<Snapshot>().map(|it| it.documents).unwrap_or_default();
     let places: BTreeMap<&str, usize> =
         listed.iter().map(|it| it.digest.as_str()).zip(0..).collect();
-    let place = |envelope: &&Envelope| {
-        places.get(wire::digest(envelope.payload()).as_str()).copied()
-    };
+    let place =
+        |envelope: &&Envelope| places.get(wire::digest(envelope.payload()).as_str()).copied();
     let mut documents: Vec<&Envelope> = bundle.documents.iter().collect();
     documents.sort_by_cached_key(place);
     documents

@@ -84,9 +84,7 @@ impl Bound {
                 let term = found.first().copied().unwrap_or_default();
                 Self::Among(term, ranges.as_slice().into())
             }
-            Meant::Not(inner) => {
-                Self::Not(Box::new(Self::of(inner, vocabulary, fresh, terms)))
-            }
+            Meant::Not(inner) => Self::Not(Box::new(Self::of(inner, vocabulary, fresh, terms))),
             Meant::All(members) => Self::All(all(members)),
             Meant::Either(members) => Self::Either(all(members)),
         }
@@ -107,6 +105,13 @@ impl Bound {
             Self::All(members) => members.iter().all(|member| member.holds(whose, at)),
             Self::Either(members) => members.iter().any(|member| member.holds(whose, at)),
         }
+    }
+
+    /// Whether a host of a kind is meant, itself being who enforces, where no address is written in this: it does not matter
+    /// which of its addresses is asked about.
+    pub(super) fn holds_anywhere(&self, answers: &Answers) -> bool {
+        let me = Somebody { terms: Some(&answers.terms), me: true };
+        self.holds(me, At::Address(0))
     }
 
     /// Whether others must know hosts of a kind to know what is meant.

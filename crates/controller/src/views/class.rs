@@ -86,7 +86,8 @@ impl Classes {
     pub(super) fn inherit(&mut self, pairs: &[(u32, u32)]) {
         for &(old, new) in pairs {
             let range = (old, 0, false)..=(old, PackNumber::MAX, true);
-            let had: Vec<_> = self.by_kind.range(range).map(|(key, class)| (*key, *class)).collect();
+            let had: Vec<_> =
+                self.by_kind.range(range).map(|(key, class)| (*key, *class)).collect();
             for ((_, pack, quarantined), number) in had {
                 if self.by_kind.contains_key(&(new, pack, quarantined)) {
                     continue;
@@ -249,14 +250,9 @@ impl Classes {
         let leaves = documents.iter().filter_map(|leaf| ground.leaves.leaf(*leaf));
         let keys: BTreeSet<u32> = leaves.flat_map(|leaf| leaf.keys.iter().copied()).collect();
         let keys = self.sets.keys(keys.into_iter().collect());
-        let groups: Vec<Box<[SelectorNumber]>> = if needs.len() > SETS_MAX {
-            vec![needs.into()]
-        } else {
-            needs.into_iter().map(|need| [need].into()).collect()
-        };
-        let take =
-            |needs| self.sets.take(needs, &keys, number, ground.here, library);
-        let mut sets: Vec<SetNumber> = groups.into_iter().map(take).collect();
+        let most = if needs.len() > SETS_MAX { needs.len() } else { 1 };
+        let take = |needs| self.sets.take(needs, keys, number, ground.here, library);
+        let mut sets: Vec<SetNumber> = needs.chunks(most).map(take).collect();
         sets.sort_unstable();
         let class = Class {
             key,

@@ -82,7 +82,8 @@ impl Touch {
 }
 
 fn short(text: &str) -> Short {
-    let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *blake3::hash(text.as_bytes()).as_bytes();
+    let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+        *blake3::hash(text.as_bytes()).as_bytes();
     u128::from_be_bytes(half)
 }
 
@@ -99,8 +100,7 @@ impl Leaf {
         let (mut frame, mut general) = (format!("{:?}\n", paper.audience), BTreeSet::new());
         for (line, said) in document.statements() {
             let text = || {
-                let line =
-                    Line { statement: Some(said.clone()), comment: None, span: line.span };
+                let line = Line { statement: Some(said.clone()), comment: None, span: line.span };
                 policy::format(&policy::Document { lines: vec![line] })
             };
             let mut ends = |from, to| (number(from, selectors), number(to, selectors));

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{encode_varint, encoded_len_varint},
+};
+use verdict::Address;
 use wire::sync::{Label, Member, Members};
 
 use super::{
-    folk::{Folk, HostNumber, Known},
+    folk::{Facts, Folk, HostNumber, Known},
     vocabulary::Vocabulary,
 };
 
@@ -27,18 +31,11 @@ impl Known {
 
     /// As others are told of it: with the labels that they ask for, and the names that anybody asks for.
     pub(super) fn member(&self, keys: &[u32], vocabulary: &Vocabulary) -> Member {
-        let label = |(key, value): &(u32, u32)| Label {
-            key: vocabulary.words.text(*key).to_owned(),
-            value: vocabulary.words.text(*value).to_owned(),
-        };
-        let asked = self.facts.labels.iter().filter(|(key, _)| keys.binary_search(key).is_ok());
-        let called = self.facts.names.iter().filter(|name| vocabulary.calls(name));
-        Member {
-            id: String::from(&*self.id),
-            names: called.map(|name| String::from(&**name)).collect(),
-            addresses: self.facts.addresses.iter().map(|&address| bytes(address)).collect(),
-            labels: asked.map(label).collect(),
-        }
+        let mut member = Member { id: String::from(&*self.id), ..self.me(vocabulary) };
+        let asked = |word: &str| keys.iter().any(|key| vocabulary.words.text(*key) == word);
+        member.labels.retain(|label| asked(&label.key));
+        member.names.retain(|name| vocabulary.calls(name));
+        member
     }
 
     /// That it is there, and nothing else.
@@ -47,10 +44,65 @@ impl Known {
         member.addresses = Vec::new();
         member
     }
+
+    /// Puts what [`Known::member`] is, encoded as one of several, behind `bytes`: without making it first, for there are
+    /// many of them.
+    fn encode(&self, keys: &[u32], vocabulary: &Vocabulary, bytes: &mut Vec<u8>) {
+        let Facts { labels, addresses, names } = &self.facts;
+        let called = || names.iter().filter(|name| vocabulary.calls(name));
+        let asked = || {
+            let asked = labels.iter().filter(|(key, _)| keys.binary_search(key).is_ok());
+            asked.map(|(key, value)| (vocabulary.words.text(*key), vocabulary.words.text(*value)))
+        };
+        let v4 = |address: &Address| address.as_v4().map(u32::to_be_bytes);
+        let length = field(self.id.len())
+            + called().map(|name| field(name.len())).sum::<usize>()
+            + addresses.iter().map(|it| field(v4(it).map_or(16, |v4| v4.len()))).sum::<usize>()
+            + asked().map(|(key, value)| field(pair(key, value))).sum::<usize>();
+        begin(bytes, 1, length);
+        put(bytes, 1, self.id.as_bytes());
+        called().for_each(|name| put(bytes, 2, name.as_bytes()));
+        for address in addresses {
+            match v4(address) {
+                Some(v4) => put(bytes, 3, &v4),
+                None => put(bytes, 3, &address.bits().to_be_bytes()),
+            }
+        }
+        for (key, value) in asked() {
+            begin(bytes, 4, pair(key, value));
+            put(bytes, 1, key.as_bytes());
+            put(bytes, 2, value.as_bytes());
+        }
+    }
+}
+
+/// Bytes of a field with so many in it, its tag less than 16.
+fn field(length: usize) -> usize {
+    1 + encoded_len_varint(length as u64) + length
+}
+
+/// Bytes of a label.
+fn pair(key: &str, value: &str) -> usize {
+    let some = |text: &str| if text.is_empty() { 0 } else { field(text.len()) };
+    some(key) + some(value)
+}
+
+fn begin(bytes: &mut Vec<u8>, tag: u8, length: usize) {
+    // Two: as many bytes as stand before it.
+    bytes.push(tag << 3 | 2);
+    encode_varint(length as u64, bytes);
+}
+
+fn put(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    // One of several that is empty is written; of one alone, nothing is, and no id or key is empty.
+    if !value.is_empty() {
+        begin(bytes, tag, value.len());
+        bytes.extend_from_slice(value);
+    }
 }
 
 /// Four bytes or sixteen.
-fn bytes(address: verdict::Address) -> Vec<u8> {
+fn bytes(address: Address) -> Vec<u8> {
     match address.as_v4() {
         Some(v4) => v4.to_be_bytes().to_vec(),
         None => address.bits().to_be_bytes().to_vec(),
@@ -66,12 +118,8 @@ pub(super) fn members(
 ) -> Vec<u8> {
     let mut known: Vec<&Known> = numbers.filter_map(|number| folk.host(number)).collect();
     known.sort_by(|a, b| a.id.cmp(&b.id));
-    // The same as the encoding of all in one, without holding all of them.
     let mut bytes = Vec::new();
-    for known in known {
-        let one = Members { hosts: vec![known.member(keys, vocabulary)] };
-        one.encode(&mut bytes).expect("a vector grows");
-    }
+    known.into_iter().for_each(|known| known.encode(keys, vocabulary, &mut bytes));
     bytes
 }
 
@@ -93,4 +141,61 @@ pub(super) fn ids<'a>(all: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> 
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, records::HostRecord};
+
+    #[test]
+    fn hosts_are_encoded_as_messages_are() {
+        let (mut folk, mut vocabulary) = (Folk::default(), Vocabulary::default());
+        let mut fresh = Vec::new();
+        let ask = vocabulary.asks(&super::super::Meant::Host("nick".to_owned()));
+        for ask in ask {
+            let term = vocabulary.term(ask, &mut fresh);
+            vocabulary.uses(term, true);
+        }
+        let pairs = |all: &[(&str, &str)]| {
+            all.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let long = "v".repeat(300);
+        for (id, labels, addresses, names) in [
+            ("a", pairs(&[]), vec![], vec![]),
+            (
+                "b",
+                pairs(&[("env", ""), ("role", &long), ("team", "x")]),
+                vec![1],
+                vec!["nick", "b2"],
+            ),
+            (
+                "c",
+                pairs(&[("role", "db"), ("rack", "k")]),
+                vec![0xffff_0a00_0001, 1 << 100],
+                vec!["c2"],
+            ),
+        ] {
+            let record = HostRecord {
+                labels,
+                addresses: addresses.into_iter().map(Address::from_bits).collect(),
+                names: names.into_iter().map(str::to_owned).collect(),
+                certificate: Digest::of(b""),
+                previous: None,
+                enrolled_at: jiff::Timestamp::UNIX_EPOCH,
+                quarantined: false,
+                since: 0,
+            };
+            folk.put(id, Some(&record), &mut vocabulary);
+        }
+        for words in [&[][..], &["role"], &["env", "role", "none"]] {
+            let mut keys: Vec<u32> =
+                words.iter().map(|word| vocabulary.words.number(word)).collect();
+            keys.sort_unstable();
+            let known = || (0..3).filter_map(|number| folk.host(number));
+            let hosts = known().map(|known| known.member(&keys, &vocabulary)).collect();
+            let wanted = Members { hosts }.encode_to_vec();
+            assert_eq!(members([2, 0, 1].into_iter(), &keys, &folk, &vocabulary), wanted);
+        }
+    }
 }

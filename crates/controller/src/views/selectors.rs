@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     bound::{Anchors, Borders, Bound},
     folk::{Folk, HostNumber},
-    meant::Meant,
     leaf::LeafNumber,
+    meant::Meant,
     vocabulary::{Answers, Ask, Term, Vocabulary},
 };
 
@@ -21,6 +21,7 @@ pub(super) type SelectorNumber = u32;
 struct Known {
     bound: Bound,
     terms: Box<[Term]>,
+    /// `None` if no address is written in it.
     borders: Option<Box<Borders>>,
     anchors: Anchors,
     /// A digest of what is meant: the same wherever it is read.
@@ -32,13 +33,11 @@ struct Known {
 }
 
 /// All of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Selectors {
     pub(super) vocabulary: Vocabulary,
     numbers: BTreeMap<Meant, SelectorNumber>,
     all: Vec<Known>,
-    /// Borders of those in which no address is written.
-    plain: Borders,
     /// Selectors by a term without which they mean nobody.
     by_term: Vec<Vec<SelectorNumber>>,
     /// Those of them that mean whom nobody knows an address of, too.
@@ -51,24 +50,6 @@ pub(super) struct Selectors {
     unsettled: Vec<SelectorNumber>,
     /// Words that somebody calls hosts by since then, or not any more.
     called: BTreeSet<Term>,
-}
-
-impl Default for Selectors {
-    fn default() -> Self {
-        Self {
-            vocabulary: Vocabulary::default(),
-            numbers: BTreeMap::new(),
-            all: Vec::new(),
-            plain: Borders::of(&Meant::Any),
-            by_term: Vec::new(),
-            placeless: BTreeSet::new(),
-            others: BTreeSet::new(),
-            idle: 0,
-            fresh: Vec::new(),
-            unsettled: Vec::new(),
-            called: BTreeSet::new(),
-        }
-    }
 }
 
 /// What a document does with a selector.
@@ -174,7 +155,11 @@ impl Selectors {
     fn index(&mut self, number: SelectorNumber, on: bool) {
         let Some(known) = self.all.get(number as usize) else { return };
         let set = |of: &mut BTreeSet<SelectorNumber>| {
-            if on { of.insert(number) } else { of.remove(&number) };
+            if on {
+                of.insert(number)
+            } else {
+                of.remove(&number)
+            };
         };
         match &known.anchors {
             Anchors::None | Anchors::Terms { loopback: true, .. } => set(&mut self.others),
@@ -224,9 +209,9 @@ impl Selectors {
     }
 
     fn concerns(&self, number: SelectorNumber, answers: &Answers) -> bool {
-        self.known(number).is_some_and(|known| {
-            let borders = known.borders.as_deref().unwrap_or(&self.plain);
-            known.bound.concerns(answers, &self.vocabulary, borders)
+        self.known(number).is_some_and(|known| match &known.borders {
+            Some(borders) => known.bound.concerns(answers, &self.vocabulary, borders),
+            None => known.bound.holds_anywhere(answers),
         })
     }
 

@@ -33,6 +33,7 @@ const IDLE_MAX: usize = 4_096;
 #[derive(Debug)]
 struct Set {
     needs: Box<[SelectorNumber]>,
+    keys_number: KeysNumber,
     /// Numbers of the words, ascending.
     keys: Arc<[u32]>,
     name: Arc<str>,
@@ -50,16 +51,24 @@ struct Set {
     idle: bool,
 }
 
+/// The number of label keys that go together.
+pub(super) type KeysNumber = u32;
+
+/// What a set is known by: its label keys, and the first of its needs with the others.
+type Key = (KeysNumber, SelectorNumber, Box<[SelectorNumber]>);
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Sets {
     all: Vec<Option<Set>>,
     free: Vec<SetNumber>,
-    by_key: BTreeMap<(Box<[SelectorNumber]>, Arc<[u32]>), SetNumber>,
+    /// By label keys and needs.
+    by_key: BTreeMap<Key, SetNumber>,
     by_need: BTreeMap<SelectorNumber, Vec<SetNumber>>,
     by_digest: BTreeSet<(Digest, SetNumber)>,
-    /// Label keys that go together.
-    keys: BTreeSet<Arc<[u32]>>,
+    /// Label keys that go together, by number.
+    keys: Vec<Arc<[u32]>>,
+    key_numbers: BTreeMap<Arc<[u32]>, KeysNumber>,
     stale: BTreeSet<SetNumber>,
     idle: VecDeque<SetNumber>,
 }
@@ -80,29 +89,31 @@ impl Sets {
         self.all.get_mut(number as usize)?.as_mut()
     }
 
-    /// These label keys.
-    pub(super) fn keys(&mut self, keys: Vec<u32>) -> Arc<[u32]> {
-        if let Some(known) = self.keys.get(keys.as_slice()) {
-            return Arc::clone(known);
+    /// The number of these label keys, which are numbers of words, ascending.
+    pub(super) fn keys(&mut self, keys: Vec<u32>) -> KeysNumber {
+        if let Some(&known) = self.key_numbers.get(keys.as_slice()) {
+            return known;
         }
+        let number = KeysNumber::try_from(self.keys.len()).expect("keys are fewer than 2^32");
         let keys: Arc<[u32]> = keys.into();
-        self.keys.insert(Arc::clone(&keys));
-        keys
+        self.keys.push(Arc::clone(&keys));
+        self.key_numbers.insert(keys, number);
+        number
     }
 
-    /// The set of these needs, for one more class.
+    /// The set of these needs, ascending, for one more class.
     pub(super) fn take(
         &mut self,
-        needs: Box<[SelectorNumber]>,
-        keys: &Arc<[u32]>,
+        needs: &[SelectorNumber],
+        keys: KeysNumber,
         user: ClassNumber,
         here: Here<'_>,
         library: &mut Library,
     ) -> SetNumber {
-        let key = (needs, Arc::clone(keys));
+        let key = key(keys, needs);
         let number = match self.by_key.get(&key) {
             Some(&number) => number,
-            None => self.made(key, here),
+            None => self.made(key, needs, here),
         };
         self.refresh(number, here, library);
         if let Some(set) = self.set_mut(number) {
@@ -112,18 +123,20 @@ impl Sets {
         number
     }
 
-    fn made(&mut self, key: (Box<[SelectorNumber]>, Arc<[u32]>), here: Here<'_>) -> SetNumber {
+    fn made(&mut self, key: Key, needs: &[SelectorNumber], here: Here<'_>) -> SetNumber {
         let number = self.free.pop().unwrap_or_else(|| {
             self.all.push(None);
             SetNumber::try_from(self.all.len() - 1).expect("sets are fewer than 2^32")
         });
-        for need in &key.0 {
+        for need in needs {
             self.by_need.entry(*need).or_default().push(number);
         }
+        let keys = self.keys.get(key.0 as usize).cloned().unwrap_or_default();
         let set = Set {
-            needs: key.0.clone(),
-            keys: Arc::clone(&key.1),
-            name: name(&key.0, &key.1, here.selectors),
+            needs: needs.into(),
+            keys_number: key.0,
+            name: name(needs, &keys, here.selectors),
+            keys,
             piece: None,
             pending: Vec::new(),
             stale: true,
@@ -170,7 +183,7 @@ impl Sets {
             self.by_digest.remove(&(digest, number));
         }
         self.stale.remove(&number);
-        self.by_key.remove(&(set.needs, set.keys));
+        self.by_key.remove(&key(set.keys_number, &set.needs));
         self.free.push(number);
     }
 
@@ -190,7 +203,11 @@ impl Sets {
 
     /// Makes the pieces of those that changed and that somebody has. The classes of which a piece is another one now, and
     /// some others perhaps.
-    pub(super) fn refresh_all(&mut self, here: Here<'_>, library: &mut Library) -> Vec<ClassNumber> {
+    pub(super) fn refresh_all(
+        &mut self,
+        here: Here<'_>,
+        library: &mut Library,
+    ) -> Vec<ClassNumber> {
         let mut classes = Vec::new();
         for number in std::mem::take(&mut self.stale) {
             if self.set(number).is_none_or(|set| set.uses == 0) {
@@ -331,6 +348,11 @@ impl Set {
         let difference = Difference { put, gone }.encode_to_vec();
         ((difference.len() as u64) < bytes).then_some(difference)
     }
+}
+
+fn key(keys: KeysNumber, needs: &[SelectorNumber]) -> Key {
+    let (first, others) = needs.split_first().unwrap_or((&0, &[]));
+    (keys, *first, others.into())
 }
 
 /// The same on every controller, and no selector: that may name hosts.

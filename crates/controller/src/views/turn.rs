@@ -109,9 +109,10 @@ impl Views {
             packs.push(pack);
         }
         let Some(open) = open else { return Ok((packs, None)) };
-        let before = self.tried.as_ref().filter(|(pack, rollout)| {
-            pack.step == open.step && rollout.id == open.id
-        });
+        let before = self
+            .tried
+            .as_ref()
+            .filter(|(pack, rollout)| pack.step == open.step && rollout.id == open.id);
         let pack = match before {
             Some((pack, _)) => pack.clone(),
             None => {
@@ -188,9 +189,8 @@ impl Views {
 
     /// The kinds that are touched because the versions were `before` what they are not any more.
     fn turned(&mut self, before: &[Pack]) -> Reach {
-        let numbers = |packs: &[Pack]| -> Vec<PackNumber> {
-            packs.iter().map(|pack| pack.number).collect()
-        };
+        let numbers =
+            |packs: &[Pack]| -> Vec<PackNumber> { packs.iter().map(|pack| pack.number).collect() };
         let (old, new) = (numbers(before), numbers(&self.packs));
         let follows = !old.is_empty() && new.starts_with(&old);
         let known = if follows { old.len() } else { 0 };

@@ -8,8 +8,8 @@ use wire::{
 
 /// `hours` after the beginning.
 pub(crate) fn at(hours: i64) -> Timestamp {
-    let beginning: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    beginning.checked_add(SignedDuration::from_hours(hours)).unwrap()
+    let beginning: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    beginning.checked_add(SignedDuration::from_hours(hours)).expect("a time")
 }
 
 /// Somebody's key: the same for the same name.
@@ -42,7 +42,7 @@ fn root() -> Root {
 
 /// The root as a file.
 pub(crate) fn root_bytes() -> Vec<u8> {
-    serde_json::to_vec(&signed(&root(), "anna")).unwrap()
+    serde_json::to_vec(&signed(&root(), "anna")).expect("an envelope is JSON")
 }
 
 pub(crate) fn policy(name: &str, version: u64, text: &str) -> Policy {
