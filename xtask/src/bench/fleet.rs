@@ -1,35 +1,46 @@
-//! `cargo xtask bench fleet`: what it costs a server to tell one change to everybody who waits for it, on one machine.
+//! `cargo xtask bench fleet`: what a fleet's server costs, beside what others pay for the same, on one machine.
 //!
-//! Ten thousand connections over loopback wait, one small update is published, and the next one only when every
-//! connection has read it. What is compared is the server's processor time for each delivery, as the kernel counts it: the
-//! crowd that reads is ours and shares the machine, so the times until everybody knows include its work and tell less.
+//! Four parts, of which `--only` picks some:
 //!
-//! The rivals are spoken to in their own protocols by programs as small as possible, so that none pays for a library:
-//! NATS is text; a watch of etcd is a stream of gRPC, which is so little HTTP/2 that it is written here by hand (`h2`).
-//! Its JSON gateway would have been easier and is not what a client of that size would use: it makes text of what the
-//! server has in binary, in the server's time. Each subscriber has a connection of its own, as each host of a fleet has.
+//! - `rivals`: nats-server, one member of etcd and our controller, one after the other in each round. The same number of
+//!   connections wait over TLS 1.3 with certificates on both sides, one update of 1 KiB is published, and the next one only
+//!   when every connection has it. What is compared is the server's processor time for each delivery, as the kernel counts
+//!   it in `/proc/PID/stat`. Ours is a policy signed anew each time, and counts only once each host has acknowledged it.
+//! - `agents`: as many hosts as a real fleet's, each with a socket and a certificate of its own: how long a signed change
+//!   takes until each has acknowledged it, and how long it takes after all connections were cut at once until all are
+//!   served again. One process may have 20,000 descriptors here, so that beyond some thousands the controller has relays
+//!   before it, each at an address of its own.
+//! - `stores`: what a change writes into the store, with few hosts and with all, in a file and in etcd.
+//! - `virtual`: a million hosts through the same serving code without sockets.
+//!
+//! The crowd that waits is a program of its own (`crates/fleet/examples/crowd`), one thread of each process, and shares
+//! the processors with the server: times include its work, and say less than processor time does.
 
+mod agents;
 mod crowd;
 mod figures;
-mod h2;
-mod nats;
-mod rival;
+mod own;
+mod processes;
+mod rivals;
+mod stores;
+mod virtual_agents;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use testbed::Host;
 
 use super::publish;
 use crate::packages::{self, Need, Package};
-use crate::step::timed;
+use crate::programs::Programs;
+use crate::step::{self, timed};
 use crate::supervise::supervised;
-use figures::{Figures, Round};
-use rival::Rival;
+use crate::workspace;
+use figures::Figures;
 
-/// Connections at most: the crowd and the server each have a descriptor for every one, and some.
-const SUBSCRIBERS_MAX: i64 = 18_000;
+/// Connections of one server at most: the crowd and the server each have a descriptor for every one, and some.
+const CONNECTIONS_MAX: i64 = 18_000;
 
 const NEEDS: &[Need] = &[
     Need {
@@ -42,26 +53,68 @@ const NEEDS: &[Need] = &[
     },
     Need {
         program: "etcd",
-        package: Package { name: "etcd-server", why: "a rival: watches of one key" },
+        package: Package { name: "etcd-server", why: "a rival, and a store" },
     },
 ];
 
-/// Measure what a server pays for telling everybody of one change: processor time for each delivery, and memory for each
-/// subscriber (as root)
+/// Measure what a fleet's server costs, and what nats-server and etcd pay for the same (as root)
 #[derive(clap::Args)]
 pub struct Fleet {
-    /// Rounds; each measures every server once
+    /// Rounds with the rivals; each measures every server once
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Connections that wait for an update
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=SUBSCRIBERS_MAX))]
+    /// Connections of each of the servers that are compared
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
     subscribers: u32,
     /// Updates that each of them is told
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     updates: u32,
-    /// Only this server (repeatable)
-    #[arg(long, value_name = "NAME")]
-    only: Vec<Rival>,
+    /// Hosts of the fleet
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    agents: u32,
+    /// Signed changes that all of them take
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    changes: u32,
+    /// Times that all connections are cut
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    storms: u32,
+    /// Hosts without sockets
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    virtual_agents: u32,
+    /// Only this part (repeatable)
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// A part of the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// nats-server, etcd and our controller, compared
+    Rivals,
+    /// A fleet with real sockets
+    Agents,
+    /// What is written into stores
+    Stores,
+    /// A million hosts without sockets
+    Virtual,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table
+    Text,
+    /// What is also written into a file
+    Json,
+}
+
+/// What is measured and what measures.
+struct Tools {
+    fwnet: PathBuf,
+    crowd: PathBuf,
 }
 
 impl Fleet {
@@ -69,26 +122,46 @@ impl Fleet {
     pub(super) fn run(&self) -> ExitCode {
         supervised(|| {
             timed("packages", || packages::provide(NEEDS))?;
+            let tools = timed("build", Tools::build)?;
             more_descriptors()?;
-            let figures = self.measure()?;
-            publish("fleet", &figures, &figures.table())
+            let figures = self.measure(&tools)?;
+            let printed = match self.output {
+                Output::Text => figures.table(),
+                Output::Json => serde_json::to_string_pretty(&figures)? + "\n",
+            };
+            publish("fleet", &figures, &printed)?;
+            let wrong = figures.wrong();
+            if wrong.is_empty() { Ok(()) } else { bail!("not exact: {}", wrong.join("; ")) }
         })
     }
 
-    fn measure(&self) -> Result<Figures> {
-        let rivals: Vec<Rival> =
-            if self.only.is_empty() { Rival::value_variants().to_vec() } else { self.only.clone() };
-        let mut rounds: Vec<(&str, Vec<Round>)> =
-            rivals.iter().map(|rival| (rival.name(), Vec::new())).collect();
-        for number in 1..=self.rounds {
-            for (rival, (name, measured)) in rivals.iter().zip(&mut rounds) {
-                let what = format!("round {number} of {}, {name}", self.rounds);
-                let host = Host::new();
-                measured
-                    .push(timed(&what, || rival.measure(&host, self.subscribers, self.updates))?);
-            }
+    fn measure(&self, tools: &Tools) -> Result<Figures> {
+        let wants = |part| self.only.is_empty() || self.only.contains(&part);
+        let mut figures = Figures::default();
+        if wants(Part::Rivals) {
+            rivals::measure(tools, self.rounds, self.subscribers, self.updates, &mut figures)?;
         }
-        Ok(Figures::of(self.subscribers, self.updates, &rounds))
+        if wants(Part::Agents) {
+            agents::measure(tools, self.agents, self.changes, self.storms, &mut figures)?;
+        }
+        if wants(Part::Stores) {
+            stores::measure(tools, self.agents, &mut figures)?;
+        }
+        if wants(Part::Virtual) {
+            virtual_agents::measure(self.virtual_agents, &mut figures)?;
+        }
+        Ok(figures)
+    }
+}
+
+impl Tools {
+    fn build() -> Result<Self> {
+        let fwnet = Programs::release(&["fwnet"])?.path("fwnet")?.to_owned();
+        let mut example = workspace::cargo();
+        example.args(["build", "--quiet", "--release", "--package", "fleet", "--example", "crowd"]);
+        step::run(&mut example)?;
+        let beside = fwnet.parent().context("programs are in a directory")?;
+        Ok(Self { crowd: beside.join("examples/crowd"), fwnet })
     }
 }
 

@@ -1,115 +1,166 @@
-//! Many connections that wait for the same thing, read by one thread.
+//! Processes of `crates/fleet/examples/crowd` that wait together.
 
-use anyhow::{Context as _, Result, bail, ensure};
-use rustix::event::{Timespec, epoll};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+use testbed::{Host, Running};
+
+use super::Tools;
 
 /// Nothing that works takes nearly as long.
-const DEADLINE: Duration = Duration::from_secs(120);
-/// Events of one look.
-const EVENTS: usize = 1_024;
+const DEADLINE: Duration = Duration::from_secs(300);
 
-/// One side of a conversation with a server: what it says, and what it hears.
-pub(super) trait Listener: Default {
-    /// What it says first.
-    fn hello() -> Vec<u8>;
-
-    /// Takes what has come, and adds what has to be answered. Returns what was told with it.
-    ///
-    /// # Errors
-    /// If the server complains.
-    fn hear(&mut self, bytes: &[u8], answer: &mut Vec<u8>) -> Result<Heard>;
+/// All of them.
+pub(super) struct Crowd {
+    processes: Vec<Process>,
+    count: u32,
 }
 
-/// What a piece of a conversation told.
+struct Process {
+    running: Running,
+    /// Lines that were heard.
+    heard: usize,
+}
+
+/// When an update was published, and when each had it: microseconds.
+pub(super) struct Update {
+    pub published: Option<u64>,
+    /// Ascending.
+    pub heard: Vec<u64>,
+}
+
+impl Crowd {
+    /// Connects `count` in all, spread evenly over the servers, and waits until each is served. Returns with them how many
+    /// seconds that took.
+    pub(super) fn gather(
+        tools: &Tools,
+        host: &Host,
+        what: &str,
+        directory: &Path,
+        servers: &[SocketAddr],
+        count: u32,
+    ) -> Result<(Self, f64)> {
+        let places = u32::try_from(servers.len()).context("few servers")?;
+        let mut from = 0;
+        let mut processes = Vec::new();
+        for (number, server) in (0..).zip(servers) {
+            let share = count / places + u32::from(number < count % places);
+            let mut command = host.command(&tools.crowd);
+            command.args(["wait", what]).arg(directory);
+            command.args([server.to_string(), from.to_string(), share.to_string()]);
+            processes.push(Process { running: Running::start(command), heard: 0 });
+            from += share;
+        }
+        let mut crowd = Self { processes, count };
+        let gathered = crowd.hear("gathered")?;
+        let seconds = gathered.iter().filter_map(|it| it.pointer("/seconds")?.as_f64());
+        Ok((crowd, seconds.fold(0.0, f64::max)))
+    }
+
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.running.pid()).collect()
+    }
+
+    /// Says a word to all of them.
+    pub(super) fn tell(&mut self, word: &str) {
+        for process in &mut self.processes {
+            process.running.write_line(word);
+        }
+    }
+
+    /// The next thing that each of them tells, which is this.
+    pub(super) fn hear(&mut self, what: &str) -> Result<Vec<Value>> {
+        let mut told = Vec::new();
+        for Process { running, heard } in &mut self.processes {
+            let line = running.wait_for_line_after(*heard, "", DEADLINE);
+            *heard += 1;
+            let said: Value = serde_json::from_str(&line)
+                .with_context(|| format!("the crowd says {}", line.get(..200).unwrap_or(&line)))?;
+            let said = said.get(what).with_context(|| format!("{what} is awaited, not {said}"))?;
+            told.push(said.clone());
+        }
+        Ok(told)
+    }
+
+    /// The update that was waited for.
+    pub(super) fn update(&mut self) -> Result<Update> {
+        let told = self.hear("update")?;
+        let published = told.iter().find_map(|it| it.get("published")?.as_u64());
+        let stamps = told.iter().filter_map(|it| it.get("heard")?.as_array()).flatten();
+        let mut heard: Vec<u64> = stamps.filter_map(Value::as_u64).collect();
+        heard.sort_unstable();
+        ensure!(heard.len() == self.count as usize, "{} of {} heard", heard.len(), self.count);
+        Ok(Update { published, heard })
+    }
+
+    /// Cuts all connections; until everybody is served again, and the counts of that, added up.
+    pub(super) fn storm(&mut self) -> Result<(f64, Counts)> {
+        self.tell("counts");
+        self.hear("counts")?;
+        self.tell("cut");
+        let back = self.hear("back")?;
+        let of = |name: &'static str| back.iter().filter_map(move |it| it.get(name)?.as_u64());
+        let (first, last) = (of("since").min(), of("at").max());
+        let (first, last) = first.zip(last).context("times in what the crowd says")?;
+        let counts = back.iter().filter_map(|it| it.get("counts"));
+        Ok((Duration::from_micros(last - first).as_secs_f64(), counts.map(Counts::of).sum()))
+    }
+
+    /// What was counted since this was last asked.
+    pub(super) fn counts(&mut self) -> Result<Counts> {
+        self.tell("counts");
+        Ok(self.hear("counts")?.iter().map(Counts::of).sum())
+    }
+}
+
+/// What crowds count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heard {
-    /// It waits for updates from now on.
-    pub waits: bool,
-    /// Whole updates.
-    pub updates: u32,
+pub(super) struct Counts {
+    pub updates: u64,
+    pub served: u64,
+    pub resumed: u64,
+    pub later: u64,
+    pub ended: u64,
 }
 
-struct Subscriber<L> {
-    stream: TcpStream,
-    listener: L,
-}
-
-/// The connections. They end with the value.
-pub(super) struct Crowd<L> {
-    epoll: OwnedFd,
-    subscribers: Vec<Subscriber<L>>,
-    buffer: Vec<u8>,
-}
-
-impl<L: Listener> Crowd<L> {
-    /// Connects so many, from the thread's namespace, and returns when the server has heard all of them.
-    pub(super) fn gather(server: SocketAddr, count: u32) -> Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("make an epoll")?;
-        let mut crowd = Self { epoll, subscribers: Vec::new(), buffer: vec![0; 64 << 10] };
-        let hello = L::hello();
-        let mut waiting = 0;
-        for number in 0..count {
-            let mut stream = TcpStream::connect(server)
-                .with_context(|| format!("connect subscriber {number} to {server}"))?;
-            stream.write_all(&hello).context("say hello")?;
-            stream.set_nonblocking(true).context("read without waiting")?;
-            let data = epoll::EventData::new_u64(u64::from(number));
-            epoll::add(&crowd.epoll, &stream, data, epoll::EventFlags::IN).context("watch it")?;
-            crowd.subscribers.push(Subscriber { stream, listener: L::default() });
-            // No more than a few connections wait to be accepted.
-            if number % 64 == 63 {
-                waiting += crowd.look(Duration::ZERO)?.0;
-            }
+impl Counts {
+    fn of(value: &Value) -> Self {
+        let of = |name: &str| value.get(name).and_then(Value::as_u64).unwrap_or_default();
+        Self {
+            updates: of("updates"),
+            served: of("served"),
+            resumed: of("resumed"),
+            later: of("later"),
+            ended: of("ended"),
         }
-        let begun = Instant::now();
-        while waiting < count {
-            ensure!(begun.elapsed() < DEADLINE, "{waiting} of {count} subscribers were heard");
-            waiting += crowd.look(Duration::from_millis(100))?.0;
-        }
-        Ok(crowd)
     }
+}
 
-    /// Waits until every subscriber has heard one update more.
-    pub(super) fn hear_one(&mut self) -> Result<()> {
-        let (begun, wanted) = (Instant::now(), self.subscribers.len());
-        let mut heard = 0;
-        while heard < wanted {
-            ensure!(begun.elapsed() < DEADLINE, "{heard} of {wanted} subscribers heard an update");
-            heard += self.look(Duration::from_millis(100))?.1 as usize;
-        }
-        ensure!(heard == wanted, "{heard} updates where {wanted} were published");
-        Ok(())
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            updates: a.updates + b.updates,
+            served: a.served + b.served,
+            resumed: a.resumed + b.resumed,
+            later: a.later + b.later,
+            ended: a.ended + b.ended,
+        })
     }
+}
 
-    /// Reads what has come, or comes within `patience`: how many began to wait, and how many updates there were.
-    fn look(&mut self, patience: Duration) -> Result<(u32, u32)> {
-        let mut events = Vec::with_capacity(EVENTS);
-        let patience = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
-        let room = rustix::buffer::spare_capacity(&mut events);
-        epoll::wait(&self.epoll, room, Some(&patience)).context("wait for news")?;
-        let (mut waits, mut updates) = (0, 0);
-        for event in events {
-            let number = usize::try_from(event.data.u64()).context("a number of ours")?;
-            let subscriber = &mut self.subscribers[number];
-            let count = match subscriber.stream.read(&mut self.buffer) {
-                Ok(0) => bail!("the server has ended subscriber {number}"),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error).context("read what a subscriber is told"),
-            };
-            let mut answer = Vec::new();
-            let heard = subscriber.listener.hear(&self.buffer[..count], &mut answer)?;
-            waits += u32::from(heard.waits);
-            updates += heard.updates;
-            if !answer.is_empty() {
-                // A few bytes into a connection that has not much to say.
-                subscriber.stream.write_all(&answer).context("answer the server")?;
-            }
-        }
-        Ok((waits, updates))
+impl Update {
+    /// Milliseconds from a moment until this share of them had it.
+    pub(super) fn ms(&self, since_us: u64, share: f64) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "far below 2^52"
+        )]
+        let place = ((self.heard.len() as f64 * share).ceil() as usize).saturating_sub(1);
+        let at = self.heard.get(place).copied().unwrap_or_default();
+        Duration::from_micros(at.saturating_sub(since_us)).as_secs_f64() * 1e3
     }
 }

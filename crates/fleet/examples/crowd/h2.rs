@@ -1,12 +1,13 @@
 //! A watch of one key in etcd, as a stream of gRPC in a connection of its own: HTTP/2 (RFC 9113) as far as one request
 //! needs it, with headers that are spelled out (RFC 7541, 6.2.2) and one message in protocol buffers.
 
-use anyhow::{Result, bail};
-
-use super::crowd::{Heard, Listener};
+use crate::{
+    Failure,
+    line::{Heard, Listener},
+};
 
 /// What is watched.
-pub(super) const KEY: &str = "update";
+pub(crate) const KEY: &str = "update";
 
 /// Types of frames, RFC 9113, 6.
 const DATA: u8 = 0;
@@ -28,7 +29,7 @@ const WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// One watch.
 #[derive(Default)]
-pub(super) struct Subscriber {
+pub(crate) struct Subscriber {
     /// A frame whose end has not come.
     kept: Vec<u8>,
     /// A message whose end has not come.
@@ -53,16 +54,17 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 impl Listener for Subscriber {
-    fn hello() -> Vec<u8> {
+    fn hello(&mut self) -> Vec<u8> {
+        *self = Self::default();
         let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         // Setting 4, SETTINGS_INITIAL_WINDOW_SIZE.
         let setting = [&[0, 4][..], &WINDOW_MAX.to_be_bytes()].concat();
         hello.extend(frame(SETTINGS, 0, 0, &setting));
         hello.extend(frame(WINDOW_UPDATE, 0, 0, &(WINDOW_MAX - 65_535).to_be_bytes()));
-        // From the static table: 3 is ":method: POST", 6 ":scheme: http", 4 the name ":path", 1 ":authority", 31
+        // From the static table: 3 is ":method: POST", 7 ":scheme: https", 4 the name ":path", 1 ":authority", 31
         // "content-type"; 0x80 is a whole field, 0x00 a field that is not to be remembered.
         let headers = [
-            vec![0x83, 0x86, 0x04],
+            vec![0x83, 0x87, 0x04],
             text("/etcdserverpb.Watch/Watch"),
             vec![0x01],
             text("etcd"),
@@ -83,7 +85,7 @@ impl Listener for Subscriber {
         hello
     }
 
-    fn hear(&mut self, bytes: &[u8], answer: &mut Vec<u8>) -> Result<Heard> {
+    fn hear(&mut self, bytes: &[u8], answer: &mut Vec<u8>) -> Result<Heard, Failure> {
         self.kept.extend_from_slice(bytes);
         let (mut heard, mut done) = (Heard::default(), 0);
         while let Some(head) = self.kept[done..].first_chunk::<HEAD_BYTES>() {
@@ -95,7 +97,7 @@ impl Listener for Subscriber {
                 DATA => self.message.extend_from_slice(payload),
                 SETTINGS if flags & ACK == 0 => answer.extend(frame(SETTINGS, ACK, 0, &[])),
                 PING if flags & ACK == 0 => answer.extend(frame(PING, ACK, 0, payload)),
-                RST_STREAM | GOAWAY => bail!("etcd ends a watch"),
+                RST_STREAM | GOAWAY => return Err("etcd ends a watch".into()),
                 _ => {}
             }
             done = begin + length;
@@ -115,37 +117,5 @@ impl Listener for Subscriber {
             }
         }
         Ok(heard)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_counted_however_they_are_cut() {
-        let message = |length: u8| [&[0, 0, 0, 0, length][..], &vec![7; length.into()]].concat();
-        let two = [message(3), message(100)].concat();
-        let said = [
-            frame(SETTINGS, 0, 0, &[]),
-            frame(HEADERS, END_HEADERS, 1, &[0x88]),
-            frame(DATA, 0, 1, &message(9)),
-            frame(PING, 0, 0, b"12345678"),
-            frame(DATA, 0, 1, &two[..50]),
-            frame(DATA, 0, 1, &two[50..]),
-        ]
-        .concat();
-        for cut in 0..said.len() {
-            let mut subscriber = Subscriber::default();
-            let mut answer = Vec::new();
-            let first = subscriber.hear(&said[..cut], &mut answer).unwrap();
-            let second = subscriber.hear(&said[cut..], &mut answer).unwrap();
-            assert_eq!(first.updates + second.updates, 2, "cut at {cut}");
-            assert!(first.waits ^ second.waits);
-            let expected = [frame(SETTINGS, ACK, 0, &[]), frame(PING, ACK, 0, b"12345678")];
-            assert_eq!(answer, expected.concat());
-        }
-        let ended = frame(GOAWAY, 0, 0, &[0; 8]);
-        assert!(Subscriber::default().hear(&ended, &mut Vec::new()).is_err());
     }
 }
