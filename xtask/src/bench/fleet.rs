@@ -28,7 +28,7 @@ mod virtual_agents;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::publish;
@@ -84,6 +84,9 @@ pub struct Fleet {
     /// Only this part (repeatable)
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
+    /// A directory with fwnet and examples/crowd, built before (default: they are built)
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -122,7 +125,10 @@ impl Fleet {
     pub(super) fn run(&self) -> ExitCode {
         supervised(|| {
             timed("packages", || packages::provide(NEEDS))?;
-            let tools = timed("build", Tools::build)?;
+            let tools = match &self.programs {
+                Some(beside) => Tools::of(beside),
+                None => timed("build", Tools::build)?,
+            };
             more_descriptors()?;
             let figures = self.measure(&tools)?;
             let printed = match self.output {
@@ -161,7 +167,11 @@ impl Tools {
         example.args(["build", "--quiet", "--release", "--package", "fleet", "--example", "crowd"]);
         step::run(&mut example)?;
         let beside = fwnet.parent().context("programs are in a directory")?;
-        Ok(Self { crowd: beside.join("examples/crowd"), fwnet })
+        Ok(Self::of(beside))
+    }
+
+    fn of(beside: &Path) -> Self {
+        Self { crowd: beside.join("examples/crowd"), fwnet: beside.join("fwnet") }
     }
 }
 

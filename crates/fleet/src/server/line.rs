@@ -27,6 +27,8 @@ use super::counted::Counted;
 
 /// Bytes that one thread reads at once.
 const SCRATCH_BYTES: usize = 16 << 10;
+/// Frames that are shorter go together, in up to so many bytes: one record of TLS (RFC 8446, 5.1) and one system call.
+const TOGETHER_BYTES: usize = 16 << 10;
 /// How long the last frames of a line that is ended may take.
 const LAST_FRAMES: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
@@ -115,14 +117,15 @@ impl Mailbox {
         self.inside().bytes
     }
 
-    /// The next frame; whether there will be none any more.
-    fn take(&self, waker: &Waker) -> Result<Option<Frame>, Ended> {
+    /// The next frame, or some that are short, and how many; whether there will be none any more.
+    fn take(&self, waker: &Waker) -> Result<Option<(Frame, u32)>, Ended> {
         let mut inside = self.inside();
         if let Some(frame) = inside.frames.pop_front() {
+            let taken = inside.together(frame);
             if inside.frames.is_empty() {
                 inside.frames = VecDeque::new();
             }
-            return Ok(Some(frame));
+            return Ok(Some(taken));
         }
         if inside.ending {
             return Err(Ended);
@@ -136,6 +139,28 @@ impl Mailbox {
         let mut inside = self.inside();
         inside.bytes = inside.bytes.saturating_sub(bytes);
         inside.bytes == 0
+    }
+}
+
+impl Inside {
+    /// A short frame with those behind it, as far as they are short; a long one alone, its bytes not copied.
+    fn together(&mut self, first: Frame) -> (Frame, u32) {
+        let mut bytes = first.bytes();
+        if bytes > TOGETHER_BYTES {
+            return (first, 1);
+        }
+        let mut joined = first.0.to_vec();
+        let mut count = 1;
+        while let Some(next) = self.frames.front() {
+            bytes += next.bytes();
+            if bytes > TOGETHER_BYTES {
+                break;
+            }
+            next.0.slices().into_iter().for_each(|slice| joined.extend_from_slice(slice));
+            count += 1;
+            self.frames.pop_front();
+        }
+        (joined.into(), count)
     }
 }
 
@@ -246,7 +271,8 @@ struct Line<'a, S, M> {
     mailbox: &'a Mailbox,
     counted: &'a Counted,
     decoder: Decoder,
-    sending: Option<(Frame, usize)>,
+    /// What is on its way, how much of it is, and how many frames it is.
+    sending: Option<(Frame, usize, u32)>,
     flushed: bool,
     heard: VecDeque<M>,
 }
@@ -274,10 +300,10 @@ where
     /// Ready once the last frame of the mailbox is on its way.
     fn write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), LineEnd>> {
         loop {
-            let Some((frame, at)) = &mut self.sending else {
+            let Some((frame, at, count)) = &mut self.sending else {
                 match self.mailbox.take(context.waker()) {
-                    Ok(Some(frame)) => {
-                        self.sending = Some((frame, 0));
+                    Ok(Some((frame, count))) => {
+                        self.sending = Some((frame, 0, count));
                         continue;
                     }
                     Ok(None) | Err(Ended) if !self.flushed => {
@@ -301,8 +327,8 @@ where
                 continue;
             }
             let bytes = frame.bytes();
+            self.counted.sent_frames.inc_by(u64::from(*count));
             self.sending = None;
-            self.counted.sent_frames.inc();
             self.counted.sent_bytes.inc_by(bytes as u64);
             if self.mailbox.sent(bytes) {
                 return Poll::Ready(Ok(()));
