@@ -51,10 +51,7 @@ const NEEDS: &[Need] = &[
         program: "nats-server",
         package: Package { name: "nats-server", why: "a rival: publish and subscribe" },
     },
-    Need {
-        program: "etcd",
-        package: Package { name: "etcd-server", why: "a rival, and a store" },
-    },
+    Need { program: "etcd", package: Package { name: "etcd-server", why: "a rival, and a store" } },
 ];
 
 /// Measure what a fleet's server costs, and what nats-server and etcd pay for the same (as root)

@@ -119,3 +119,35 @@ impl Listener for Subscriber {
         Ok(heard)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let message = |length: u8| [&[0, 0, 0, 0, length][..], &vec![7; length.into()]].concat();
+        let two = [message(3), message(100)].concat();
+        let said = [
+            frame(SETTINGS, 0, 0, &[]),
+            frame(HEADERS, END_HEADERS, 1, &[0x88]),
+            frame(DATA, 0, 1, &message(9)),
+            frame(PING, 0, 0, b"12345678"),
+            frame(DATA, 0, 1, &two[..50]),
+            frame(DATA, 0, 1, &two[50..]),
+        ]
+        .concat();
+        for cut in 0..said.len() {
+            let mut subscriber = Subscriber::default();
+            let mut answer = Vec::new();
+            let first = subscriber.hear(&said[..cut], &mut answer).unwrap();
+            let second = subscriber.hear(&said[cut..], &mut answer).unwrap();
+            assert_eq!(first.updates + second.updates, 2, "cut at {cut}");
+            assert!(first.waits ^ second.waits);
+            let expected = [frame(SETTINGS, ACK, 0, &[]), frame(PING, ACK, 0, b"12345678")];
+            assert_eq!(answer, expected.concat());
+        }
+        let ended = frame(GOAWAY, 0, 0, &[0; 8]);
+        assert!(Subscriber::default().hear(&ended, &mut Vec::new()).is_err());
+    }
+}

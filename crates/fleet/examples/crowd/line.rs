@@ -74,8 +74,7 @@ impl Line {
         greeted: bool,
     ) -> Result<Self, Failure> {
         let kind = (SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
-        let socket =
-            net::socket_with(AddressFamily::INET, kind.0, kind.1, Some(ipproto::TCP))?;
+        let socket = net::socket_with(AddressFamily::INET, kind.0, kind.1, Some(ipproto::TCP))?;
         match net::connect(&socket, &server) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -209,7 +208,10 @@ impl Line {
 fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionAborted | ErrorKind::UnexpectedEof
+        ErrorKind::ConnectionReset
+            | ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::UnexpectedEof
     )
 }

@@ -99,7 +99,8 @@ fn main() -> Result<(), Failure> {
                 What::Nats => {
                     let publisher = publisher::nats(&book, server)?;
                     let members = book.members(from, count, b"")?;
-                    let members = members.into_iter().map(|it| (it.tls, nats::Subscriber::default()));
+                    let members =
+                        members.into_iter().map(|it| (it.tls, nats::Subscriber::default()));
                     Gathering::new(server, members.collect(), Some(publisher))?.run()
                 }
                 What::Etcd => {

@@ -44,7 +44,9 @@ impl Listener for Subscriber {
             } else if line == b"PING" {
                 answer.extend_from_slice(b"PONG\r\n");
             } else if line.starts_with(b"-ERR") {
-                return Err(format!("nats-server complains: {}", String::from_utf8_lossy(line)).into());
+                return Err(
+                    format!("nats-server complains: {}", String::from_utf8_lossy(line)).into()
+                );
             }
             done = next;
         }
@@ -59,4 +61,24 @@ pub(crate) fn update(payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     bytes.extend_from_slice(b"\r\n");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_are_counted_however_they_are_cut() {
+        let said = b"INFO {\"a\":1}\r\nPONG\r\nMSG update 1 6\r\nab\r\ncd\r\nPING\r\nMSG update 1 0\r\n\r\n";
+        for cut in 0..said.len() {
+            let mut subscriber = Subscriber::default();
+            let mut answer = Vec::new();
+            let first = subscriber.hear(&said[..cut], &mut answer).unwrap();
+            let second = subscriber.hear(&said[cut..], &mut answer).unwrap();
+            assert_eq!(first.updates + second.updates, 2, "cut at {cut}");
+            assert!(first.waits ^ second.waits);
+            assert_eq!(answer, b"PONG\r\n");
+        }
+        assert!(Subscriber::default().hear(b"-ERR 'no'\r\n", &mut Vec::new()).is_err());
+    }
 }

@@ -9,11 +9,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::{
-    Failure,
-    book::Book,
-    h2, nats,
-};
+use crate::{Failure, book::Book, h2, nats};
 
 /// Bytes of an update.
 const UPDATE_BYTES: usize = 1_024;
@@ -30,11 +26,7 @@ fn payload() -> Vec<u8> {
     vec![b'u'; UPDATE_BYTES]
 }
 
-fn tls(
-    tls: &Arc<ClientConfig>,
-    server: SocketAddr,
-    stream: TcpStream,
-) -> Result<Stream, Failure> {
+fn tls(tls: &Arc<ClientConfig>, server: SocketAddr, stream: TcpStream) -> Result<Stream, Failure> {
     stream.set_nodelay(true)?;
     let connection = ClientConnection::new(Arc::clone(tls), ServerName::from(server.ip()))?;
     Ok(StreamOwned::new(connection, stream))

@@ -45,7 +45,8 @@ pub(super) fn measure(
     let waiting = crowd.pids();
     let mut figure = [const { Vec::new() }; 6];
     let [p50, p99, slowest, known, ours, theirs] = &mut figure;
-    let signed = (0..FIRST_CHANGES + changes).map(|_| fleet.sign("")).collect::<Result<Vec<_>>>()?;
+    let signed =
+        (0..FIRST_CHANGES + changes).map(|_| fleet.sign("")).collect::<Result<Vec<_>>>()?;
     for (number, signed) in (0..).zip(&signed) {
         let (before, theirs_before) = (processor_s(&servers)?, processor_s(&waiting)?);
         crowd.tell("expect");
@@ -93,8 +94,7 @@ pub(super) fn measure(
     }
     let (mut back, mut full, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=storms {
-        let (seconds, counts) =
-            timed(&format!("storm {number} of {storms}"), || crowd.storm())?;
+        let (seconds, counts) = timed(&format!("storm {number} of {storms}"), || crowd.storm())?;
         announce(&format!("{seconds:.1} s, {counts:?}"));
         fleet.realised(agents)?;
         back.push(seconds);

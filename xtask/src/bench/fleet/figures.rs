@@ -167,11 +167,8 @@ impl Figures {
         let Self { kernel, processors, parts } = self;
         let mut table = format!("kernel {kernel}, {processors} processors\n");
         for Part { name, rows } in parts {
-            let _written = writeln!(
-                table,
-                "\n{name:47} {:>10} {:>10} {:>10}",
-                "median", "min", "max"
-            );
+            let _written =
+                writeln!(table, "\n{name:47} {:>10} {:>10} {:>10}", "median", "min", "max");
             for row in rows {
                 let Row { what, unit, spread: Spread { median, min, max }, at_most, exactly } = row;
                 let met = if row.is_met() { "" } else { ", missed" };
@@ -180,9 +177,8 @@ impl Figures {
                     (None, Some(wanted)) => format!("  (expected {wanted}{met})"),
                     (None, None) => String::new(),
                 };
-                let line = format!(
-                    "  {what:45} {median:>10.2} {min:>10.2} {max:>10.2} {unit}{expected}"
-                );
+                let line =
+                    format!("  {what:45} {median:>10.2} {min:>10.2} {max:>10.2} {unit}{expected}");
                 let _written = writeln!(table, "{}", line.trim_end());
             }
         }

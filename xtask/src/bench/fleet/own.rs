@@ -22,7 +22,7 @@ const POLICY_BYTES: usize = 1_024;
 const PORT: u16 = 8443;
 const METRICS_PORT: u16 = 9101;
 const CONTROLLER: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_DEADLINE: Duration = Duration::from_secs(300);
 
 /// It.
 pub(super) struct Fleet<'a> {
@@ -155,7 +155,8 @@ impl<'a> Fleet<'a> {
         let number = version.to_string();
         let by = ["--version", &number, "--expires", "9d", "--key", &key("policy"), "--out"];
         self.fwnet(&[&["sign", "policy", &plain], &by[..], &[&signed]].concat())?;
-        let (root, before) = (self.path("fleet/root.signed"), self.path(&(version - 1).to_string()));
+        let (root, before) =
+            (self.path("fleet/root.signed"), self.path(&(version - 1).to_string()));
         let from = if version == 1 { ["--root", &root] } else { ["--from", &before] };
         let out = self.path(&version.to_string());
         let by = [

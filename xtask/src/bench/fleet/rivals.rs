@@ -46,15 +46,18 @@ pub(super) fn measure(
     ]))?;
     let store = format!("redb:{shown}/store.redb");
     let count = subscribers.to_string();
-    step::output(
-        std::process::Command::new(&tools.crowd)
-            .args(["enrol", &shown, &store, &count, "0", "127.0.0.1:8443"]),
-    )?;
+    step::output(std::process::Command::new(&tools.crowd).args([
+        "enrol",
+        &shown,
+        &store,
+        &count,
+        "0",
+        "127.0.0.1:8443",
+    ]))?;
     for number in 1..=rounds {
         let what = |name: &str| format!("round {number} of {rounds}, {name}");
         let host = Host::new();
-        let round =
-            timed(&what(nats_name), || nats(tools, &host, &fleet, [subscribers, updates]))?;
+        let round = timed(&what(nats_name), || nats(tools, &host, &fleet, [subscribers, updates]))?;
         measured[0].push(round);
         let host = Host::new();
         let round =

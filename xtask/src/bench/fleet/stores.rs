@@ -19,8 +19,7 @@ const BEATS: Duration = Duration::from_secs(20);
 const ETCD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 const ETCD_METRICS_PORT: u16 = 2381;
 /// Of etcd 3.4: transactions and single writes, and watches.
-const ETCD_WRITES: [&str; 2] =
-    ["etcd_debugging_mvcc_txn_total", "etcd_debugging_mvcc_put_total"];
+const ETCD_WRITES: [&str; 2] = ["etcd_debugging_mvcc_txn_total", "etcd_debugging_mvcc_put_total"];
 const ETCD_WATCHERS: &str = "etcd_debugging_mvcc_watcher_total";
 const COMMITS: &str = "fwnet_controller_store_commit_duration_seconds_count";
 
