@@ -68,7 +68,8 @@ fn main() {
         let spent = fleet.change();
         let expected = (0..hosts).filter(|host| selects(rule, *host)).count() as u64;
         exact &= expected == spent.told;
-        touched.push(json!({"rule": rule, "expected": expected, "found": spent.told, "took": spent}));
+        touched
+            .push(json!({"rule": rule, "expected": expected, "found": spent.told, "took": spent}));
     }
     let figures = json!({
         "hosts": hosts,
@@ -191,9 +192,10 @@ impl Fleet {
                 *known = (self.version, text);
             }
         }
-        let documents = self.documents.iter().map(|(at, (version, text))| {
-            policy(&format!("part-{at}"), *version, text)
-        });
+        let documents = self
+            .documents
+            .iter()
+            .map(|(at, (version, text))| policy(&format!("part-{at}"), *version, text));
         let documents: Vec<_> = documents.collect();
         let made = Making::of(&documents).numbered(self.version).bytes();
         let (before, began) = (self.controller.counts(), processor_s());
@@ -226,9 +228,8 @@ impl Fleet {
         let numbers: Vec<u32> = (0..self.hosts).collect();
         for chunk in numbers.chunks(CHUNK) {
             let peers = chunk.iter().map(|number| id(*number));
-            let peers: Vec<Peer> = peers
-                .map(|id| Peer::Host { certificate: Digest::of(id.as_bytes()), id })
-                .collect();
+            let peers: Vec<Peer> =
+                peers.map(|id| Peer::Host { certificate: Digest::of(id.as_bytes()), id }).collect();
             let (mut out, mut links) = (Vec::new(), Vec::with_capacity(CHUNK));
             let began = processor_s();
             for peer in &peers {

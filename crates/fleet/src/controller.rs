@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     authority::{self, Authority, SignError},
-    server::{self, Limits, Server},
+    server::{Limits, Server},
     settings,
     store::{self, Leader, Location, Store},
     subject::{Kind, Subject, SubjectError},
@@ -143,13 +143,13 @@ pub async fn run(
         counted: figures.counted.clone(),
         limits: Limits::default(),
     };
-    let listener = listen(setup.listen)?;
+    let listener = listen(setup.listen).await?;
     let mut listening = Listening { fleet: setup.listen, metrics: setup.metrics };
     listening.fleet =
         listener.local_addr().map_err(|error| RunError::Listen(setup.listen, error))?;
     let measured = match setup.metrics {
         Some(address) => {
-            let listener = listen(address)?;
+            let listener = listen(address).await?;
             listening.metrics = listener.local_addr().ok();
             Some(listener)
         }
@@ -185,8 +185,8 @@ const ABOVE: usize = 64;
 /// Things that lines tell and the core has not heard yet.
 const TOLD: usize = 4_096;
 
-fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    server::listen(address).map_err(|error| RunError::Listen(address, error))
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))
 }
 
 /// Tells a new store which root the fleet begins with, once this controller leads. Ends only where the store trusts

@@ -21,7 +21,7 @@ use self::core::{Core, Question};
 use crate::{
     joining,
     membership::{Membership, SaveError},
-    server::{self, Limits, Server, counted::Counted},
+    server::{Limits, Server, counted::Counted},
     tls::{self, Believed, Identity, IdentityError},
     uplink::{Above, Patience, hold},
 };
@@ -98,13 +98,13 @@ pub async fn run(
         counted: counted.clone(),
         limits: Limits::default(),
     };
-    let listener = listen(setup.listen)?;
+    let listener = listen(setup.listen).await?;
     let mut listening = Listening { fleet: setup.listen, metrics: setup.metrics };
     listening.fleet =
         listener.local_addr().map_err(|error| RunError::Listen(setup.listen, error))?;
     let measured = match setup.metrics {
         Some(address) => {
-            let listener = listen(address)?;
+            let listener = listen(address).await?;
             listening.metrics = listener.local_addr().ok();
             Some(listener)
         }
@@ -132,8 +132,8 @@ const QUESTIONS: usize = 16;
 /// How long to wait before a renewal is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
-fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    server::listen(address).map_err(|error| RunError::Listen(address, error))
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))
 }
 
 /// Holds a line to one of the controllers, whichever answers.

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
@@ -75,22 +75,6 @@ const HOST_MESSAGES: u32 = 200;
 const RELAY_MESSAGES: u32 = 10_000;
 /// How long to wait when the system gives no more connections.
 const EXHAUSTED: Duration = Duration::from_millis(20);
-
-/// Connections that may wait to be accepted. A host that finds no room tries again a second later, and then three
-/// (tcp(7)): a fleet that comes back at once is to find room.
-const WAITING: u32 = 16_384;
-
-/// Listens, with room for those who come at the same moment, as far as the system gives it (`net.core.somaxconn`).
-///
-/// # Errors
-/// If the address is none of this machine's, or is taken.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A server that was killed a moment ago must not keep its successor out.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(WAITING)
-}
 
 /// A line of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -70,8 +70,10 @@ pub(super) struct Part {
 
 impl Part {
     fn row(&mut self, what: &str, unit: &'static str, values: &[f64]) -> &mut Row {
-        let spread = values.iter().copied().collect();
+        let spread: Spread = values.iter().copied().collect();
         let what = what.to_owned();
+        // A long measurement that ends before its table is not lost.
+        eprintln!("    {what}: {:.2} {unit}", spread.median);
         self.rows.push(Row { what, unit, spread, at_most: None, exactly: None });
         self.rows.last_mut().expect("it was just put there")
     }

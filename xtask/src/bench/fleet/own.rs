@@ -189,7 +189,8 @@ impl<'a> Fleet<'a> {
                 return Ok(());
             }
             ensure!(begun.elapsed() < READY_DEADLINE, "{found} of {agents} hosts have it");
-            std::thread::sleep(Duration::from_millis(10));
+            // To answer, the controller looks at every host.
+            std::thread::sleep(Duration::from_millis(250));
         }
     }
 
