@@ -133,26 +133,13 @@ impl Trial {
         } else {
             match run_tests(&checked, &self.inventory, now) {
                 Ok(results) => {
-                    results.iter().filter(|result| !result.passed).map(failure).collect()
+                    results.iter().filter(|it| !it.passed).map(TestResult::line).collect()
                 }
                 Err(error) => vec![told(&error)],
             }
         };
         Outcome { failing, serial: self.serial }
     }
-}
-
-/// A failed test in one line.
-pub(crate) fn failure(result: &TestResult) -> String {
-    let TestResult { file, line, text, passed: _, fault, failed: _, flows } = result;
-    let why = match (fault, flows.first()) {
-        (Some(fault), _) => format!(": {fault}"),
-        (None, Some(flow)) => {
-            format!(": {} is {} at {} by {}", flow.flow, flow.verdict, flow.host, flow.rule)
-        }
-        (None, None) => String::new(),
-    };
-    format!("{file}:{line}: {text}{why}")
 }
 
 /// An error with what is behind it.

@@ -11,7 +11,10 @@ mod store;
 #[path = "support/swap.rs"]
 mod swap;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use chance::{Chance, seeds};
 use controller::{
@@ -21,7 +24,10 @@ use controller::{
     views::{Touched, Views},
 };
 use people::{Making, at, policy, root_bytes};
-use policy::{Facts, Host, Inventory, NoIdentities, Source, check, compile};
+use policy::{
+    Checked, Facts, Host, Inventory, NoIdentities, Own, Source, check, compile, run_tests,
+    run_tests_at,
+};
 use prost::Message;
 use store::Store;
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, decide};
@@ -142,6 +148,11 @@ fn text(chance: &mut Chance, first: bool, documents: u64) -> String {
         }
         text.push_str(&format!("{effect} {from} -> {to} : {service}\n"));
     }
+    for _ in 0..chance.below(4) {
+        let (from, to) = (chance.of(SELECTORS), chance.of(SELECTORS));
+        let (answer, service) = (chance.of(&["allow", "deny"]), chance.of(&["any", "tcp/80"]));
+        text.push_str(&format!("test {answer} {from} -> {to} : {service}\n"));
+    }
     text
 }
 
@@ -161,6 +172,8 @@ struct World {
     /// What each host was sent of others last, by name of the piece.
     held: BTreeMap<(String, String), (Digest, Vec<u8>)>,
     differences: usize,
+    /// Tests that hosts said something about, and those that failed there.
+    said: [usize; 2],
 }
 
 impl World {
@@ -177,6 +190,7 @@ impl World {
             turns: (0, 0),
             held: BTreeMap::new(),
             differences: 0,
+            said: [0; 2],
         };
         world.store.commit(found(&world.store.model, &root_bytes()).unwrap()).unwrap();
         for _ in 0..5 + world.chance.below(8) {
@@ -369,9 +383,21 @@ impl World {
         let whole = controller::inventory(&self.store.model);
         let texts = [self.texts.clone(), self.tried.clone()];
         let everything = texts.each_ref().map(|texts| {
-            let sources: Vec<Source<'_>> =
-                texts.iter().map(|text| Source { name: "d", bytes: text.as_bytes() }).collect();
+            let names: Vec<String> = (0..texts.len()).map(|it| it.to_string()).collect();
+            let sources: Vec<Source<'_>> = names
+                .iter()
+                .zip(texts)
+                .map(|(name, text)| Source { name, bytes: text.as_bytes() })
+                .collect();
             check(&sources, Some(&whole), at(1))
+        });
+        let failing = everything.each_ref().map(|checked| {
+            if checked.diagnostics.has_errors() {
+                return BTreeSet::new();
+            }
+            let results = run_tests(checked, &whole, at(1)).unwrap();
+            let failed = results.into_iter().filter(|it| !it.passed);
+            failed.map(|it| (it.file.parse().unwrap(), it.line)).collect::<BTreeSet<(usize, u32)>>()
         });
         let ids: Vec<String> = self.store.model.hosts().map(|(id, _)| id.to_owned()).collect();
         let mut addresses: Vec<Address> =
@@ -380,10 +406,8 @@ impl World {
         addresses.extend([Address::LOOPBACK_V6, Address::v6([0x2001_0db8, 0, 1, 0])]);
         for id in ids {
             let target = self.views.target(self.views.number(&id).unwrap()).unwrap();
-            let (texts, everything) = match target.trial {
-                false => (&texts[0], &everything[0]),
-                true => (&texts[1], &everything[1]),
-            };
+            let way = usize::from(target.trial);
+            let (texts, everything, failing) = (&texts[way], &everything[way], &failing[way]);
             assert!(!everything.diagnostics.has_errors(), "{}", everything.short());
             let record = self.store.model.host(&id).unwrap();
             let manifest = Manifest::decode(&*target.manifest).unwrap();
@@ -396,10 +420,12 @@ impl World {
             let sources: Vec<Source<'_>> = sent
                 .texts
                 .iter()
-                .map(|text| Source { name: "d", bytes: text.as_bytes() })
+                .zip(&sent.names)
+                .map(|(text, name)| Source { name, bytes: text.as_bytes() })
                 .collect();
             let policies = check(&sources, Some(&part), at(1));
             assert!(!policies.diagnostics.has_errors(), "{id}: {}", policies.short());
+            self.said(&id, &policies, &part, texts, failing);
             let here = compile(&policies.policies, &Facts::new(&part, &id, &NoIdentities, at(1)));
             let here = here.unwrap();
             let there = Facts::new(&whole, &id, &NoIdentities, at(1));
@@ -419,8 +445,36 @@ impl World {
     }
 }
 
+impl World {
+    /// What a host says of tests is so: whatever fails there fails where everything is known.
+    fn said(
+        &mut self,
+        id: &str,
+        policies: &Checked,
+        part: &Inventory,
+        texts: &[String],
+        failing: &BTreeSet<(usize, u32)>,
+    ) {
+        let own = Own { host: id, addresses: &[], zero: at(0), front: &|_| Ok(()), shared: true };
+        for result in run_tests_at(policies, part, &own, at(1)).unwrap() {
+            // A host may have an earlier version of a document, with the same rules and other tests.
+            let sent = policies.sources().iter().find(|(name, _)| *name == result.file).unwrap();
+            let now = texts.iter().position(|text| *text == sent.1);
+            let Some(place) = now else { continue };
+            self.said[usize::from(!result.passed)] += 1;
+            assert!(
+                result.passed || failing.contains(&(place, result.line)),
+                "{id} says that this fails: {}\n{}",
+                result.line(),
+                texts.join("---\n"),
+            );
+        }
+    }
+}
+
 /// Everything that a host is sent.
 struct Sent {
+    names: Vec<String>,
     texts: Vec<String>,
     hosts: BTreeMap<String, Host>,
 }
@@ -453,11 +507,24 @@ impl Sent {
             }
         }
         hosts.insert(me.id.clone(), me);
-        Self { texts: documents.into_iter().map(|it| it.policy).collect(), hosts }
+        let names = documents.iter().map(|it| it.name.clone()).collect();
+        Self { names, texts: documents.into_iter().map(|it| it.policy).collect(), hosts }
     }
 
+    /// As the host puts it together: whoever is called by name and is not known is somebody without addresses.
     fn inventory(&self) -> Inventory {
-        Inventory::new(self.hosts.values().cloned().collect()).unwrap()
+        let mut hosts = self.hosts.clone();
+        for text in &self.texts {
+            let source = Source { name: "d", bytes: text.as_bytes() };
+            let (_, parsed) = policy::read(source, 0, &mut policy::Diagnostics::default());
+            for word in parsed.document.hosts() {
+                if !hosts.values().any(|it| it.id == word || it.names.iter().any(|it| it == word)) {
+                    let host = Host { id: word.to_owned(), ..Host::default() };
+                    hosts.insert(host.id.clone(), host);
+                }
+            }
+        }
+        Inventory::new(hosts.into_values().collect()).unwrap()
     }
 }
 
@@ -515,13 +582,18 @@ fn flows(own: &[Address], all: &[Address]) -> Vec<Flow> {
 
 #[test]
 fn what_a_host_is_sent_says_what_everything_says() {
+    let (passed, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     seeds(40, |seed| {
         let mut world = World::new(seed);
         for _ in 0..8 {
             world.step();
             world.exact();
         }
+        passed.fetch_add(world.said[0], Ordering::Relaxed);
+        failed.fetch_add(world.said[1], Ordering::Relaxed);
     });
+    let (passed, failed) = (passed.into_inner(), failed.into_inner());
+    assert!(100 < passed && 100 < failed, "hosts said much of tests: {passed} {failed}");
 }
 
 #[test]

@@ -8,8 +8,11 @@
 //! test speaks of nothing else (`test allow web-1 -> web-1 : tcp/80`), over its own addresses and not over loopback. A test
 //! without a process in brackets speaks of every process. Tests of a policy in audit ask for the would-be verdict, and so
 //! do those of a draft, which is taken as if it were in audit.
+//!
+//! A host of a fleet knows a part of all that: [`run_tests_at`] says what it can be sure of, and nothing else.
 
 mod ends;
+mod own;
 mod points;
 
 use std::collections::BTreeMap;
@@ -29,7 +32,8 @@ use crate::{
     symbols::Symbols,
     syntax::{Answer, Mode, Process, Statement, Test},
 };
-use ends::{Classes, End};
+use ends::{Classes, End, Whom};
+pub use own::{Own, run_tests_at};
 use points::{Point, points, subjects};
 
 /// Judgements of one test; beyond, it is refused rather than run in part.
@@ -76,6 +80,31 @@ pub struct FailedFlow {
     pub rule_text: String,
 }
 
+impl TestResult {
+    /// A failed test in one line: which, and the first flow that has another answer.
+    pub fn line(&self) -> String {
+        let Self { file, line, text, passed: _, fault, failed: _, flows } = self;
+        let why = match (fault, flows.first()) {
+            (Some(fault), _) => format!(": {fault}"),
+            (None, Some(FailedFlow { flow, verdict, host, rule, rule_text: _ })) => {
+                format!(": {flow} is {verdict} at {host} by {rule}")
+            }
+            (None, None) => String::new(),
+        };
+        format!("{file}:{line}: {text}{why}")
+    }
+}
+
+impl Failures {
+    fn extend(&mut self, failed: Option<FailedFlow>) {
+        let Some(failed) = failed else { return };
+        self.count += 1;
+        if self.first.len() < NAMED_MAX {
+            self.first.push(failed);
+        }
+    }
+}
+
 /// Why tests cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
@@ -98,18 +127,31 @@ pub fn run_tests(
     inventory: &Inventory,
     now: Timestamp,
 ) -> Result<Vec<TestResult>, TrialError> {
+    let begin = |policies| Ok(Trial::new(policies, inventory, now));
+    each_test(checked, begin, |trial, policy, test| trial.run(policy, test).map(Some))
+}
+
+/// What came of every test that `run` has an answer for. `begin` is given the policies that a test is held against.
+fn each_test<'a, T>(
+    checked: &'a Checked,
+    begin: impl Fn(Vec<Policy>) -> Result<T, TrialError>,
+    run: impl Fn(&mut T, &'a Policy, &'a Test) -> Result<Option<Ran>, TrialError>,
+) -> Result<Vec<TestResult>, TrialError> {
     let mut results = Vec::new();
-    let mut in_force: Option<Trial<'_>> = None;
+    let mut in_force: Option<T> = None;
     for policy in &checked.policies {
-        let mut as_if: Option<Trial<'_>> = None;
+        let mut as_if: Option<T> = None;
         for (_, said) in policy.document.statements() {
             let Statement::Test(test) = said else { continue };
-            let trial = if policy.mode == Mode::Draft {
-                as_if.get_or_insert_with(|| Trial::new(promoted(checked, policy), inventory, now))
-            } else {
-                in_force.get_or_insert_with(|| Trial::new(checked.policies.clone(), inventory, now))
+            let (begun, policies): (_, &dyn Fn() -> Vec<Policy>) = match policy.mode {
+                Mode::Draft => (&mut as_if, &|| promoted(checked, policy)),
+                Mode::Enforce | Mode::Audit => (&mut in_force, &|| checked.policies.clone()),
             };
-            let outcome = trial.run(policy, test)?;
+            let trial = match begun {
+                Some(trial) => trial,
+                none => none.insert(begin(policies())?),
+            };
+            let Some(outcome) = run(trial, policy, test)? else { continue };
             let (file, line) = match (
                 checked.sources().get(policy.source),
                 checked.position(policy.source, test.span),
@@ -145,6 +187,9 @@ fn promoted(checked: &Checked, draft: &Policy) -> Vec<Policy> {
     policies
 }
 
+/// The failures of a test, or why it cannot be run.
+type Ran = Result<Failures, String>;
+
 #[derive(Default)]
 struct Failures {
     count: u64,
@@ -174,15 +219,11 @@ impl<'a> Trial<'a> {
     }
 
     /// The failures, or why the test cannot be run.
-    fn run(
-        &mut self,
-        policy: &Policy,
-        test: &Test,
-    ) -> Result<Result<Failures, String>, TrialError> {
-        let classes = Classes::new(&self.policies, test);
-        let from = classes.ends(policy, &test.flows.from, self.inventory);
-        let to = classes.ends(policy, &test.flows.to, self.inventory);
-        let points = points(&self.policies, policy, &test.flows.services);
+    fn run(&mut self, policy: &Policy, test: &Test) -> Result<Ran, TrialError> {
+        let classes = Classes::new(&self.policies, test, &[]);
+        let from = classes.ends(policy, &test.flows.from, self.inventory, Whom::All);
+        let to = classes.ends(policy, &test.flows.to, self.inventory, Whom::All);
+        let points = points(&self.policies, policy, &test.flows.services, &[]);
         let pairs = pairs(&from, &to);
         if pairs.is_empty() {
             return Ok(Err(
@@ -209,13 +250,7 @@ impl<'a> Trial<'a> {
             for &point in &points {
                 let question = Asked { a, b, point, would, test };
                 match self.judge(&question) {
-                    Ok(None) => {}
-                    Ok(Some(failed)) => {
-                        failures.count += 1;
-                        if failures.first.len() < NAMED_MAX {
-                            failures.first.push(failed);
-                        }
-                    }
+                    Ok(failed) => failures.extend(failed),
                     Err(fault) => return Ok(Err(fault)),
                 }
             }
@@ -239,9 +274,18 @@ impl<'a> Trial<'a> {
     fn judge(&self, asked: &Asked<'_>) -> Result<Option<FailedFlow>, String> {
         let out = self.one_end(asked, Direction::Out)?;
         let accepting = self.one_end(asked, Direction::In)?;
-        let ends = || [&out, &accepting].into_iter().flatten();
+        Ok(self.unwanted(asked, [&out, &accepting]))
+    }
+
+    /// The failure, by what the ends say that say anything.
+    fn unwanted(
+        &self,
+        asked: &Asked<'_>,
+        said: [&Option<(HostIndex, Said)>; 2],
+    ) -> Option<FailedFlow> {
+        let ends = || said.into_iter().flatten();
         let subjects = |which: usize| {
-            [&out, &accepting].map(|end| {
+            said.map(|end| {
                 let found =
                     end.as_ref().and_then(|(_, said)| said.first.get(which).copied().flatten());
                 found.map_or(Symbols::STRANGER, |(subject, _)| subject)
@@ -260,7 +304,7 @@ impl<'a> Trial<'a> {
             }
             Answer::Deny => None,
         };
-        Ok(unwanted.map(|(host, rule, verdict, subjects)| {
+        unwanted.map(|(host, rule, verdict, subjects)| {
             let origin = self.images.get(&host).and_then(|compiled| compiled.origin(rule));
             FailedFlow {
                 flow: asked
@@ -270,7 +314,7 @@ impl<'a> Trial<'a> {
                 rule: origin.map(|origin| origin.id.clone()).unwrap_or_default(),
                 rule_text: origin.map(|origin| origin.text.clone()).unwrap_or_default(),
             }
-        }))
+        })
     }
 
     /// What the end says that connects, or that accepts; nothing if it is not a host of the inventory.
@@ -331,14 +375,25 @@ impl Asked<'_> {
 /// One pair of different hosts for each pair of kinds; a host with itself if there is no other.
 fn pairs<'a>(from: &'a [End], to: &'a [End]) -> Vec<(&'a End, &'a End)> {
     let every = || from.iter().flat_map(move |a| to.iter().map(move |b| (a, b)));
-    let enforced = |(a, b): &(&End, &End)| {
-        (a.host.is_some() || b.host.is_some()) && a.address.is_v4() == b.address.is_v4()
-    };
-    let mut seen = std::collections::BTreeSet::new();
-    let apart = every().filter(enforced).filter(|(a, b)| a.host.is_none() || a.host != b.host);
-    let pairs: Vec<_> = apart.filter(|(a, b)| seen.insert((a.class, b.class))).collect();
+    let pairs = apart(from, to);
     if !pairs.is_empty() {
         return pairs;
     }
     every().filter(enforced).collect()
+}
+
+/// One pair of different hosts for each pair of kinds.
+fn apart<'a>(from: &'a [End], to: &'a [End]) -> Vec<(&'a End, &'a End)> {
+    let every = from.iter().flat_map(move |a| to.iter().map(move |b| (a, b)));
+    let mut seen = std::collections::BTreeSet::new();
+    every
+        .filter(enforced)
+        .filter(|(a, b)| a.host.is_none() || a.host != b.host)
+        .filter(|(a, b)| seen.insert((a.class, b.class)))
+        .collect()
+}
+
+/// Whether a flow is possible, and somebody judges it.
+fn enforced((a, b): &(&End, &End)) -> bool {
+    (a.host.is_some() || b.host.is_some()) && a.address.is_v4() == b.address.is_v4()
 }

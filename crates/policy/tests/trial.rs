@@ -4,11 +4,13 @@
 #[expect(dead_code, reason = "each test uses a part of the world")]
 mod world;
 
+use image::{AddressSet, Rule};
 use policy::{
-    Checked, Facts, Inventory, Source, TestResult, check, explain, read_aloud, run_tests,
+    Checked, Compiled, Facts, Inventory, Origin, Own, Source, TestResult, check, explain,
+    read_aloud, run_tests, run_tests_at,
 };
 use proptest::{prelude::*, test_runner::Config};
-use verdict::{Direction, Endpoint, Flow, Protocol, Subject, Verdict};
+use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict};
 use world::{Choices, choices};
 
 const INVENTORY: &str = r#"{"hosts": [
@@ -116,7 +118,7 @@ fn brute_force(
 ) -> [bool; 2] {
     let mut seen = [false; 2];
     let strangers = ["198.51.100.7", "10.0.0.77", "192.0.2.10", "2001:db8::2"].map(world::address);
-    let meant = |selector: &str| -> Vec<(Option<String>, verdict::Address)> {
+    let meant = |selector: &str| -> Vec<(Option<String>, Address)> {
         let hosts = inventory.hosts().iter().filter(|host| match selector.split_once('=') {
             Some((key, value)) => host.labels.get(key).map(String::as_str) == Some(value),
             None => selector == "any" || host.id == selector,
@@ -219,5 +221,87 @@ proptest! {
     #[test]
     fn a_passed_test_holds_for_every_flow_and_a_failed_one_names_real_ones(mut choices in choices(1_200)) {
         holds(&mut choices)?;
+    }
+}
+
+/// What a host says that is sent `policy` and knows the hosts of `known`: line, and whether the test holds as far as it
+/// can say.
+fn said(host: &str, policy: &str, known: &str, shared: bool, denied: &[u32]) -> Vec<(u32, bool)> {
+    let inventory = Inventory::read(known.as_bytes()).expect("the inventory is in order");
+    let source = Source { name: "shop.fwnet", bytes: policy.as_bytes() };
+    let checked = check(&[source], Some(&inventory), world::now());
+    assert!(!checked.diagnostics.has_errors(), "{}", checked.render());
+    let front = |compiled: &mut Compiled| {
+        for &address in denied {
+            let set = AddressSet::from_address(Address::v4(address));
+            let rule = Rule {
+                id: format!("entry/{address}"),
+                remote: Some(u32::try_from(compiled.rules.sets.len()).expect("few sets")),
+                ..Rule::default(Direction::Out, Verdict::Deny, 1)
+            };
+            let origin = Origin {
+                id: rule.id.clone(),
+                stated: None,
+                text: "deny it here".to_owned(),
+                reason: None,
+                owner: None,
+            };
+            compiled.rules.sets.push(set);
+            compiled.rules.rules.insert(0, rule);
+            compiled.origins.insert(0, origin);
+        }
+        compiled.image = image::compile(&compiled.rules)?;
+        Ok(())
+    };
+    let zero = world::now();
+    let own = Own { host, addresses: &[], zero, front: &front, shared };
+    let results = run_tests_at(&checked, &inventory, &own, world::now()).expect("few rules fit");
+    results.iter().map(|it| (it.line, it.passed)).collect()
+}
+
+#[test]
+fn a_host_says_of_tests_what_it_can_be_sure_of() {
+    let policy = "deny any except role=web -> role=db : tcp/5432\n\
+         test allow role=web -> role=db : tcp/5432\n\
+         test deny ops-1 -> db-1 : tcp/5432\n\
+         test deny web-2 -> db-1 : tcp/5432\n\
+         test allow 10.9.0.0/16 -> db-1 : tcp/5432\n\
+         test deny 10.9.0.0/16 -> db-1 : tcp/80\n\
+         test allow ops-1 -> web-1 : any\n";
+    // What db-1 is sent: itself and the web, and of ops-1 that there is such a host.
+    let known = r#"{"hosts": [
+        {"id": "web-1", "addresses": ["10.0.1.11"], "labels": {"role": "web"}},
+        {"id": "web-2", "addresses": ["10.0.1.12"], "labels": {"role": "web"}},
+        {"id": "ops-1"},
+        {"id": "db-1", "addresses": ["10.0.3.11"], "labels": {"role": "db"}}
+    ]}"#;
+    assert_eq!(
+        said("db-1", policy, known, true, &[]),
+        [(2, true), (4, false), (5, false), (6, true)],
+        "nothing of ops-1, whose addresses it does not know, and nothing of flows between others"
+    );
+    assert_eq!(
+        said("db-1", policy, known, false, &[]),
+        [(2, true), (4, true), (5, false), (6, true)],
+        "what web-2 does is not known where documents are for some only"
+    );
+    assert_eq!(
+        said("web-1", policy, known, true, &[0x0a00_030b]),
+        [(2, false)],
+        "what stands in front of the policy on this host counts"
+    );
+    assert_eq!(said("nobody", policy, known, true, &[]), []);
+}
+
+#[test]
+fn what_stands_in_front_tells_hosts_apart_that_the_policy_does_not() {
+    let hosts = (1..=9).map(|it| format!(r#"{{"id": "db-{it}", "addresses": ["10.0.3.{it}"]}}"#));
+    let hosts: Vec<String> = hosts.collect();
+    let known =
+        format!(r#"{{"hosts": [{{"id": "web", "addresses": ["10.0.1.1"]}}, {}]}}"#, hosts.join(","));
+    let policy = "allow any -> any : tcp/80\ntest allow web -> 10.0.3.0/24 : tcp/80\n";
+    assert_eq!(said("web", policy, &known, true, &[]), [(2, true)]);
+    for denied in 1..=9 {
+        assert_eq!(said("web", policy, &known, true, &[0x0a00_0300 + denied]), [(2, false)]);
     }
 }

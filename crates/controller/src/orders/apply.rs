@@ -241,7 +241,7 @@ fn fits(
     let results = policy::run_tests(&checked, &inventory, now)
         .map_err(|error| Refusal::Policy(crate::trials::told(&error)))?;
     let failing: Vec<String> =
-        results.iter().filter(|result| !result.passed).map(crate::trials::failure).collect();
+        results.iter().filter(|it| !it.passed).map(policy::TestResult::line).collect();
     if failing.is_empty() { Ok(()) } else { Err(Refusal::Tests(failing)) }
 }
 

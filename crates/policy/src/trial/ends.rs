@@ -25,6 +25,49 @@ pub(super) struct End {
     pub(super) class: usize,
 }
 
+/// Who may be at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Everybody.
+    All,
+    /// One host.
+    Only(HostIndex),
+    /// The others that are known; and of addresses that are no known host's those that are meant whosever they are.
+    Others(HostIndex),
+}
+
+impl Whom {
+    fn takes(self, index: HostIndex) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(one) => index == one,
+            Self::Others(one) => index != one,
+        }
+    }
+
+    fn takes_strangers(self, selector: &Selector) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(_) => false,
+            Self::Others(_) => {
+                let mut plain = true;
+                selector.each(&mut |selector| match &*selector.expression {
+                    Expression::Named(_) | Expression::Label { .. } | Expression::Me => {
+                        plain = false;
+                    }
+                    Expression::Any
+                    | Expression::Addresses(_)
+                    | Expression::Not(_)
+                    | Expression::AllOf(_)
+                    | Expression::AnyOf(_)
+                    | Expression::Except(..) => {}
+                });
+                plain
+            }
+        }
+    }
+}
+
 /// What tells hosts and addresses apart: every test of a host or an address that rules and one policy test make.
 pub(super) struct Classes {
     /// By how it is written.
@@ -35,7 +78,8 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    pub(super) fn new(policies: &[Policy], test: &Test) -> Self {
+    /// `further` are addresses that rules beside the policies tell apart.
+    pub(super) fn new(policies: &[Policy], test: &Test, further: &[AddressSet]) -> Self {
         let mut classes = Self { labels: BTreeMap::new(), hosts: Vec::new(), cuts: Vec::new() };
         // The two families never share a piece: no flow goes from one to the other.
         classes.cuts.extend([0, Address::v4(0).bits(), Address::v4(u32::MAX).bits() + 1]);
@@ -48,6 +92,10 @@ impl Classes {
         }
         classes.learn(&test.flows.from.selector);
         classes.learn(&test.flows.to.selector);
+        for (first, last) in further.iter().flat_map(AddressSet::ranges) {
+            classes.cuts.push(first.bits());
+            classes.cuts.extend(last.bits().checked_add(1));
+        }
         classes.hosts.sort_unstable();
         classes.hosts.dedup();
         classes.cuts.sort_unstable();
@@ -102,6 +150,7 @@ impl Classes {
         policy: &Policy,
         end: &syntax::End,
         inventory: &Inventory,
+        whom: Whom,
     ) -> Vec<End> {
         let order = AddressOrder::new(inventory);
         let nobody = Here { index: None, own: Vec::new(), disputed: Vec::new() };
@@ -111,6 +160,9 @@ impl Classes {
         let mut ends: Vec<End> = Vec::new();
         let mut taken: BTreeMap<usize, Vec<HostIndex>> = BTreeMap::new();
         for (index, host) in (0..).zip(inventory.hosts()) {
+            if !whom.takes(index) {
+                continue;
+            }
             let addresses: Vec<Address> =
                 host.addresses.iter().copied().filter(|&address| meant.contains(address)).collect();
             if addresses.is_empty() {
@@ -126,6 +178,9 @@ impl Classes {
                     ends.push(End { host: Some(index), address, class });
                 }
             }
+        }
+        if !whom.takes_strangers(&end.selector) {
+            return ends;
         }
         for address in self.strangers(&meant, inventory) {
             let next = kinds.len();

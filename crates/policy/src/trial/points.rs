@@ -37,14 +37,17 @@ fn has_ports(protocol: Protocol) -> bool {
     protocol == Protocol::TCP || protocol == Protocol::UDP
 }
 
-/// One point of each kind among `wanted`, services of a test of `policy`.
+/// One point of each kind among `wanted`, services of a test of `policy`. `further` are services that rules beside the
+/// policies tell apart.
 pub(super) fn points(
     policies: &[Policy],
     policy: &Policy,
     wanted: &[syntax::Service],
+    further: &[Service],
 ) -> Vec<Point> {
     let wanted = ServiceNames::new(policy).of(wanted);
     let mut services = wanted.clone();
+    services.extend(further.iter().cloned());
     for policy in policies {
         let names = ServiceNames::new(policy);
         for (_, said) in policy.document.statements() {
