@@ -51,6 +51,8 @@ pub enum Input {
     Verified(u64),
     /// The core did what it was ordered, or not.
     Done(Done),
+    /// The tests of what was in force by this name were run here: those that fail, for people; empty where none does.
+    Tested(Option<Digest>, String),
     /// Time passed.
     Tick,
 }
@@ -156,6 +158,8 @@ pub struct Assignment {
     pub me: policy::Host,
     /// Seconds after which it goes back by itself; `None` for good.
     pub confirm_s: Option<u64>,
+    /// On trial though tests of the policy fail.
+    pub forced: bool,
 }
 
 /// The machine.
@@ -168,6 +172,8 @@ pub struct Client {
     connected: bool,
     in_force: InForce,
     pulse: Pulse,
+    /// Tests that fail here.
+    failing: String,
     /// Pieces that are whole.
     pieces: BTreeMap<Digest, Vec<u8>>,
     /// Targets whose pieces are needed: what is in force, and what was.
@@ -182,7 +188,8 @@ pub struct Client {
     /// When what did not work is tried again.
     retry: Option<u64>,
     beat_ms: u64,
-    beaten: u64,
+    /// When it last said how the host is; `None` if that is to be said now.
+    beaten: Option<u64>,
     /// When the controller last said something.
     heard: Option<u64>,
 }
@@ -215,6 +222,7 @@ impl Client {
             connected: false,
             in_force,
             pulse: Pulse::default(),
+            failing: String::new(),
             pieces,
             known,
             wanted: None,
@@ -223,7 +231,7 @@ impl Client {
             refused: None,
             retry: None,
             beat_ms: BEAT_MS,
-            beaten: 0,
+            beaten: None,
             heard: None,
         }
     }
@@ -232,7 +240,7 @@ impl Client {
     pub fn handle(&mut self, now: u64, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Connected => self.greet(now, &mut effects),
+            Input::Connected => self.greet(&mut effects),
             Input::Heard(said) => {
                 self.heard = Some(now);
                 self.hear(now, said, &mut effects);
@@ -248,6 +256,13 @@ impl Client {
             }
             Input::Verified(snapshot) => self.verified(snapshot, &mut effects),
             Input::Done(done) => self.done(now, done, &mut effects),
+            Input::Tested(of, failing) => {
+                if of == self.in_force.now() && self.failing != failing {
+                    self.failing = failing;
+                    // Nobody waits for the next beat to know.
+                    self.beaten = None;
+                }
+            }
             Input::Tick => self.tick(now, &mut effects),
         }
         self.proceed(now, &mut effects);
@@ -265,7 +280,7 @@ impl Client {
 
     /// Whether it is time to say how the host is: then whoever drives this says so first.
     pub fn is_beat_due(&self, now: u64) -> bool {
-        self.connected && self.beaten + self.beat_ms <= now
+        self.connected && self.beaten.is_none_or(|beaten| beaten + self.beat_ms <= now)
     }
 
     /// What was refused last, and why.
@@ -284,10 +299,10 @@ impl Client {
         effects.push(Effect::Close(why));
     }
 
-    fn greet(&mut self, now: u64, effects: &mut Vec<Effect>) {
+    fn greet(&mut self, effects: &mut Vec<Effect>) {
         self.connected = true;
         // The first beat tells a controller that has just begun how the host is.
-        self.beaten = now.saturating_sub(self.beat_ms);
+        self.beaten = None;
         // Whatever was wanted is said again by whoever is there now.
         self.wanted = None;
         effects.push(send(Up::Hello(Hello {
@@ -431,6 +446,10 @@ impl Client {
 
     fn learn(&mut self, in_force: InForce, effects: &mut Vec<Effect>) {
         let before = std::mem::replace(&mut self.in_force, in_force);
+        if before.now() != in_force.now() {
+            // Of this, nothing is known yet.
+            self.failing.clear();
+        }
         // Nobody here asked for its end: the kernel's deadline did, or somebody at the machine.
         if let Some(trial) = before.trial
             && self.ordered.is_none()
@@ -479,7 +498,7 @@ impl Client {
             return;
         }
         if self.is_beat_due(now) {
-            self.beaten = now;
+            self.beaten = Some(now);
             let Pulse { denied, allowed, stance, stale_s } = self.pulse.clone();
             effects.push(send(Up::Beat(Beat {
                 target: self.in_force.now().map(Vec::from).unwrap_or_default(),
@@ -487,7 +506,7 @@ impl Client {
                 allowed,
                 stance: stance.into(),
                 stale_s,
-                failing: String::new(),
+                failing: self.failing.clone(),
             })));
         }
     }

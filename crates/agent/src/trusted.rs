@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wire::{Freshness, Moment, Stale, Trust, VerifyError};
+use wire::{Bundle, Freshness, Moment, Stale, Trust, VerifyError};
 
 use crate::edition::Text;
 
@@ -32,6 +32,9 @@ pub struct Signed {
     pub documents: Vec<SignedDocument>,
     /// Until when it is fresh, and what follows.
     pub freshness: Freshness,
+    /// Some documents are for some hosts only, so that it cannot be told from these what other hosts enforce.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub selective: bool,
 }
 
 /// A document that was verified.
@@ -88,6 +91,7 @@ impl Trusted {
                 })
                 .collect(),
             freshness: accepted.freshness,
+            selective: is_selective(bundle),
         };
         let text = |it: wire::Document| Text {
             name: format!("{}@{}", it.name, it.version),
@@ -105,4 +109,13 @@ impl Trusted {
     pub fn age(&self, signed: &Signed, now: Timestamp) -> Stale {
         signed.freshness.at(now.max(self.trust.marks.seen))
     }
+}
+
+/// Whether a verified bundle has documents that are not for everybody.
+fn is_selective(bundle: &[u8]) -> bool {
+    let documents = Bundle::read(bundle).map(|bundle| bundle.documents).unwrap_or_default();
+    let for_some = |envelope: &wire::Envelope| {
+        envelope.unverified::<wire::Policy>().is_ok_and(|document| !document.audience.is_empty())
+    };
+    documents.iter().any(for_some)
 }

@@ -4,6 +4,7 @@
 //! that is to be renewed) it works out from the model and asks for until it sees it done, so nothing is lost when it stops
 //! leading in between.
 
+mod collection;
 mod health;
 mod sources;
 mod status;
@@ -13,9 +14,9 @@ use std::sync::Arc;
 use wire::sync::Upward;
 
 pub use health::Limits;
-pub use status::{Laggard, Lagging, Reached, RolloutStatus, Status};
+pub use status::{FailingHost, Laggard, Lagging, Reached, RolloutStatus, Status};
 
-use self::{health::Health, sources::Sources};
+use self::{collection::Collection, health::Health, sources::Sources};
 use crate::{
     model::{Change, Changed, HostChange, Model},
     orders::{self, Refusal, Stamping},
@@ -34,6 +35,8 @@ pub struct Settings {
     pub stamping: Option<Stamping>,
     /// What halts a rollout.
     pub limits: Limits,
+    /// Which documents are kept.
+    pub keep: orders::Keep,
 }
 
 /// Why a controller cannot begin, or go on.
@@ -56,6 +59,7 @@ pub struct Controller {
     desk: Desk,
     trials: Trials,
     health: Health,
+    collection: Collection,
     leads: bool,
     /// When a commit was last asked for; another one waits for a while.
     asked_ms: Option<u64>,
@@ -81,6 +85,7 @@ impl Controller {
         let mut controller = Self {
             desk: Desk::new(settings.serve.clone(), now.ms),
             health: Health::new(settings.limits),
+            collection: Collection::new(settings.keep),
             settings,
             model,
             views,
@@ -130,6 +135,7 @@ impl Controller {
     pub fn lead(&mut self, leads: bool) {
         self.leads = leads;
         self.asked_ms = None;
+        self.collection = Collection::new(self.settings.keep);
     }
 
     /// Whether it leads.
@@ -313,7 +319,7 @@ impl Controller {
 
     /// What is to be committed because time passed.
     fn due(
-        &self,
+        &mut self,
         now: At,
         ill: Option<String>,
         out: &mut Vec<Effect>,
@@ -333,7 +339,8 @@ impl Controller {
         {
             return orders::renew_timestamp(&self.model, stamping, now.wall).map(Some);
         }
-        Ok(orders::raise(&self.model, now.wall))
+        let raised = orders::raise(&self.model, now.wall);
+        Ok(raised.or_else(|| self.collection.due(&self.model, now.ms)))
     }
 
     /// How the fleet is.

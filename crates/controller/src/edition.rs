@@ -12,7 +12,12 @@ use jiff::Timestamp;
 use policy::{Checked, Diagnostics, Document, Inventory, Source, check, syntax::Expression};
 use wire::{Envelope, Listed, Policy, Snapshot};
 
-use crate::{digest::Digest, model::Model, orders::Refusal, records::Pieces};
+use crate::{
+    digest::Digest,
+    model::Model,
+    orders::Refusal,
+    records::{Pieces, Step},
+};
 
 /// A version.
 #[derive(Clone, Debug)]
@@ -52,8 +57,16 @@ impl Edition {
     /// Reads a version.
     ///
     /// # Errors
-    /// [`Refusal::Lost`] if the store lacks a part of it, or holds something else in its place.
+    /// [`Refusal::Collected`] if it is an old version, whose documents are gone; [`Refusal::Lost`] if the store lacks a
+    /// part of it, or holds something else in its place.
     pub fn read(model: &Model, version: u64) -> Result<Self, Refusal> {
+        let named = |step: &Step| step.version == version;
+        let open = model.rollout().filter(|rollout| rollout.is_open());
+        let needed = model.current().is_some_and(|current| current.steps.iter().any(named))
+            || open.is_some_and(|rollout| named(&rollout.step));
+        if !needed && model.version(version).is_some_and(|record| !model.is_whole(record)) {
+            return Err(Refusal::Collected(version));
+        }
         let (pieces, listed) = listed(model, version)?;
         let read = |piece: &Digest| Ok(Arc::new(Paper::read(model, version, piece, &listed)?.0));
         let documents = pieces.documents.iter().map(read).collect::<Result<_, Refusal>>()?;

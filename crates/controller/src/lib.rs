@@ -22,7 +22,8 @@ pub mod trials;
 pub mod views;
 
 pub use controller::{
-    Controller, Laggard, Lagging, Limits, LoadError, Reached, RolloutStatus, Settings, Status,
+    Controller, FailingHost, Laggard, Lagging, Limits, LoadError, Reached, RolloutStatus, Settings,
+    Status,
 };
 pub use digest::{Digest, NotADigest};
 pub use edition::{Edition, Paper, inventory};

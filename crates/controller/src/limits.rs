@@ -6,8 +6,8 @@ pub const PICKED_MAX: usize = 10_000;
 pub const CONFIRM_S_MIN: u64 = 10;
 /// The longest: seven days.
 pub const CONFIRM_S_MAX: u64 = 7 * 86_400;
-/// Versions that are kept; older ones go when a new one comes.
-pub const VERSIONS_KEPT: usize = 100;
+/// Records of versions that are kept, with or without their documents; older ones go when a new one comes.
+pub const VERSIONS_KEPT: usize = 1_000;
 /// Versions that hosts may be left with because nothing that concerns them has changed since. When there is one more, all
 /// hosts are told of the newest.
 pub const STEPS_MAX: usize = 128;

@@ -10,11 +10,12 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use wire::Trust;
 
+use crate::orders::pieces as pieces_of;
 use crate::{
     digest::Digest,
     records::{
-        CurrentRecord, HostRecord, Key, RecordError, RelayRecord, RolloutRecord, Taken,
-        TokenRecord, VersionRecord, Who, decode,
+        CollectedRecord, CurrentRecord, HostRecord, Key, RecordError, RelayRecord, RolloutRecord,
+        Taken, TokenRecord, VersionRecord, Who, decode,
     },
 };
 use pieces::Store as PieceStore;
@@ -38,6 +39,7 @@ pub struct Model {
     versions: BTreeMap<u64, (VersionRecord, Digest)>,
     current: Option<(CurrentRecord, Digest)>,
     rollout: Option<(RolloutRecord, Digest)>,
+    collected: Option<(CollectedRecord, Digest)>,
     trust: Option<(Trust, Digest)>,
     hosts: usize,
 }
@@ -152,6 +154,7 @@ impl Model {
                 changed.rollout = true;
                 self.rollout = kept(&key, value.as_deref())?;
             }
+            Key::Collected => self.collected = kept(&key, value.as_deref())?,
             Key::Root => self.trust = kept(&key, value.as_deref())?,
         }
         Ok(())
@@ -174,6 +177,7 @@ impl Model {
             Key::Version(number) => self.versions.get(number).map(|(_, digest)| *digest),
             Key::Current => self.current.as_ref().map(|(_, digest)| *digest),
             Key::Rollout => self.rollout.as_ref().map(|(_, digest)| *digest),
+            Key::Collected => self.collected.as_ref().map(|(_, digest)| *digest),
             Key::Root => self.trust.as_ref().map(|(_, digest)| *digest),
             Key::Host(_)
             | Key::Relay(_)
@@ -270,6 +274,11 @@ impl Model {
         self.rollout.as_ref().map(|(record, _)| record)
     }
 
+    /// How often pieces were removed that nobody needed.
+    pub fn collected(&self) -> Option<&CollectedRecord> {
+        self.collected.as_ref().map(|(record, _)| record)
+    }
+
     /// What the controller verifies bundles by; `None` before `fwnet fleet init` brought a root.
     pub fn trust(&self) -> Option<&Trust> {
         self.trust.as_ref().map(|(trust, _)| trust)
@@ -278,6 +287,11 @@ impl Model {
     /// The bytes of a piece: an envelope as JSON. `None` if a part of it is missing.
     pub fn piece(&self, digest: &Digest) -> Option<Arc<[u8]>> {
         self.pieces.whole(digest)
+    }
+
+    /// Whether all documents of a version are there: those of old versions are removed.
+    pub fn is_whole(&self, version: &VersionRecord) -> bool {
+        pieces_of(&version.bundle).all(|digest| self.piece(&digest).is_some())
     }
 
     /// Every piece of which something is there, with the number of its chunks.

@@ -6,6 +6,7 @@
 
 mod apply;
 mod batch;
+mod collect;
 mod enrol;
 mod inventory;
 mod refusal;
@@ -14,6 +15,8 @@ mod stamp;
 
 pub use apply::{Apply, Canary, apply};
 pub use batch::Batch;
+pub(crate) use collect::pieces;
+pub use collect::{Keep, collect, idle};
 pub(crate) use enrol::is_of;
 pub use enrol::{Enrol, enrol, found, redeem, renew};
 pub use inventory::{address, label, quarantine, remove, remove_relay};

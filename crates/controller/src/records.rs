@@ -10,6 +10,7 @@
 //! | `version/N` | [`VersionRecord`], N in ten digits so that keys sort as numbers |
 //! | `current` | [`CurrentRecord`] |
 //! | `rollout` | [`RolloutRecord`], at most one |
+//! | `collected` | [`CollectedRecord`], once pieces that nobody needed were removed |
 //! | `root` | `wire::Trust`: what the controller itself verifies bundles by |
 //!
 //! Keys that are not among these are left alone: a leader's lease, or what a later fwnet keeps there.
@@ -29,6 +30,8 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub const CURRENT: &str = "current";
 /// Key of [`RolloutRecord`].
 pub const ROLLOUT: &str = "rollout";
+/// Key of [`CollectedRecord`].
+pub const COLLECTED: &str = "collected";
 /// Key of the controller's own `wire::Trust`.
 pub const ROOT: &str = "root";
 
@@ -235,6 +238,9 @@ pub struct RolloutRecord {
     pub state: RolloutState,
     /// Who began it.
     pub by: String,
+    /// Failing tests halt it as little as they kept it from beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
 }
 
 /// How a rollout stands.
@@ -247,6 +253,14 @@ pub enum RolloutState {
     Halted(String),
     /// Everybody has it, or is to get it.
     Done,
+}
+
+/// Pieces were removed: what was worked out before, and relies on some that were there, is to be worked out anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectedRecord {
+    /// How often: each time it is another record.
+    pub batches: u64,
 }
 
 /// A record that cannot be read.
@@ -299,6 +313,8 @@ pub enum Key {
     Current,
     /// [`ROLLOUT`]
     Rollout,
+    /// [`COLLECTED`]
+    Collected,
     /// [`ROOT`]
     Root,
 }
@@ -314,6 +330,7 @@ impl Key {
             None => match text {
                 CURRENT => Self::Current,
                 ROLLOUT => Self::Rollout,
+                COLLECTED => Self::Collected,
                 ROOT => Self::Root,
                 _ => return Ok(None),
             },
@@ -361,6 +378,7 @@ impl Key {
             Self::Version(number) => format!("version/{number:010}"),
             Self::Current => CURRENT.to_owned(),
             Self::Rollout => ROLLOUT.to_owned(),
+            Self::Collected => COLLECTED.to_owned(),
             Self::Root => ROOT.to_owned(),
         }
     }
@@ -427,6 +445,7 @@ mod tests {
             Key::Version(12),
             Key::Current,
             Key::Rollout,
+            Key::Collected,
             Key::Root,
         ];
         for key in keys {

@@ -2,14 +2,14 @@
 //! that it does not have yet. It can hold things back and can change nothing: hosts verify what they get.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use prost::Message;
 use wire::sync::{
-    Assigned as AssignedFrame, Assignment, Difference, Down, Downward, Member, Members, Part, Up,
-    Upward, Want, target_digest,
+    Assigned as AssignedFrame, Assignment, Came, Carried, Difference, Down, Downward, Manifest,
+    Member, Members, Part, Piece, Up, Upward, Want, target_digest,
 };
 
 use crate::{
@@ -21,6 +21,11 @@ use crate::{
 const KEPT_BYTES_MAX: usize = 256 << 20;
 /// How often news of hosts are told upward: milliseconds.
 const NEWS_MS: u64 = 200;
+/// How long it is remembered what a host should have that is gone: it may come again, and whoever is above may not know
+/// yet that it went. Milliseconds.
+const GONE_MS: u64 = 60_000;
+/// How often it is looked for what can be forgotten: milliseconds.
+const TIDY_MS: u64 = 10_000;
 /// Bytes of one piece that is taken from above.
 const PIECE_BYTES_MAX: u64 = 64 << 20;
 
@@ -30,6 +35,7 @@ pub struct Relay {
     desk: Desk,
     cache: Cache,
     news_ms: u64,
+    tidied_ms: u64,
     connected: bool,
 }
 
@@ -37,6 +43,8 @@ pub struct Relay {
 #[derive(Debug, Default)]
 struct Cache {
     hosts: BTreeMap<Arc<str>, Told>,
+    /// Hosts of them that are not here, and since when that is known.
+    gone: BTreeMap<Arc<str>, u64>,
     /// Manifests of the hosts that are here, with how many have each.
     manifests: BTreeMap<Digest, (Arc<[u8]>, u32)>,
     pieces: BTreeMap<Digest, Arc<[u8]>>,
@@ -66,7 +74,7 @@ impl Relay {
     pub fn new(serve: Serve, now: At) -> Self {
         let mut desk = Desk::new(serve, now.ms);
         desk.keep_certificates();
-        Self { desk, cache: Cache::default(), news_ms: now.ms, connected: false }
+        Self { desk, cache: Cache::default(), news_ms: now.ms, tidied_ms: now.ms, connected: false }
     }
 
     /// Somebody has connected, and the handshake is done.
@@ -123,9 +131,10 @@ impl Relay {
     pub fn heard(&mut self, message: Downward, now: At, out: &mut Vec<Effect>) {
         match message.say {
             Some(Down::Assigned(frame)) => {
-                let changed = self.cache.assigned(frame);
+                let Given { changed, unknown } = self.cache.assigned(frame);
                 let ids = changed.iter().map(String::as_str);
                 self.desk.retarget(ids, now.ms, &mut self.cache, out);
+                self.come_again(unknown, out);
             }
             Some(Down::Part(part)) => {
                 if let Some(digest) = self.cache.part(part) {
@@ -137,6 +146,24 @@ impl Relay {
             Some(Down::Target(_) | Down::Later(_) | Down::Refused(_)) | None => {}
         }
         self.ask(out);
+    }
+
+    /// Hosts whose manifests are not here go above and come again, so that these are sent once more: what was forgotten
+    /// here was not known to be above.
+    fn come_again(&self, hosts: Vec<String>, out: &mut Vec<Effect>) {
+        let came = |host: &String| {
+            let certificate = self.desk.host(host)?.certificate.as_ref()?;
+            Some(Came { host: host.clone(), certificate: certificate.0.to_vec() })
+        };
+        let came: Vec<Came> = hosts.iter().filter_map(came).collect();
+        if !came.is_empty() {
+            let gone = came.iter().map(|it| it.host.clone()).collect();
+            let mut say = |carried| {
+                out.push(Effect::Upstream(Upward { say: Some(Up::Carried(carried)) }));
+            };
+            say(Carried { came: Vec::new(), gone });
+            say(Carried { came, gone: Vec::new() });
+        }
     }
 
     fn ask(&mut self, out: &mut Vec<Effect>) {
@@ -154,6 +181,14 @@ impl Relay {
     pub fn tick(&mut self, now: At, out: &mut Vec<Effect>) {
         self.desk.tick(now.ms, &mut self.cache, out);
         self.ask(out);
+        if self.tidied_ms + TIDY_MS <= now.ms {
+            self.tidied_ms = now.ms;
+            let Self { desk, cache, .. } = self;
+            for piece in cache.tidy(now.ms, |id| desk.host(id).is_some()) {
+                // Whoever waits for it hears that it does not come.
+                desk.arrived(&piece, now.ms, cache, out);
+            }
+        }
         if self.news_ms + NEWS_MS <= now.ms {
             self.news_ms = now.ms;
             self.news(out);
@@ -173,6 +208,12 @@ impl Relay {
     /// Bytes of pieces and of what is kept for connections.
     pub fn bytes(&self) -> usize {
         self.cache.bytes + self.desk.bytes()
+    }
+
+    /// What is remembered: hosts, manifests, and names and fates of pieces.
+    pub fn remembered(&self) -> [usize; 3] {
+        let Cache { hosts, manifests, names, named, lost, .. } = &self.cache;
+        [hosts.len(), manifests.len(), names.len() + named.len() + lost.len()]
     }
 }
 
@@ -225,8 +266,49 @@ impl Source for Cache {
     }
 }
 
+/// What came of an assignment.
+struct Given {
+    /// Whose targets changed.
+    changed: Vec<String>,
+    /// Hosts whose manifests are not here.
+    unknown: Vec<String>,
+}
+
 impl Cache {
+    /// Forgets hosts that have been gone for a while, and what pieces are called that neither are here nor may be asked
+    /// for. Pieces that are not waited for any more.
+    fn tidy(&mut self, now_ms: u64, here: impl Fn(&str) -> bool) -> Vec<Digest> {
+        let away: Vec<Arc<str>> = self.hosts.keys().filter(|id| !here(id)).cloned().collect();
+        self.gone.retain(|id, _| away.binary_search(id).is_ok());
+        for id in away {
+            let since = *self.gone.entry(Arc::clone(&id)).or_insert(now_ms);
+            if now_ms < since + GONE_MS {
+                continue;
+            }
+            self.gone.remove(&id);
+            if let Some(Told::Target(told) | Told::Before(told)) = self.hosts.remove(&id) {
+                self.unused(&told.manifest_digest);
+            }
+        }
+        self.manifests.retain(|_, (_, users)| *users != 0);
+        let mut asked = BTreeSet::new();
+        for (manifest, _) in self.manifests.values() {
+            each_piece(manifest, |digest, _| {
+                asked.insert(digest);
+            });
+        }
+        let Self { names, named, pieces, coming, lost, order, .. } = self;
+        let dropped = coming.keys().filter(|digest| !asked.contains(*digest)).copied().collect();
+        coming.retain(|digest, _| asked.contains(digest));
+        lost.retain(|digest, ()| asked.contains(digest));
+        names.retain(|digest, _| asked.contains(digest) || pieces.contains_key(digest));
+        named.retain(|_, digest| pieces.contains_key(digest));
+        order.retain(|digest| pieces.contains_key(digest));
+        dropped
+    }
+
     fn begin_anew(&mut self) {
+        self.gone.clear();
         self.lost.clear();
         // The controller counts from nothing again what this relay has.
         self.manifests.clear();
@@ -243,8 +325,8 @@ impl Cache {
         }
     }
 
-    /// Whose targets changed.
-    fn assigned(&mut self, frame: AssignedFrame) -> Vec<String> {
+    /// Takes what hosts should have.
+    fn assigned(&mut self, frame: AssignedFrame) -> Given {
         let AssignedFrame { hosts, manifests } = frame;
         for manifest in manifests {
             let digest = Digest::of(&manifest);
@@ -252,11 +334,13 @@ impl Cache {
             self.manifests.entry(digest).or_insert((manifest.into(), 0));
         }
         let mut changed = Vec::with_capacity(hosts.len());
+        let mut unknown = Vec::new();
         for Assignment { host, manifest, me, refused } in hosts {
             let told = match Digest::read(&manifest) {
                 None => Told::Refused(refused),
                 Some(manifest_digest) => {
                     let Some((manifest, users)) = self.manifests.get_mut(&manifest_digest) else {
+                        unknown.push(host);
                         continue;
                     };
                     *users += 1;
@@ -272,7 +356,7 @@ impl Cache {
             changed.push(host);
         }
         self.manifests.retain(|_, (_, users)| *users != 0);
-        changed
+        Given { changed, unknown }
     }
 
     fn unused(&mut self, manifest: &Digest) {
@@ -283,16 +367,11 @@ impl Cache {
 
     /// Remembers what the pieces of a manifest are called.
     fn name(&mut self, manifest: &[u8]) {
-        let Ok(manifest) = wire::sync::Manifest::decode(manifest) else { return };
-        let wire::sync::Manifest { roots, timestamp, snapshot, documents, members, .. } = manifest;
-        let single = timestamp.into_iter().chain(snapshot);
-        for piece in roots.into_iter().chain(single).chain(documents).chain(members) {
-            if let Some(digest) =
-                Digest::read(&piece.digest).filter(|_| piece.bytes <= PIECE_BYTES_MAX)
-            {
+        each_piece(manifest, |digest, piece| {
+            if piece.bytes <= PIECE_BYTES_MAX {
                 self.names.insert(digest, piece.name);
             }
-        }
+        });
     }
 
     /// Takes a part from above; the piece that is whole by it, or lost.
@@ -347,6 +426,18 @@ impl Cache {
             if let Some(bytes) = self.pieces.remove(&old) {
                 self.bytes -= bytes.len();
             }
+        }
+    }
+}
+
+/// The pieces of a manifest.
+fn each_piece(manifest: &[u8], mut each: impl FnMut(Digest, Piece)) {
+    let Ok(manifest) = Manifest::decode(manifest) else { return };
+    let Manifest { roots, timestamp, snapshot, documents, members, .. } = manifest;
+    let single = timestamp.into_iter().chain(snapshot);
+    for piece in roots.into_iter().chain(single).chain(documents).chain(members) {
+        if let Some(digest) = Digest::read(&piece.digest) {
+            each(digest, piece);
         }
     }
 }

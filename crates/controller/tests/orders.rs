@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use controller::{
     Digest, Refusal,
     orders::{
-        Apply, Canary, Enrol, Stamping, address, apply, confirm, enrol, found, halt, label,
-        quarantine, raise, redeem, remove, renew, renew_timestamp, timestamp_due,
+        Apply, Canary, Enrol, Keep, Stamping, address, apply, collect, confirm, enrol, found, halt,
+        idle, label, quarantine, raise, redeem, remove, renew, renew_timestamp, timestamp_due,
     },
     records::{Pick, RolloutState, Share, Who},
 };
@@ -253,6 +253,72 @@ fn a_timestamp_is_renewed_in_time() {
     let stamped = Apply { stamping: Some(&stamping), ..bundle(&old) };
     store.commit(apply(&store.model, &stamped, at(119)).unwrap()).unwrap();
     assert_eq!(store.model.current().unwrap().last().expires, at(219));
+}
+
+#[test]
+fn documents_of_old_versions_go_and_what_relied_on_them_is_worked_out_anew() {
+    let mut store = store();
+    enrolled(&mut store, "web-1", 1);
+    let keep = Keep { versions: 2, ..Keep::default() };
+    let text = |version: u64| match version {
+        7 => TEXT.to_owned(),
+        other => format!("{TEXT}deny role=web -> 198.51.100.{other} : any\n"),
+    };
+    let made = |version: u64| {
+        // The document of version 3 stays what it is, and comes back in version 7.
+        let third = policy("other", 1, "deny role=web -> 203.0.113.0/24 : any\n");
+        let base = policy("base", version, &text(version));
+        Making::of(&[base, third]).numbered(version).bytes()
+    };
+    for version in 1..=5 {
+        store.commit(apply(&store.model, &bundle(&made(version)), at(1)).unwrap()).unwrap();
+    }
+    // All of them are steps still: hosts may have any.
+    assert_eq!(store.model.current().unwrap().steps.len(), 5);
+    assert_eq!(idle(&store.model, keep), BTreeMap::new());
+    let stamping = Stamping { key: key("clock"), lifetime: SignedDuration::from_hours(100) };
+    store.commit(renew_timestamp(&store.model, &stamping, at(118)).unwrap()).unwrap();
+    let gone = idle(&store.model, keep);
+    // Of three versions: timestamp, snapshot, and the document that changes.
+    assert_eq!(gone.len(), 9, "{gone:?}");
+    let canary = Canary { share: Share::Count(1), confirm_s: 600 };
+    let six = made(6);
+    let tried = Apply { canary: Some(&canary), stamping: Some(&stamping), ..bundle(&six) };
+    let (order, collected) =
+        (apply(&store.model, &tried, at(119)).unwrap(), collect(&store.model, &gone).unwrap());
+    // Either comes first, and the other one is worked out anew.
+    let records = store.records.clone();
+    store.commit(collected.clone()).unwrap();
+    assert_eq!(store.commit(order.clone()), Err(Conflict("collected".to_owned())));
+    assert_eq!(store.model.collected().unwrap().batches, 1);
+    for version in 1..=3 {
+        let record = store.model.version(version).unwrap();
+        assert!(!store.model.is_whole(record));
+        let error = controller::Edition::read(&store.model, version).unwrap_err();
+        assert!(matches!(error, Refusal::Collected(it) if it == version), "{error}");
+    }
+    for version in 4..=5 {
+        controller::Edition::read(&store.model, version).unwrap();
+    }
+    let mut other = Store { model: controller::Model::load(records.clone()).unwrap(), records };
+    other.commit(order).unwrap();
+    assert!(other.commit(collected).is_err());
+    // What is tried is kept, however few are.
+    let none = Keep { versions: 0, ..keep };
+    let order = apply(&store.model, &tried, at(119)).unwrap();
+    store.commit(order).unwrap();
+    while let Some(batch) = collect(&store.model, &idle(&store.model, none)) {
+        store.commit(batch).unwrap();
+    }
+    for version in [5, 6] {
+        controller::Edition::read(&store.model, version).unwrap();
+    }
+    store.commit(confirm(&store.model, at(119)).unwrap()).unwrap();
+    // What was removed comes again where a version needs it.
+    let seven = made(7);
+    let seven = Apply { stamping: Some(&stamping), ..bundle(&seven) };
+    store.commit(apply(&store.model, &seven, at(119)).unwrap()).unwrap();
+    controller::Edition::read(&store.model, 7).unwrap();
 }
 
 #[test]

@@ -34,7 +34,16 @@ fn a_fleet_comes_together_whatever_happened() {
     });
     if std::env::var_os("FWNET_SEED").is_none() {
         // A simulation in which nothing happens would hold whatever was wrong.
-        let world::Sum { versions, confirmed, halted, broken, crashed, corrupted, relayed } = sum;
+        let world::Sum {
+            versions,
+            confirmed,
+            halted,
+            broken,
+            crashed,
+            corrupted,
+            relayed,
+            collected,
+        } = sum;
         for (what, count) in [
             ("versions", versions),
             ("confirmed", confirmed),
@@ -43,6 +52,7 @@ fn a_fleet_comes_together_whatever_happened() {
             ("crashes", crashed),
             ("corrupted messages", corrupted),
             ("messages through the relay", relayed),
+            ("pieces that nobody needed", collected),
         ] {
             assert!(50 < count, "{what}: {count}");
         }

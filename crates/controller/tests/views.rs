@@ -148,12 +148,19 @@ fn text(chance: &mut Chance, first: bool, documents: u64) -> String {
         }
         text.push_str(&format!("{effect} {from} -> {to} : {service}\n"));
     }
+    text
+}
+
+/// Tests for a text, by a chance of their own: what else happens does not depend on them.
+fn tests(text: &str) -> String {
+    let chance = &mut Chance::new(text.bytes().map(u64::from).sum());
+    let mut tests = String::new();
     for _ in 0..chance.below(4) {
         let (from, to) = (chance.of(SELECTORS), chance.of(SELECTORS));
         let (answer, service) = (chance.of(&["allow", "deny"]), chance.of(&["any", "tcp/80"]));
-        text.push_str(&format!("test {answer} {from} -> {to} : {service}\n"));
+        tests.push_str(&format!("test {answer} {from} -> {to} : {service}\n"));
     }
-    text
+    tests
 }
 
 struct World {
@@ -172,13 +179,20 @@ struct World {
     /// What each host was sent of others last, by name of the piece.
     held: BTreeMap<(String, String), (Digest, Vec<u8>)>,
     differences: usize,
+    /// Documents have tests.
+    tested: bool,
     /// Tests that hosts said something about, and those that failed there.
     said: [usize; 2],
 }
 
 impl World {
     fn new(seed: u64) -> Self {
+        Self::begin(seed, false)
+    }
+
+    fn begin(seed: u64, tested: bool) -> Self {
         let mut world = Self {
+            tested,
             store: Store::default(),
             views: Views::default(),
             chance: Chance::new(seed),
@@ -270,6 +284,9 @@ impl World {
             // Documents do not vanish: they are withdrawn.
             let had = texts.len() as u64;
             texts = (0..count.max(had)).map(|at| text(&mut self.chance, at == 0, count)).collect();
+            for text in texts.iter_mut().filter(|_| self.tested) {
+                text.push_str(&tests(text));
+            }
         }
         texts.resize(texts.len().max(self.documents), String::new());
         let next = self.versions + 1;
@@ -584,7 +601,7 @@ fn flows(own: &[Address], all: &[Address]) -> Vec<Flow> {
 fn what_a_host_is_sent_says_what_everything_says() {
     let (passed, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     seeds(40, |seed| {
-        let mut world = World::new(seed);
+        let mut world = World::begin(seed, true);
         for _ in 0..8 {
             world.step();
             world.exact();

@@ -40,7 +40,7 @@ use crate::{
     tls, whole,
 };
 
-pub use controller::orders::Stamping;
+pub use controller::orders::{Keep, Stamping};
 
 /// What a controller is told.
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub struct Setup {
     pub store: Location,
     /// Makes timestamps.
     pub stamping: Option<Stamping>,
+    /// Of how many of the newest versions the documents are kept.
+    pub keep: usize,
     /// Where metrics are read.
     pub metrics: Option<SocketAddr>,
     /// How long certificates are good.
@@ -123,7 +125,11 @@ pub async fn run(
     let store = Store::open(&setup.store).await?;
     let (saw, seen) = watch::channel(store::Revision::default());
     let (duty, duties) = mpsc::channel(DUTIES);
-    let settings = controller::Settings { stamping: setup.stamping.clone(), ..Default::default() };
+    let settings = controller::Settings {
+        stamping: setup.stamping.clone(),
+        keep: Keep { versions: setup.keep, ..Keep::default() },
+        ..Default::default()
+    };
     let core = Core::load(&store, settings, saw, duty).await?;
     let (asking, asked) = asking::pair();
     let (tell, told) = mpsc::channel(TOLD);

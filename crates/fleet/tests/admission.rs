@@ -87,6 +87,7 @@ impl Fleet {
             endpoints: vec![port.to_string()],
             store: Location::Embedded(directory.join("store")),
             stamping: None,
+            keep: 20,
             metrics: None,
             lifetime: HOUR,
         };

@@ -21,6 +21,7 @@ mod reload;
 pub(crate) mod revoking;
 mod shown;
 mod steps;
+pub(crate) mod trying;
 
 use std::{
     path::Path,

@@ -147,26 +147,38 @@ impl Ready {
         if controllers.is_empty() {
             return Ok(self);
         }
-        for controller in controllers {
-            let set = SetIndex::try_from(self.rules.sets.len())?;
-            self.rules.sets.push(AddressSet::from_address(canonical(controller.ip())));
-            let rule = Rule {
-                id: format!("controller/{controller}"),
-                remote: Some(set),
-                services: vec![Service::tcp(controller.port()..=controller.port())],
-                flags: 0,
-                ..Rule::default(Direction::Out, Verdict::Allow, lockdown::FAILSAFE)
-            };
-            let reason = Reason {
-                id: rule.id.clone(),
-                text: Some(format!("failsafe me -> {controller} (a controller of the fleet)")),
-                ..Reason::default()
-            };
-            self.rules.rules.insert(0, rule);
-            Arc::make_mut(&mut self.reasons).insert(0, reason);
-        }
+        let reasons = Arc::make_mut(&mut self.reasons);
+        allow_controllers(controllers, &mut self.rules, reasons, |id, text| Reason {
+            id: id.to_owned(),
+            text: Some(text),
+            ..Reason::default()
+        });
         self.image = compile(&self.rules).context("compile the controllers with the policy")?;
         Ok(self)
+    }
+}
+
+/// Puts a rule for each of `controllers` before all others, and what is told of it into `told`.
+pub(crate) fn allow_controllers<T>(
+    controllers: &[SocketAddr],
+    rules: &mut RuleSet,
+    told: &mut Vec<T>,
+    tell: impl Fn(&str, String) -> T,
+) {
+    for controller in controllers {
+        let set = SetIndex::try_from(rules.sets.len());
+        let set = set.expect("fewer sets than rules, which fit in 32 bits");
+        rules.sets.push(AddressSet::from_address(canonical(controller.ip())));
+        let rule = Rule {
+            id: format!("controller/{controller}"),
+            remote: Some(set),
+            services: vec![Service::tcp(controller.port()..=controller.port())],
+            flags: 0,
+            ..Rule::default(Direction::Out, Verdict::Allow, lockdown::FAILSAFE)
+        };
+        let text = format!("failsafe me -> {controller} (a controller of the fleet)");
+        told.insert(0, tell(&rule.id, text));
+        rules.rules.insert(0, rule);
     }
 }
 

@@ -48,5 +48,6 @@ pub use read_aloud::{Said, Spoken, read_aloud};
 pub use span::{LineIndex, Position, Span};
 pub use syntax::{Document, Mode, Rule, Tier, Way};
 pub use trial::{
-    FailedFlow, IMAGES_MAX, JUDGEMENTS_MAX, Own, PROCESSES_MAX, TestResult, TrialError, run_tests, run_tests_at,
+    FailedFlow, IMAGES_MAX, JUDGEMENTS_MAX, Own, PROCESSES_MAX, TestResult, TrialError, run_tests,
+    run_tests_at,
 };

@@ -297,8 +297,10 @@ fn a_host_says_of_tests_what_it_can_be_sure_of() {
 fn what_stands_in_front_tells_hosts_apart_that_the_policy_does_not() {
     let hosts = (1..=9).map(|it| format!(r#"{{"id": "db-{it}", "addresses": ["10.0.3.{it}"]}}"#));
     let hosts: Vec<String> = hosts.collect();
-    let known =
-        format!(r#"{{"hosts": [{{"id": "web", "addresses": ["10.0.1.1"]}}, {}]}}"#, hosts.join(","));
+    let known = format!(
+        r#"{{"hosts": [{{"id": "web", "addresses": ["10.0.1.1"]}}, {}]}}"#,
+        hosts.join(",")
+    );
     let policy = "allow any -> any : tcp/80\ntest allow web -> 10.0.3.0/24 : tcp/80\n";
     assert_eq!(said("web", policy, &known, true, &[]), [(2, true)]);
     for denied in 1..=9 {

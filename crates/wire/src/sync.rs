@@ -229,6 +229,9 @@ pub struct Manifest {
     /// The host is shut off: only the failsafe set is to be allowed.
     #[prost(bool, tag = "8")]
     pub quarantine: bool,
+    /// On trial though tests of the policy fail: an operator wants it so, and the host is not to refuse it for them.
+    #[prost(bool, tag = "9")]
+    pub forced: bool,
 }
 
 /// A piece, by name.

@@ -81,7 +81,13 @@ impl Wanted {
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
         let bare = |it: &Self| {
             let manifest = it.manifest.clone();
-            Manifest { confirm_within_s: 0, rollout: 0, quarantine: false, ..manifest }
+            Manifest {
+                confirm_within_s: 0,
+                rollout: 0,
+                quarantine: false,
+                forced: false,
+                ..manifest
+            }
         };
         self.encoded.1 == other.encoded.1 && bare(self) == bare(other)
     }
@@ -94,8 +100,16 @@ impl Wanted {
         &self,
         pieces: &BTreeMap<Digest, Vec<u8>>,
     ) -> Result<Assignment, String> {
-        let Manifest { roots, timestamp, snapshot, documents, members, confirm_within_s, .. } =
-            &self.manifest;
+        let Manifest {
+            roots,
+            timestamp,
+            snapshot,
+            documents,
+            members,
+            confirm_within_s,
+            forced,
+            ..
+        } = &self.manifest;
         let bytes = |piece: &Piece| {
             let digest = Digest::try_from(&*piece.digest).ok();
             digest.and_then(|digest| pieces.get(&digest)).ok_or("a piece is not there")
@@ -139,6 +153,7 @@ impl Wanted {
             inventory: inventory.to_json(),
             me,
             confirm_s: (*confirm_within_s != 0).then_some(*confirm_within_s),
+            forced: *forced,
         })
     }
 }

@@ -145,6 +145,7 @@ impl Controller {
             confirm_within_s: if wish.trial { 600 } else { 0 },
             rollout: wish.rollout,
             quarantine: wish.quarantine,
+            forced: false,
         };
         let me = Member {
             id: HOST.to_owned(),

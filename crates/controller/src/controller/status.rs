@@ -37,8 +37,19 @@ pub struct Status {
     pub rollout: Option<RolloutStatus>,
     /// Tests of the policy that fail.
     pub failing: Vec<Failing>,
+    /// Hosts on which tests fail, as they say themselves; the first thousand.
+    pub failing_hosts: Vec<FailingHost>,
     /// Relays that are connected, and how many hosts are there.
     pub relays: Vec<(String, usize)>,
+}
+
+/// A host on which tests of the policy fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailingHost {
+    /// Which host.
+    pub host: String,
+    /// Which tests, and for each the first flow with another answer and the rule that gives it.
+    pub failing: String,
 }
 
 /// How far a version is.
@@ -130,8 +141,10 @@ impl Status {
             quarantined: Vec::new(),
             rollout: rollout.map(|rollout| RolloutStatus::of(rollout, views)),
             failing: trials.failing().to_vec(),
+            failing_hosts: desk.hosts().filter_map(FailingHost::of).take(NAMED_MAX).collect(),
             relays: desk.relays(),
         };
+        status.failing_hosts.sort_by(|a, b| a.host.cmp(&b.host));
         let Some(version) = version else { return status };
         let mut reached: BTreeMap<u64, Reached> = BTreeMap::new();
         for host in views.hosts() {
@@ -161,6 +174,13 @@ impl Status {
     /// Whether every host has what it should have.
     pub fn all_realised(&self) -> bool {
         self.versions.iter().all(|reached| reached.realised == reached.hosts)
+    }
+}
+
+impl FailingHost {
+    fn of(state: &HostState) -> Option<Self> {
+        let failing = state.failing()?.to_owned();
+        Some(Self { host: state.id.to_string(), failing })
     }
 }
 

@@ -84,10 +84,11 @@ pub fn apply(model: &Model, asked: &Apply<'_>, now: Timestamp) -> Result<Batch, 
     let mut batch = Batch::default()
         .replacing(model, &Key::Root, &accepted.trust)
         .replacing(model, &Key::Version(version), &record)
+        .expecting(model, &Key::Collected)
         .expecting(model, &Key::Rollout);
     batch = match (asked.canary, model.current()) {
         (Some(canary), Some(current)) => {
-            let rollout = canaries(model, canary, current, step, asked.by, now)?;
+            let rollout = canaries(model, canary, current, step, asked, now)?;
             batch.expecting(model, &Key::Current).putting(&Key::Rollout, &rollout)
         }
         // Before the first version there is nothing to go back to: it is everybody's at once.
@@ -96,7 +97,7 @@ pub fn apply(model: &Model, asked: &Apply<'_>, now: Timestamp) -> Result<Batch, 
             batch.replacing(model, &Key::Current, &next)
         }
     };
-    forget(model, &stored.pieces, &mut batch);
+    forget(model, &mut batch);
     batch.pieces = stored.missing(model);
     Ok(batch)
 }
@@ -201,6 +202,7 @@ fn same_snapshot(
     let batch = Batch::default()
         .replacing(model, &Key::Root, trust)
         .replacing(model, &Key::Current, &CurrentRecord { steps: vec![step] })
+        .expecting(model, &Key::Collected)
         .expecting(model, &Key::Rollout);
     Ok(Some(Batch { pieces: stored.missing(model), ..batch }))
 }
@@ -250,7 +252,7 @@ fn canaries(
     canary: &Canary,
     current: &CurrentRecord,
     step: Step,
-    by: &str,
+    asked: &Apply<'_>,
     now: Timestamp,
 ) -> Result<RolloutRecord, Refusal> {
     let Canary { share, confirm_s } = canary;
@@ -268,39 +270,23 @@ fn canaries(
         confirm_until: later(now, *confirm_s),
         confirm_within_s: *confirm_s,
         state: RolloutState::Canary,
-        by: by.to_owned(),
+        by: asked.by.to_owned(),
+        forced: asked.force,
     })
 }
 
-/// Removes the oldest versions beyond those that are kept, and pieces that nobody speaks of any more.
-fn forget(model: &Model, new: &Pieces, batch: &mut Batch) {
+/// Removes the records of the oldest versions beyond those that are kept.
+fn forget(model: &Model, batch: &mut Batch) {
     let needed: BTreeSet<u64> = model
         .current()
         .into_iter()
         .flat_map(|current| current.steps.iter().map(|step| step.version))
         .collect();
     let count = model.versions().count();
-    let old: Vec<u64> = model
+    let old = model
         .versions()
         .map(|record| record.version)
         .take((count + 1).saturating_sub(VERSIONS_KEPT))
-        .filter(|version| !needed.contains(version))
-        .collect();
-    let mut spoken: BTreeSet<Digest> = pieces(new).collect();
-    spoken.extend(model.current().into_iter().flat_map(|it| &it.steps).map(|it| it.timestamp));
-    let kept = model.versions().filter(|record| !old.contains(&record.version));
-    spoken.extend(kept.flat_map(|record| pieces(&record.bundle)));
-    batch.remove.extend(old.into_iter().map(|version| Key::Version(version).text()));
-    let idle = model.pieces().filter(|(digest, _)| !spoken.contains(digest));
-    let keys = idle.flat_map(|(digest, chunks)| (0..chunks).map(move |at| Key::Piece(digest, at)));
-    // What does not fit into one batch goes with the next.
-    batch.remove.extend(keys.take(REMOVED_MAX).map(|key| key.text()));
-}
-
-/// Records that one batch removes: etcd takes 128 operations in one.
-const REMOVED_MAX: usize = 64;
-
-fn pieces(of: &Pieces) -> impl Iterator<Item = Digest> {
-    let Pieces { roots, timestamp, snapshot, documents } = of;
-    roots.iter().chain(documents).chain([timestamp, snapshot]).copied()
+        .filter(|version| !needed.contains(version));
+    batch.remove.extend(old.map(|version| Key::Version(version).text()));
 }

@@ -116,6 +116,9 @@ pub enum Refusal {
     /// The key may not sign timestamps.
     #[error("the timestamp key cannot sign for this root: {0}")]
     Stamp(String),
+    /// Its documents were removed.
+    #[error("the documents of version {0} are not kept any more: those of the newest versions are")]
+    Collected(u64),
     /// A record that should be there is not.
     #[error("the store lacks {0}: restore it from a backup, or apply a bundle anew")]
     Lost(String),

@@ -63,6 +63,7 @@ pub fn renew_timestamp(
     let mut batch = Batch::default()
         .replacing(model, &Key::Root, &trust)
         .replacing(model, &Key::Current, &CurrentRecord { steps: vec![step] })
+        .expecting(model, &Key::Collected)
         .expecting(model, &Key::Rollout);
     batch.pieces.extend(chunks(&bytes).into_iter().map(|(key, chunk)| (key.text(), chunk)));
     Ok(batch)

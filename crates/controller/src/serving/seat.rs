@@ -43,7 +43,7 @@ pub(crate) struct HostState {
 pub(crate) struct Words {
     /// Why it refused what it was told.
     pub(crate) why: Option<Box<str>>,
-    /// Tests that fail there, by its own judgement.
+    /// Tests of what it was told that fail there, by its own judgement.
     pub(crate) failing: Option<Box<str>>,
 }
 
@@ -76,7 +76,7 @@ impl HostState {
         if self.told != target {
             (self.told, self.told_ms) = (target, now_ms);
             self.stage = Stage::Unknown;
-            self.set_words(|words| words.why = None);
+            self.words = None;
         }
     }
 
@@ -124,9 +124,10 @@ impl HostState {
         (self.denied, self.beat_ms, self.heard_ms) = (said.denied, now_ms, now_ms);
         self.stale_s = u32::try_from(said.stale_s).unwrap_or(u32::MAX);
         self.stance = said.stance();
-        self.set_words(|words| words.failing = short(&said.failing));
         // What it enforces is what counts: a report of it may have been lost.
         let enforced = said.target == self.told.0;
+        let failing = if enforced { short(&said.failing) } else { None };
+        self.set_words(|words| words.failing = failing);
         if enforced && matches!(self.stage, Stage::Unknown | Stage::Received | Stage::Verified) {
             self.stage = Stage::Enforced;
         } else if !enforced && self.stage == Stage::Enforced {

@@ -344,6 +344,7 @@ impl Classes {
             confirm_within_s: trial.map_or(0, |rollout| rollout.confirm_within_s),
             rollout: trial.map_or(0, |rollout| rollout.id),
             quarantine: class.quarantined,
+            forced: trial.is_some_and(|rollout| rollout.forced),
         };
         Some(manifest.encode_to_vec().into())
     }

@@ -13,7 +13,9 @@ use std::{
 use agent::sync::Input;
 use controller::{
     Batch, Change, Controller, Digest, Model, Relay, Settings,
-    orders::{Apply, Canary, Enrol, apply, confirm, enrol, found, halt, label, quarantine, redeem},
+    orders::{
+        Apply, Canary, Enrol, Keep, apply, confirm, enrol, found, halt, label, quarantine, redeem,
+    },
     records::{RolloutState, Share, Who},
     serving::{At, Effect, Link, Peer, Serve},
     views::Views,
@@ -62,6 +64,7 @@ pub(crate) struct Sum {
     pub(crate) crashed: u64,
     pub(crate) corrupted: u64,
     pub(crate) relayed: u64,
+    pub(crate) collected: u64,
 }
 
 impl Sum {
@@ -73,6 +76,7 @@ impl Sum {
         self.crashed += other.crashed;
         self.corrupted += other.corrupted;
         self.relayed += other.relayed;
+        self.collected += other.collected;
     }
 }
 
@@ -130,7 +134,8 @@ impl World {
         let mut chance = Chance::new(seed);
         let beat_ms = 2_000;
         let serve = Serve { beat_ms, hello_ms: 5_000, ..Serve::default() };
-        let settings = Settings { serve, ..Settings::default() };
+        let keep = Keep { versions: 2, idle_ms: 3_000 };
+        let settings = Settings { serve, keep, ..Settings::default() };
         let members = (0..CONTROLLERS).map(|_| Member::new(chance.below(120) as i64 - 60));
         let members = members.collect();
         let hosts = 6 + chance.below(10);
@@ -393,5 +398,20 @@ impl World {
         self.sum.halted = with(&RolloutState::Halted(String::new()));
         let versions = self.shared.records.keys().filter(|key| key.starts_with("version/"));
         self.sum.versions = versions.count() as u64;
+        self.whole();
+    }
+
+    /// What hosts are to have is there, whatever was collected.
+    fn whole(&mut self) {
+        let model = Model::load(self.shared.records.clone()).unwrap();
+        let open = model.rollout().filter(|it| it.is_open()).map(|it| &it.step);
+        for step in model.current().into_iter().flat_map(|it| &it.steps).chain(open) {
+            let version = model.version(step.version).unwrap();
+            assert!(model.is_whole(version), "a piece of version {} is gone", version.version);
+            assert!(model.piece(&step.timestamp).is_some());
+        }
+        let gone = self.shared.log.iter().flatten();
+        let gone = gone.filter(|it| it.key.starts_with("piece/") && it.value.is_none());
+        self.sum.collected = gone.count() as u64;
     }
 }

@@ -128,6 +128,8 @@ pub struct Version {
     pub current: bool,
     /// Whether it is being tried.
     pub tried: bool,
+    /// Whether its documents are kept still.
+    pub documents: bool,
 }
 
 /// The answer to `GET /v1/fleet/versions`.

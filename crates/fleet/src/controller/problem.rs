@@ -91,6 +91,7 @@ impl From<Refusal> for Problem {
             | Refusal::Selector { .. }
             | Refusal::Confirm(_)
             | Refusal::Stamp(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Collected(_) => StatusCode::GONE,
             Refusal::Lost(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Refusal::Enrolled(_)
             | Refusal::Address { .. }

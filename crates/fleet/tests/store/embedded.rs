@@ -11,6 +11,7 @@ use fleet::store::{
 };
 use testbed::Directory;
 
+use crate::collecting;
 use crate::promises::{self, lead, put, records};
 
 async fn open(path: &Path) -> Store {
@@ -33,6 +34,7 @@ async fn it_keeps_the_promises_of_a_store() {
     promises::a_watch_has_no_gaps(store.clone(), store).await;
     let store = open(&at("d")).await;
     promises::one_leads_and_the_next_one_waits(store.clone(), store).await;
+    collecting::no_piece_of_a_version_goes_while_it_is_applied(open(&at("e")).await).await;
 }
 
 #[tokio::test]

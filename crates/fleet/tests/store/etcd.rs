@@ -46,6 +46,8 @@ fn it_keeps_the_promises_of_a_store() {
         promises::a_batch_happens_whole_or_not_at_all(open(&cluster, "a").await).await;
         promises::pieces_come_before_what_names_them(open(&cluster, "b").await).await;
         promises::a_load_is_of_one_moment(open(&cluster, "l").await).await;
+        let store = open(&cluster, "collecting").await;
+        crate::collecting::no_piece_of_a_version_goes_while_it_is_applied(store).await;
         let (one, two) = (open(&cluster, "c").await, open(&cluster, "c").await);
         promises::a_watch_has_no_gaps(one, two).await;
         let (one, two) = (open(&cluster, "d").await, open(&cluster, "d").await);

@@ -53,6 +53,9 @@ pub(crate) struct Fleet {
     pub(crate) wanted: Option<String>,
     /// What was refused last, and why.
     pub(crate) refused: Option<String>,
+    /// Tests of the policy that fail on this host.
+    #[serde(default)]
+    pub(crate) failing: Option<String>,
     /// Why there is no connection.
     pub(crate) trouble: Option<String>,
     /// Until when this host can prove who it is.

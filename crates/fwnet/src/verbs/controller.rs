@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use fleet::{
     authority::LIFETIME,
-    controller::{Listening, Setup, Stamping, run as serve},
+    controller::{Keep, Listening, Setup, Stamping, run as serve},
     settings::{self, Settings},
     store::Location,
 };
@@ -47,6 +47,9 @@ pub(crate) struct Typed {
     /// How long such a timestamp is good
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse)]
     timestamp_expires: std::time::Duration,
+    /// Of how many of the newest versions the documents are kept; the history tells of older ones without them
+    #[arg(long, value_name = "N", default_value_t = Keep::default().versions)]
+    keep: usize,
     /// Where metrics are read, without TLS: http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -90,6 +93,7 @@ fn setup(typed: &Typed) -> anyhow::Result<Setup> {
             .clone()
             .unwrap_or_else(|| Location::Embedded(typed.dir.join(settings::STORE))),
         stamping,
+        keep: typed.keep,
         metrics: typed.metrics,
         lifetime: LIFETIME,
     })

@@ -175,6 +175,9 @@ fn fleet(fleet: &Fleet) -> Vec<(&'static str, String)> {
     if let Some(wanted) = &fleet.wanted {
         lines.push(("wanted", format!("{}, not in force yet", short(wanted))));
     }
+    if let Some(failing) = &fleet.failing {
+        lines.push(("failing", failing.clone()));
+    }
     if let Some(why) = &fleet.refused {
         lines.push(("refused", why.clone()));
     }

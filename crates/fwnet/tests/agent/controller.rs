@@ -143,6 +143,7 @@ impl Controller {
             members: vec![piece("members", bytes(&members(wish.hosts)))],
             confirm_within_s: wish.confirm_within_s,
             rollout: 0,
+            forced: false,
             quarantine: wish.quarantine,
         };
         let role = Label { key: "role".to_owned(), value: "web".to_owned() };

@@ -129,9 +129,19 @@ impl Fleet {
         let told = self.fleet(&["enroll", "--relay", name, "-o", "json"]);
         let told: Value = serde_json::from_str(&told).unwrap();
         let token = told["token"].as_str().unwrap_or_else(|| panic!("a token in {told:#}"));
+        self.run_relay(number, name, &["--join", token])
+    }
+
+    /// Starts a relay again that has joined before.
+    #[track_caller]
+    pub(crate) fn restart_relay(&self, number: u8, name: &str) -> Running {
+        self.run_relay(number, name, &[])
+    }
+
+    fn run_relay(&self, number: u8, name: &str, more: &[&str]) -> Running {
         let listen = format!("{}:{PORT}", self.network.address(number));
         let directory = self.path(name);
-        let verb = ["relay", "--dir", &directory, "--join", token, "--listen", &listen];
+        let verb = [&["relay", "--dir", &directory, "--listen", &listen], more].concat();
         let running = Running::start(self.fwnet_on(number, &verb));
         running.wait_for_line("listens on", DEADLINE);
         running
@@ -218,18 +228,61 @@ impl Fleet {
         text(&output)
     }
 
-    /// Waits until every host has what it should have, by what `fwnet fleet status` says.
+    /// Waits until every host has what it should have and no test fails, by what `fwnet fleet status` says.
     #[track_caller]
     pub(crate) fn realised(&self) {
+        let none = |list: &Value| list.as_array().is_some_and(Vec::is_empty);
+        self.says(DEADLINE, "that it is realised", |status| {
+            status["all_realised"] == true
+                && none(&status["failing"])
+                && none(&status["failing_hosts"])
+        });
+    }
+
+    /// Waits until `fwnet fleet status` says something.
+    #[track_caller]
+    pub(crate) fn says(
+        &self,
+        deadline: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let start = Instant::now();
         loop {
-            let status = self.call(&["status"]);
-            if status.status.success() {
-                return;
+            let told = self.call(&["status", "-o", "json"]);
+            let status = serde_json::from_slice(&told.stdout).unwrap_or_default();
+            if wanted(&status) {
+                return status;
             }
-            let says = format!("{} {}", text(&status), complaint(&status));
-            assert!(start.elapsed() < DEADLINE, "it is not realised:\n{says}");
+            let says = format!("{status:#} {}", complaint(&told));
+            assert!(start.elapsed() < deadline, "it does not say {what}:\n{says}");
         }
+    }
+
+    /// Waits until a rollout is halted; why, as `fwnet fleet status` says.
+    #[track_caller]
+    pub(crate) fn halted(&self, deadline: Duration) -> String {
+        let why = |status: &Value| status["rollout"]["state"]["halted"].as_str().map(str::to_owned);
+        let status = self.says(deadline, "that it was halted", |status| why(status).is_some());
+        why(&status).unwrap()
+    }
+
+    /// Waits until so many hosts have a version on trial.
+    #[track_caller]
+    pub(crate) fn tried(&self, version: u64, by: u64) {
+        self.says(DEADLINE, "that it is tried", |status| {
+            let versions = status["versions"].as_array();
+            let mut all = versions.into_iter().flatten();
+            all.any(|it| it["version"] == version && it["realised"] == by)
+        });
+    }
+
+    /// A verb on a host of the fleet, for its agent.
+    pub(crate) fn there(&self, name: &str, verb: &[&str]) -> Output {
+        let member = self.member(name);
+        let mut command = self.fwnet_on(member.index, verb);
+        command.arg("--socket").arg(member.state.join("sock"));
+        command.output().unwrap()
     }
 
     /// Signs `policy` as the next version of the one document and makes a bundle of it.
@@ -266,6 +319,15 @@ impl Fleet {
         on(self.host(self.member(from).index), || {
             let connected = TcpStream::connect_timeout(&target, Duration::from_secs(3));
             connected.err().map(|error| error.raw_os_error().unwrap_or(ETIMEDOUT))
+        })
+    }
+
+    /// How many of so many connections are denied, made one after the other as fast as may be.
+    pub(crate) fn hammers(&self, from: &str, to: &str, times: usize) -> usize {
+        let target = SocketAddr::from((self.address(to), SERVICE));
+        on(self.host(self.member(from).index), || {
+            let error = |_| TcpStream::connect(target).err().and_then(|it| it.raw_os_error());
+            (0..times).map(error).filter(|error| *error == DENIED).count()
         })
     }
 

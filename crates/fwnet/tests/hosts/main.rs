@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails, its functions as well")]
 
+mod canary;
 mod cluster;
 mod fixture;
 mod one;

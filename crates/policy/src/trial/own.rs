@@ -102,8 +102,7 @@ impl<'a> Here<'a> {
             return Ok(None);
         }
         let (from, to) = (ends(from, others), ends(to, others));
-        let points =
-            points(&self.trial.policies, policy, &test.flows.services, &self.services);
+        let points = points(&self.trial.policies, policy, &test.flows.services, &self.services);
         let out = apart(&own_from, &to).into_iter().map(|pair| (Direction::Out, pair));
         let accepting = apart(&from, &own_to).into_iter().map(|pair| (Direction::In, pair));
         let pairs: Vec<_> = out.chain(accepting).collect();

@@ -114,6 +114,7 @@ fn versions(model: &Model) -> Versions {
         snapshot: record.snapshot,
         current: current == Some(record.version),
         tried: tried == Some(record.version),
+        documents: model.is_whole(record),
     });
     Versions { versions: versions.collect() }
 }

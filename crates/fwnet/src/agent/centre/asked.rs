@@ -113,7 +113,7 @@ impl Core {
 }
 
 /// The target that an edition comes from.
-fn named(edition: &Edition) -> Option<Digest> {
+pub(super) fn named(edition: &Edition) -> Option<Digest> {
     let name = blake3::Hash::from_hex(edition.target()?).ok()?;
     Some(*name.as_bytes())
 }

@@ -27,16 +27,17 @@ use wire::sync::{PROTOCOL, encode};
 
 use super::{
     Fleet, Got, addresses,
-    asked::spelled,
+    asked::{named, spelled},
     line::{self, Said},
     pieces::Pieces,
 };
 use crate::{
-    agent::{Core, Gone, Undone},
+    agent::{Core, Gone, Undone, trying},
     api::{
         Api, Problem,
         routes::apply::{Apply, Assigned, File, assign},
     },
+    orders::Ready,
     signing::random,
 };
 
@@ -55,6 +56,8 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 enum News {
     Verified(u64),
     Done(InForce, Pulse, Done),
+    /// The tests of what is in force were run.
+    Tested(Option<Digest>, String),
     Renewed(Box<Result<Membership, JoinError>>),
 }
 
@@ -92,6 +95,10 @@ pub(super) struct Driver {
     said: Ends<(u64, Said)>,
     news: Ends<News>,
     in_force: InForce,
+    /// What the tests were run against last, and its name.
+    tested: Option<(Arc<Ready>, Option<Digest>)>,
+    /// They are being run.
+    testing: bool,
     /// When a renewal is tried next; far away while one is.
     renew: Option<Instant>,
     shown: Fleet,
@@ -128,6 +135,7 @@ impl Driver {
             stage: Got::Nothing,
             wanted: None,
             refused: None,
+            failing: None,
             trouble: None,
             certificate_until: membership.expires,
         };
@@ -145,6 +153,8 @@ impl Driver {
             said: mpsc::channel(NEWS),
             news: mpsc::channel(NEWS),
             in_force,
+            tested: None,
+            testing: false,
             renew: Some(Instant::now()),
             shown,
         })
@@ -206,12 +216,45 @@ impl Driver {
     async fn tick(&mut self) -> Result<(), Gone> {
         self.renew();
         let wants_pulse = self.client.is_beat_due(self.now());
-        let asked = self.core(move |core| (core.targets(), wants_pulse.then(|| core.pulse())));
-        let (in_force, pulse) = asked.await?;
+        let asked = self.core(move |core| {
+            (core.targets(), wants_pulse.then(|| core.pulse()), Arc::clone(&core.force.ready))
+        });
+        let (in_force, pulse, ready) = asked.await?;
         self.in_force = in_force;
+        self.test(ready);
         self.happen(Input::InForce(in_force, pulse)).await?;
         self.happen(Input::Tick).await?;
         self.show().await
+    }
+
+    /// Has the policy's tests run against what is in force, where that is something else than before.
+    fn test(&mut self, ready: Arc<Ready>) {
+        let name = self.in_force.now();
+        let known = |(tested, of): &(Arc<Ready>, _)| Arc::ptr_eq(tested, &ready) && *of == name;
+        if self.tested.as_ref().is_some_and(known) || self.testing {
+            return;
+        }
+        (self.tested, self.testing) = (Some((ready, name)), true);
+        let (api, news) = (self.api.clone(), self.news.0.clone());
+        tokio::spawn(async move {
+            // Otherwise the agent ends.
+            let Ok(known) = api.core(Core::to_be_tried).await else { return };
+            let run = move || match known? {
+                Some((edition, around)) => {
+                    Ok((named(&edition), trying::failing(&edition, &around)?))
+                }
+                None => Ok((None, Vec::new())),
+            };
+            let ran = tokio::task::spawn_blocking(run).await.map_err(anyhow::Error::from);
+            let (of, failing) = match ran.and_then(|ran| ran) {
+                Ok((of, failing)) => (of, trying::line(&failing)),
+                Err(error) => {
+                    eprintln!("fwnet: the tests of the policy cannot be run here: {error:#}");
+                    (name, String::new())
+                }
+            };
+            let _told = news.send(News::Tested(of, failing)).await;
+        });
     }
 
     /// Calls whoever answers first.
@@ -296,6 +339,13 @@ impl Driver {
                 self.happen(Input::InForce(in_force, Some(pulse))).await?;
                 self.happen(Input::Done(done)).await?;
                 self.show().await
+            }
+            News::Tested(of, failing) => {
+                self.testing = false;
+                if of == self.in_force.now() {
+                    self.shown.failing = (!failing.is_empty()).then(|| failing.clone());
+                }
+                self.happen(Input::Tested(of, failing)).await
             }
             News::Renewed(renewed) => {
                 self.renewed(*renewed);
@@ -442,7 +492,7 @@ fn configuration(membership: &Membership) -> anyhow::Result<Arc<ClientConfig>> {
 
 /// Has the core verify and apply what a controller assigned.
 async fn apply(api: &Api, assignment: Assignment, news: mpsc::Sender<News>) -> Done {
-    let Assignment { target, bundle, inventory, me, confirm_s } = assignment;
+    let Assignment { target, bundle, inventory, me, confirm_s, forced } = assignment;
     let file = |name: &str, text| File { name: name.to_owned(), path: None, text };
     let confirm_s = match confirm_s.map(u32::try_from).transpose() {
         Ok(confirm_s) => confirm_s,
@@ -464,7 +514,9 @@ async fn apply(api: &Api, assignment: Assignment, news: mpsc::Sender<News>) -> D
         // Called beside the runtime, where waiting harms nobody.
         let _told = news.blocking_send(News::Verified(snapshot));
     });
-    let assigned = Assigned { target: spelled(&target), me, verified };
+    // What is for good is in force first, and what fails is told.
+    let tested = confirm_s.is_some() && !forced;
+    let assigned = Assigned { target: spelled(&target), me, verified, tested };
     match assign(api, apply, assigned).await {
         Ok(_outcome) => Done::Well,
         Err(problem) if problem.is_for_good() => Done::Refused(told(&problem)),

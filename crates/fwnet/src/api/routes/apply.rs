@@ -4,7 +4,7 @@ mod signed;
 
 use std::time::{Duration, Instant};
 
-use agent::{machine::Event, revoke::Existing};
+use agent::{edition::Edition, machine::Event, revoke::Existing};
 use axum::{
     Json,
     extract::{ConnectInfo, State},
@@ -19,7 +19,9 @@ use crate::{
     agent::{
         Core, Undone, Unsound,
         revoking::{Revoked, Sweeping, Wish},
-        sound, wall_of,
+        sound,
+        trying::{self, Around},
+        wall_of,
     },
     api::{Api, Body, Peer, Problem, Problems},
     seeing::Became,
@@ -178,17 +180,20 @@ async fn applied(
     // Checking reads nothing else of the agent's, and may take a while.
     let known = api.core(|core| {
         let trusted = core.kept.store.trusted().map(|it| it.cloned());
-        (core.seeing.store(), core.stamps(), core.ahead(), trusted)
+        (core.seeing.store(), core.stamps(), core.ahead(), trusted, core.around())
     });
-    let (store, stamps, ahead, trusted) = known.await?;
+    let (store, stamps, ahead, trusted, around) = known.await?;
     let (ahead, trusted) = (ahead?, trusted.map_err(Problem::conflict)?);
     let checking = tokio::task::spawn_blocking(move || {
         let proposal = Proposal::of(&apply, trusted.as_ref(), uid, assigned.as_ref());
         let proposal = proposal.map_err(Unfit::Refused)?;
         let tests = sound(&proposal.edition.rules).map_err(Unfit::Unsound)?;
-        if let Some(Assigned { verified, .. }) = assigned {
+        if let Some(Assigned { verified, tested, .. }) = assigned {
             let signed = proposal.edition.signed.as_ref();
             verified(signed.map_or(0, |signed| signed.snapshot));
+            if tested {
+                holds(&proposal.edition, around).map_err(Unfit::Unsound)?;
+            }
             // Nobody looks at a preview.
             return Ok((apply, proposal, tests, Read::default()));
         }
@@ -220,6 +225,18 @@ pub(crate) struct Assigned {
     pub(crate) me: policy::Host,
     /// Is told the version of the snapshot once its signatures are found to be right, before anything changes.
     pub(crate) verified: Box<dyn FnOnce(u64) + Send>,
+    /// It is refused where tests of the policy fail here.
+    pub(crate) tested: bool,
+}
+
+/// Runs the tests of what is assigned, as far as this host can.
+fn holds(edition: &Edition, around: anyhow::Result<Around>) -> Result<(), Unsound> {
+    let failing = around.and_then(|around| trying::failing(edition, &around));
+    let failing = failing.map_err(Unsound::File)?;
+    match failing.len() {
+        0 => Ok(()),
+        failed => Err(Unsound::Tests { failed, shown: trying::line(&failing) }),
+    }
 }
 
 /// Why nothing is applied.

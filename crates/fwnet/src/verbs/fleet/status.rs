@@ -36,6 +36,7 @@ struct Status {
     quarantined: Vec<String>,
     rollout: Option<Rollout>,
     failing: Vec<Failing>,
+    failing_hosts: Vec<FailingHost>,
     relays: Vec<(String, usize)>,
     all_realised: bool,
 }
@@ -74,10 +75,20 @@ struct Failing {
     since: Vec<String>,
 }
 
+#[derive(Debug, Deserialize)]
+struct FailingHost {
+    host: String,
+    failing: String,
+}
+
+/// The version that was tried last was halted.
+const HALTED: u8 = 3;
+
 /// How often it is asked while waiting.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Exit code 0 if every host has what it should have, 1 if one lags, refuses it, or a test fails.
+/// Exit code 0 if every host has what it should have, 1 if one lags, refuses it, or a test fails, 3 if the newest version
+/// was tried and halted.
 pub(super) fn run(reached: &Reached, typed: &Typed) -> anyhow::Result<u8> {
     let fleet = reached.fleet()?;
     let (value, status) = match asked(&fleet)? {
@@ -92,7 +103,7 @@ pub(super) fn run(reached: &Reached, typed: &Typed) -> anyhow::Result<u8> {
         Output::Json => answer::print_json(&value)?,
         Output::Text => answer::print(&status.text())?,
     }
-    Ok(if status.all_realised && status.failing.is_empty() { FINE } else { FINDING })
+    Ok(status.code())
 }
 
 fn asked(fleet: &Fleet) -> anyhow::Result<Answer<(Value, Status)>> {
@@ -125,9 +136,29 @@ fn waited(fleet: &Fleet, mut status: Status) -> anyhow::Result<(Value, Status)> 
 }
 
 impl Status {
-    /// Whether waiting any longer would change nothing by itself.
+    /// Whether waiting any longer would change nothing by itself: after a rollout that was halted, hosts that are not
+    /// connected any more, and those that refuse what they should have, are not waited for.
     fn is_settled(&self) -> bool {
-        self.all_realised && !self.rollout.as_ref().is_some_and(|it| it.state == "canary")
+        let is_open = self.rollout.as_ref().is_some_and(|it| it.state == "canary");
+        let is_over =
+            |laggard: &Laggard| laggard.state == "not-connected" || laggard.state == "refused";
+        !is_open && (self.all_realised || self.is_halted() && self.laggards.iter().all(is_over))
+    }
+
+    /// Whether the newest version was tried and halted.
+    fn is_halted(&self) -> bool {
+        let halted =
+            |it: &Rollout| it.why_halted().is_some() && self.version.is_none_or(|now| now < it.to);
+        self.rollout.as_ref().is_some_and(halted)
+    }
+
+    fn code(&self) -> u8 {
+        let fails = !self.failing.is_empty() || !self.failing_hosts.is_empty();
+        match (self.is_halted(), self.all_realised && !fails) {
+            (true, _) => HALTED,
+            (false, true) => FINE,
+            (false, false) => FINDING,
+        }
     }
 
     fn text(&self) -> String {
@@ -151,15 +182,24 @@ impl Status {
             lines.push(format!("test fails: {test}"));
             lines.extend(since.iter().map(|what| format!("  after: {what}")));
         }
+        for FailingHost { host, failing } in &self.failing_hosts {
+            lines.push(format!("tests fail on {host}: {failing}"));
+        }
         lines
             .extend(self.relays.iter().map(|(name, hosts)| format!("relay {name}: {hosts} hosts")));
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }
 
+impl Rollout {
+    fn why_halted(&self) -> Option<&str> {
+        self.state.get("halted").and_then(Value::as_str)
+    }
+}
+
 fn rollout(rollout: &Rollout) -> String {
     let Rollout { from, to, state, confirm_until, canaries } = rollout;
-    if let Some(why) = state.get("halted").and_then(Value::as_str) {
+    if let Some(why) = rollout.why_halted() {
         return format!("version {to} was halted, version {from} goes on: {why}");
     }
     match state.as_str() {

@@ -127,8 +127,9 @@ pub(super) fn history(reached: &Reached, typed: &PlainTyped) -> anyhow::Result<u
                 (false, false) => "",
             };
             let what = if version.what.is_empty() { "" } else { "  " };
+            let gone = if version.documents { "" } else { "  (documents not kept)" };
             format!(
-                "{:>5}  {}  {}  snapshot {}{state}{what}{}\n",
+                "{:>5}  {}  {}  snapshot {}{state}{gone}{what}{}\n",
                 version.version, version.at, version.by, version.snapshot, version.what
             )
         });

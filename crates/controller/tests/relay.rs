@@ -1,0 +1,107 @@
+//! What a relay remembers, and what it forgets.
+#![cfg(test)]
+
+use controller::{
+    Digest, Relay,
+    serving::{At, Effect, Link, Peer, Serve},
+};
+use jiff::Timestamp;
+use prost::Message;
+use wire::sync::{
+    Assigned, Assignment, Beat, Carried, Down, Downward, Hello, Manifest, Member, Piece, Up, Upward,
+};
+
+fn at(ms: u64) -> At {
+    At { wall: Timestamp::UNIX_EPOCH, ms }
+}
+
+fn certificate(number: u64) -> Digest {
+    Digest::of(format!("certificate {number}").as_bytes())
+}
+
+/// A manifest of which every piece is its own.
+fn manifest(number: u64) -> Vec<u8> {
+    let piece = |name: &str| Piece {
+        digest: Digest::of(format!("{name} {number}").as_bytes()).0.to_vec(),
+        bytes: 5,
+        name: format!("{name} {number}"),
+    };
+    Manifest {
+        timestamp: Some(piece("timestamp")),
+        snapshot: Some(piece("snapshot")),
+        ..Manifest::default()
+    }
+    .encode_to_vec()
+}
+
+fn assignment(number: u64, manifest: &[u8]) -> Assignment {
+    Assignment {
+        host: format!("h{number}"),
+        manifest: Digest::of(manifest).0.to_vec(),
+        me: Member { id: format!("h{number}"), ..Member::default() }.encode_to_vec(),
+        refused: String::new(),
+    }
+}
+
+fn assigned(hosts: Vec<Assignment>, manifests: Vec<Vec<u8>>) -> Downward {
+    Downward { say: Some(Down::Assigned(Assigned { hosts, manifests })) }
+}
+
+fn come(relay: &mut Relay, number: u64, now: At, out: &mut Vec<Effect>) -> Link {
+    let id = format!("h{number}");
+    let link = relay.opened(&Peer::Host { id, certificate: certificate(number) }, now, out);
+    relay.said(link, Upward { say: Some(Up::Hello(Hello::default())) }, now, out);
+    link
+}
+
+#[test]
+fn hosts_that_are_gone_are_forgotten_with_what_was_theirs() {
+    let (mut relay, mut out) = (Relay::new(Serve::default(), at(0)), Vec::new());
+    relay.upstream_opened(&mut out);
+    let mut ms = 0;
+    let mut most = 0;
+    // A thousand hosts, each for a moment, and one that stays.
+    let staying = come(&mut relay, 0, at(ms), &mut out);
+    let beat = || Upward { say: Some(Up::Beat(Beat::default())) };
+    let stays = manifest(0);
+    relay.heard(assigned(vec![assignment(0, &stays)], vec![stays]), at(ms), &mut out);
+    for number in 1..=1_000 {
+        ms += 1_000;
+        let link = come(&mut relay, number, at(ms), &mut out);
+        let own = manifest(number);
+        relay.heard(assigned(vec![assignment(number, &own)], vec![own]), at(ms), &mut out);
+        relay.closed(link);
+        relay.said(staying, beat(), at(ms), &mut out);
+        relay.tick(at(ms), &mut out);
+        out.clear();
+        most = most.max(relay.remembered().into_iter().max().unwrap());
+    }
+    assert!(most < 200, "those of some seventy seconds: {most}");
+    for _ in 0..10 {
+        ms += 10_000;
+        relay.said(staying, beat(), at(ms), &mut out);
+        relay.tick(at(ms), &mut out);
+    }
+    assert_eq!(relay.remembered(), [1, 1, 2], "the one that stays");
+}
+
+#[test]
+fn a_manifest_that_was_forgotten_is_asked_for_again() {
+    let (mut relay, mut out) = (Relay::new(Serve::default(), at(0)), Vec::new());
+    relay.upstream_opened(&mut out);
+    come(&mut relay, 1, at(0), &mut out);
+    out.clear();
+    // Whoever is above believes that it is here.
+    relay.heard(assigned(vec![assignment(1, &manifest(1))], Vec::new()), at(0), &mut out);
+    let carried: Vec<&Carried> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Upstream(Upward { say: Some(Up::Carried(carried)) }) => Some(carried),
+            _ => None,
+        })
+        .collect();
+    let [gone, came] = carried.as_slice() else { panic!("{carried:?}") };
+    assert_eq!((gone.gone.as_slice(), gone.came.len()), (&["h1".to_owned()][..], 0));
+    let [host] = came.came.as_slice() else { panic!("{came:?}") };
+    assert_eq!((host.host.as_str(), &host.certificate), ("h1", &certificate(1).0.to_vec()));
+}
