@@ -56,10 +56,10 @@ pub struct Views {
     selectors: Selectors,
     leaves: Leaves,
     /// The versions that hosts may have, oldest first.
-    packs: Vec<Pack>,
+    packs: Vec<Arc<Pack>>,
     /// Whom each of them touches; of the first, everybody.
     touches: Vec<Touch>,
-    tried: Option<(Pack, RolloutRecord)>,
+    tried: Option<(Arc<Pack>, RolloutRecord)>,
     last_pack: PackNumber,
     /// The last version that touches hosts of a kind, of the kinds that were asked about.
     latest: BTreeMap<u32, PackNumber>,
@@ -174,10 +174,10 @@ impl Views {
         classes.refresh(ground, library, |number| {
             if let Some((pack, rollout)) = tried.as_ref().filter(|(pack, _)| pack.number == number)
             {
-                return Some((pack, Some(rollout)));
+                return Some((&**pack, Some(rollout)));
             }
             let at = packs.binary_search_by_key(&number, |pack| pack.number).ok()?;
-            Some((packs.get(at)?, None))
+            Some((&**packs.get(at)?, None))
         })
     }
 

@@ -1,6 +1,6 @@
 //! From one version to the next: what is new is read, and the rest stays.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Touched, Views,
@@ -15,6 +15,9 @@ use crate::{
     records::{RolloutRecord, Step},
 };
 
+/// The version that some hosts try.
+type Tried = Option<(Arc<Pack>, RolloutRecord)>;
+
 /// Kinds that a new version touches.
 enum Reach {
     All,
@@ -26,7 +29,7 @@ impl Views {
     pub(super) fn take_versions(&mut self, model: &Model) -> Result<Touched, Refusal> {
         let steps: Vec<&Step> = model.current().into_iter().flat_map(|it| &it.steps).collect();
         let open = model.rollout().filter(|rollout| rollout.is_open());
-        let mut fresh: Vec<Pack> = Vec::new();
+        let mut fresh: Vec<Arc<Pack>> = Vec::new();
         let packs = self.packs_of(model, &steps, open, &mut fresh);
         let (packs, tried) = match packs {
             Ok(packs) => packs,
@@ -43,10 +46,9 @@ impl Views {
             }
         }
         let mut hosts = self.canary_numbers();
-        let same = |one: &Option<(Pack, RolloutRecord)>, other: &Option<(Pack, RolloutRecord)>| {
-            let what = |it: &Option<(Pack, RolloutRecord)>| {
-                it.as_ref().map(|(pack, rollout)| (pack.number, rollout.clone()))
-            };
+        let same = |one: &Tried, other: &Tried| {
+            let what =
+                |it: &Tried| it.as_ref().map(|(pack, rollout)| (pack.number, rollout.clone()));
             what(one) == what(other)
         };
         let tries_the_same = same(&self.tried, &tried);
@@ -86,23 +88,22 @@ impl Views {
     }
 
     /// The versions, and the one that is tried. Those that were not at hand before are put into `fresh`, too.
-    #[expect(clippy::type_complexity, reason = "the fields of the views as they will be")]
     fn packs_of(
         &mut self,
         model: &Model,
         steps: &[&Step],
         open: Option<&RolloutRecord>,
-        fresh: &mut Vec<Pack>,
-    ) -> Result<(Vec<Pack>, Option<(Pack, RolloutRecord)>), Refusal> {
-        let mut packs: Vec<Pack> = Vec::new();
+        fresh: &mut Vec<Arc<Pack>>,
+    ) -> Result<(Vec<Arc<Pack>>, Tried), Refusal> {
+        let mut packs: Vec<Arc<Pack>> = Vec::new();
         for step in steps {
             let before = self.packs.get(packs.len()).filter(|pack| pack.step == **step);
             // Their numbers ascend: behind a new one, all are.
             let pack = match before.filter(|_| fresh.is_empty()) {
-                Some(pack) => pack.clone(),
+                Some(pack) => Arc::clone(pack),
                 None => {
                     let pack = self.pack(model, step, fresh)?;
-                    fresh.push(pack.clone());
+                    fresh.push(Arc::clone(&pack));
                     pack
                 }
             };
@@ -114,10 +115,10 @@ impl Views {
             .as_ref()
             .filter(|(pack, rollout)| pack.step == open.step && rollout.id == open.id);
         let pack = match before {
-            Some((pack, _)) => pack.clone(),
+            Some((pack, _)) => Arc::clone(pack),
             None => {
                 let pack = self.pack(model, &open.step, fresh)?;
-                fresh.push(pack.clone());
+                fresh.push(Arc::clone(&pack));
                 pack
             }
         };
@@ -125,7 +126,12 @@ impl Views {
     }
 
     /// A version with its documents held.
-    fn pack(&mut self, model: &Model, step: &Step, fresh: &[Pack]) -> Result<Pack, Refusal> {
+    fn pack(
+        &mut self,
+        model: &Model,
+        step: &Step,
+        fresh: &[Arc<Pack>],
+    ) -> Result<Arc<Pack>, Refusal> {
         let at_hand = self.packs.iter().chain(self.tried.as_ref().map(|(pack, _)| pack));
         let known = at_hand.chain(fresh).find(|pack| pack.step.version == step.version);
         let leaves = match known {
@@ -138,7 +144,8 @@ impl Views {
             self.leaves.hold(leaf, &mut self.selectors);
         }
         self.last_pack += 1;
-        Ok(Pack::of(self.last_pack, model, step, pieces, leaves, &self.leaves))
+        let number = self.last_pack;
+        Ok(Arc::new(Pack::of(number, model, step, pieces, leaves, &self.leaves)))
     }
 
     /// The documents of a version: those that are known stay, and the others are read.
@@ -188,9 +195,10 @@ impl Views {
     }
 
     /// The kinds that are touched because the versions were `before` what they are not any more.
-    fn turned(&mut self, before: &[Pack]) -> Reach {
-        let numbers =
-            |packs: &[Pack]| -> Vec<PackNumber> { packs.iter().map(|pack| pack.number).collect() };
+    fn turned(&mut self, before: &[Arc<Pack>]) -> Reach {
+        let numbers = |packs: &[Arc<Pack>]| -> Vec<PackNumber> {
+            packs.iter().map(|pack| pack.number).collect()
+        };
         let (old, new) = (numbers(before), numbers(&self.packs));
         let follows = !old.is_empty() && new.starts_with(&old);
         let known = if follows { old.len() } else { 0 };
