@@ -54,7 +54,7 @@ impl Core {
     ///
     /// # Errors
     /// See [`Core::around`].
-    pub(super) fn to_be_tried(&mut self) -> anyhow::Result<Option<(Edition, Around)>> {
+    pub(super) fn in_force_and_around(&mut self) -> anyhow::Result<Option<(Edition, Around)>> {
         let Some(edition) = self.edition().cloned() else { return Ok(None) };
         Ok(Some((edition, self.around()?)))
     }

@@ -238,7 +238,7 @@ impl Driver {
         let (api, news) = (self.api.clone(), self.news.0.clone());
         tokio::spawn(async move {
             // Otherwise the agent ends.
-            let Ok(known) = api.core(Core::to_be_tried).await else { return };
+            let Ok(known) = api.core(Core::in_force_and_around).await else { return };
             let run = move || match known? {
                 Some((edition, around)) => {
                     Ok((named(&edition), trying::failing(&edition, &around)?))
