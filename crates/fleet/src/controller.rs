@@ -11,6 +11,7 @@ mod following;
 mod leading;
 pub(crate) mod metrics;
 mod problem;
+mod proving;
 mod routes;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -131,6 +132,7 @@ pub async fn run(
         ..Default::default()
     };
     let core = Core::load(&store, settings, saw, duty).await?;
+    let clock = core.clock;
     let (asking, asked) = asking::pair();
     let (tell, told) = mpsc::channel(TOLD);
     let (leads, lead) = watch::channel(leading::Lead::default());
@@ -171,6 +173,7 @@ pub async fn run(
             () = leading::stand(store.clone(), own, leads) => Ok(()),
             () = server.serve(listener) => Ok(()),
             () = duties::go_on(desk.clone(), duties) => Ok(()),
+            () = proving::go_on(store.clone(), desk.clone(), clock) => Ok(()),
             () = following::follow(desk.fixed.clone(), subject, desk.lead.clone(), say) => Ok(()),
             () = measure(measured, desk.clone()) => Ok(()),
             () = renewing.go_on(desk.fixed.clone()) => Ok(()),

@@ -54,7 +54,8 @@ pub struct Loaded {
 pub struct Changes {
     /// When.
     pub revision: Revision,
-    /// Each key with its new value, or with nothing where the record was removed. A key stands here once; never empty.
+    /// Each key with its new value, or with nothing where the record was removed. A key stands here once. None at all where
+    /// a batch was carried out and changed nothing; such a batch may as well not be told.
     pub records: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -190,6 +191,18 @@ impl Store {
         match self {
             Self::Embedded(store) => store.watch(from).await,
             Self::Etcd(store) => store.watch(from).await,
+        }
+    }
+
+    /// The revision of the newest batch, of which every member of the store knows: whoever has been told all up to this one
+    /// knew, when it was asked for, all that there was to know. What only campaigns write is left aside.
+    ///
+    /// # Errors
+    /// Where the store cannot be read; a member that is cut off from most of the others answers nothing.
+    pub async fn newest(&self) -> Result<Revision, Trouble> {
+        match self {
+            Self::Embedded(store) => store.newest().await,
+            Self::Etcd(store) => store.newest().await,
         }
     }
 

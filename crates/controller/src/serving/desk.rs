@@ -4,7 +4,7 @@ mod hear;
 mod say;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -80,7 +80,7 @@ pub(crate) struct Desk {
     /// Whether certificates are kept, for somebody above to judge.
     certificates: bool,
     /// Hosts that came after that, and wait.
-    unproven: Vec<u32>,
+    unproven: BTreeSet<u32>,
     /// Hosts that asked for what nobody had, and when they are told again.
     again: VecDeque<(u64, u32)>,
     pub(crate) counts: Counts,
@@ -102,7 +102,7 @@ impl Desk {
             looked_ms: now_ms,
             proven_ms: None,
             certificates: false,
-            unproven: Vec::new(),
+            unproven: BTreeSet::new(),
             again: VecDeque::new(),
             counts: Counts::default(),
             reporter: Reporter::default(),
@@ -415,7 +415,7 @@ impl Desk {
         source: &mut impl Source,
         out: &mut Vec<Effect>,
     ) {
-        let mut links = std::collections::BTreeSet::new();
+        let mut links = BTreeSet::new();
         for id in ids {
             if let Some(&host) = self.numbers.get(id) {
                 links.extend(self.mark(host));

@@ -17,10 +17,10 @@ use crate::{
     server::{
         Told,
         line::Mailbox,
-        lines::{Clock, Lines, peer},
+        lines::{Clock, Lines, Rest},
     },
     store::{Changes, Loaded, Revision, Store, Trouble, Watch, WatchEnd},
-    uplink::{self, Above},
+    uplink::Above,
 };
 
 /// How often deadlines are looked at.
@@ -88,11 +88,14 @@ impl Core {
         seen: watch::Sender<Revision>,
         duties: mpsc::Sender<Duty>,
     ) -> Result<Self, KnowError> {
-        let Loaded { revision, records } = store.load().await?;
         let clock = Clock::start();
-        let controller = Controller::load(records, settings, clock.now())?;
+        let before = clock.now();
+        let Loaded { revision, records } = store.load().await?;
+        let mut controller = Controller::load(records, settings, clock.now())?;
         seen.send_replace(revision);
-        let (lines, out) = (Lines::default(), Vec::new());
+        let (lines, mut out) = (Lines::default(), Vec::new());
+        // Nobody is connected yet: from here on each host that comes waits for the next time that this is shown.
+        controller.proven(before.ms, clock.now(), &mut out);
         Ok(Self { controller, clock, lines, above: None, seen, duties, out })
     }
 
@@ -181,32 +184,7 @@ impl Core {
 
     /// Something happened on a line.
     fn hear(&mut self, told: Told) {
-        let (now, out) = (self.clock.now(), &mut self.out);
-        match told {
-            Told::Came { line, shown, mailbox } => match peer(&shown) {
-                Some(peer) => {
-                    let link = self.controller.opened(&peer, now, out);
-                    self.lines.open(line, link, mailbox);
-                }
-                None => mailbox.end(),
-            },
-            Told::Said { line, message } => {
-                if let Some(link) = self.lines.link(line) {
-                    self.controller.said(link, message, now, out);
-                }
-            }
-            Told::Drained { line } => {
-                let link = self.lines.link(line).filter(|link| self.lines.is_drained(*link));
-                if let Some(link) = link {
-                    self.controller.written(link, now, out);
-                }
-            }
-            Told::Gone { line } => {
-                if let Some(link) = self.lines.gone(line) {
-                    self.controller.closed(link);
-                }
-            }
-        }
+        self.lines.hear(told, &mut self.controller, self.clock.now(), &mut self.out);
         self.carry_out();
     }
 
@@ -228,30 +206,29 @@ impl Core {
     /// Does what follows.
     pub(crate) fn carry_out(&mut self) {
         for effect in std::mem::take(&mut self.out) {
-            match effect {
-                Effect::Send { link, frame } => self.lines.send(link, frame),
-                Effect::Close { link, why: _ } => self.lines.close(link),
-                Effect::Upstream(message) => {
-                    if let Some(above) = &self.above {
-                        uplink::say(above, &message);
-                    }
-                }
+            match self.lines.carry_out(effect, self.above.as_ref()) {
+                None => {}
                 // What does not fit is asked for again.
-                Effect::Commit(batch) => {
+                Some(Rest::Commit(batch)) => {
                     let _full = self.duties.try_send(Duty::Commit(batch));
                 }
-                Effect::Tell(News::TestsDue) => {
+                Some(Rest::Tell(News::TestsDue)) => {
                     let _full = self.duties.try_send(Duty::Test);
                 }
-                Effect::Tell(News::Halting(why)) => {
+                Some(Rest::Tell(News::Halting(why))) => {
                     eprintln!("fwnet: the version that is tried is halted: {why}");
                 }
-                Effect::Tell(News::Lost(what)) => eprintln!("fwnet: the store: {what}"),
-                Effect::Tell(News::Stamp(why)) => {
+                Some(Rest::Tell(News::Lost(what))) => eprintln!("fwnet: the store: {what}"),
+                Some(Rest::Tell(News::Stamp(why))) => {
                     eprintln!("fwnet: the timestamp is not renewed: {why}");
                 }
             }
         }
+    }
+
+    /// What is known here is all that the store held at `as_of_ms` by the clock.
+    pub(crate) fn proven(&mut self, as_of_ms: u64) {
+        self.controller.proven(as_of_ms, self.clock.now(), &mut self.out);
     }
 
     /// The policy's tests were run.

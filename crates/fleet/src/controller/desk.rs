@@ -139,11 +139,12 @@ impl Desk {
         other.map(|leader| leader.endpoint.clone())
     }
 
-    /// Waits until the core knows the store up to `revision`. Where it does not within some seconds, the store has
-    /// trouble, and what is asked next says so.
-    async fn reached(&self, revision: Revision) {
+    /// Waits until the core knows the store up to `revision`; whether it does. Where it does not within some seconds, the
+    /// store has trouble, and what is asked next says so.
+    pub(crate) async fn reached(&self, revision: Revision) -> bool {
         let mut seen = self.seen.clone();
-        let _late = timeout(PATIENCE, seen.wait_for(|seen| revision <= *seen)).await;
+        let reached = timeout(PATIENCE, seen.wait_for(|seen| revision <= *seen)).await;
+        matches!(reached, Ok(Ok(_)))
     }
 }
 

@@ -23,9 +23,9 @@ use crate::{
         Told,
         counted::Counted,
         line::Mailbox,
-        lines::{Clock, Lines, peer},
+        lines::{Clock, Lines},
     },
-    uplink::{self, Above},
+    uplink::Above,
 };
 
 /// How often deadlines are looked at, and news are told upward.
@@ -124,32 +124,7 @@ impl Core {
     }
 
     fn hear(&mut self, told: Told) {
-        let (now, out) = (self.clock.now(), &mut self.out);
-        match told {
-            Told::Came { line, shown, mailbox } => match peer(&shown) {
-                Some(peer) => {
-                    let link = self.relay.opened(&peer, now, out);
-                    self.lines.open(line, link, mailbox);
-                }
-                None => mailbox.end(),
-            },
-            Told::Said { line, message } => {
-                if let Some(link) = self.lines.link(line) {
-                    self.relay.said(link, message, now, out);
-                }
-            }
-            Told::Drained { line } => {
-                let link = self.lines.link(line).filter(|link| self.lines.is_drained(*link));
-                if let Some(link) = link {
-                    self.relay.written(link, now, out);
-                }
-            }
-            Told::Gone { line } => {
-                if let Some(link) = self.lines.gone(line) {
-                    self.relay.closed(link);
-                }
-            }
-        }
+        self.lines.hear(told, &mut self.relay, self.clock.now(), &mut self.out);
         self.carry_out();
     }
 
@@ -174,17 +149,8 @@ impl Core {
 
     fn carry_out(&mut self) {
         for effect in std::mem::take(&mut self.out) {
-            match effect {
-                Effect::Send { link, frame } => self.lines.send(link, frame),
-                Effect::Close { link, why: _ } => self.lines.close(link),
-                Effect::Upstream(message) => {
-                    if let Some(above) = &self.above {
-                        uplink::say(above, &message);
-                    }
-                }
-                // A relay has no store, and no policy of its own.
-                Effect::Commit(_) | Effect::Tell(_) => {}
-            }
+            // A relay has no store, and no policy of its own: nothing is left.
+            let _rest = self.lines.carry_out(effect, self.above.as_ref());
         }
     }
 }

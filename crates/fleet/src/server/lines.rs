@@ -3,13 +3,61 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use controller::{
-    Digest,
-    serving::{At, Frame, Link, Peer},
+    Batch, Controller, Digest, Relay,
+    serving::{At, Effect, Frame, Link, Peer, Told as News},
 };
 use jiff::Timestamp;
+use wire::sync::Upward;
 
-use super::{LineId, line::Mailbox};
-use crate::subject::{Kind, Shown};
+use super::{LineId, Told, line::Mailbox};
+use crate::{
+    subject::{Kind, Shown},
+    uplink,
+};
+
+/// A machine at the other end of lines: a controller's, or a relay's.
+pub(crate) trait Machine {
+    /// Somebody has connected.
+    fn opened(&mut self, peer: &Peer, now: At, out: &mut Vec<Effect>) -> Link;
+    /// They said something.
+    fn said(&mut self, link: Link, message: Upward, now: At, out: &mut Vec<Effect>);
+    /// All that was to be written for them has been.
+    fn written(&mut self, link: Link, now: At, out: &mut Vec<Effect>);
+    /// They are gone.
+    fn closed(&mut self, link: Link);
+}
+
+macro_rules! machines {
+    ($($machine:ident)*) => {$(
+        impl Machine for $machine {
+            fn opened(&mut self, peer: &Peer, now: At, out: &mut Vec<Effect>) -> Link {
+                Self::opened(self, peer, now, out)
+            }
+
+            fn said(&mut self, link: Link, message: Upward, now: At, out: &mut Vec<Effect>) {
+                Self::said(self, link, message, now, out);
+            }
+
+            fn written(&mut self, link: Link, now: At, out: &mut Vec<Effect>) {
+                Self::written(self, link, now, out);
+            }
+
+            fn closed(&mut self, link: Link) {
+                Self::closed(self, link);
+            }
+        }
+    )*};
+}
+
+machines!(Controller Relay);
+
+/// What follows and is no matter of lines.
+pub(crate) enum Rest {
+    /// See [`Effect::Commit`].
+    Commit(Batch),
+    /// See [`Effect::Tell`].
+    Tell(News),
+}
 
 /// All that are open.
 #[derive(Debug, Default)]
@@ -19,31 +67,85 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Something happened on a line: the machine is told.
+    pub(crate) fn hear(
+        &mut self,
+        told: Told,
+        machine: &mut impl Machine,
+        now: At,
+        out: &mut Vec<Effect>,
+    ) {
+        match told {
+            Told::Came { line, shown, mailbox } => match peer(&shown) {
+                Some(peer) => {
+                    let link = machine.opened(&peer, now, out);
+                    self.open(line, link, mailbox);
+                }
+                None => mailbox.end(),
+            },
+            Told::Said { line, message } => {
+                if let Some(link) = self.link(line) {
+                    machine.said(link, message, now, out);
+                }
+            }
+            Told::Drained { line } => {
+                if let Some(link) = self.link(line).filter(|link| self.is_drained(*link)) {
+                    machine.written(link, now, out);
+                }
+            }
+            Told::Gone { line } => {
+                if let Some(link) = self.gone(line) {
+                    machine.closed(link);
+                }
+            }
+        }
+    }
+
+    /// Does what follows on lines, and on the one upward if there is one; the rest comes back.
+    pub(crate) fn carry_out(
+        &mut self,
+        effect: Effect,
+        above: Option<&Arc<Mailbox>>,
+    ) -> Option<Rest> {
+        match effect {
+            Effect::Send { link, frame } => self.send(link, frame),
+            Effect::Close { link, why: _ } => self.close(link),
+            Effect::Upstream(message) => {
+                if let Some(above) = above {
+                    uplink::say(above, &message);
+                }
+            }
+            Effect::Commit(batch) => return Some(Rest::Commit(batch)),
+            Effect::Tell(told) => return Some(Rest::Tell(told)),
+        }
+        None
+    }
+
     /// The machine has given a line its number. What it sends comes after that.
-    pub(crate) fn open(&mut self, line: LineId, link: Link, mailbox: Arc<Mailbox>) {
+    fn open(&mut self, line: LineId, link: Link, mailbox: Arc<Mailbox>) {
         self.links.insert(line, link);
         self.mailboxes.insert(link, (line, mailbox));
     }
 
     /// What the machine calls a line; nothing for one that it has ended.
-    pub(crate) fn link(&self, line: LineId) -> Option<Link> {
+    fn link(&self, line: LineId) -> Option<Link> {
         self.links.get(&line).copied()
     }
 
     /// Whether everything is written that was to be.
-    pub(crate) fn is_drained(&self, link: Link) -> bool {
+    fn is_drained(&self, link: Link) -> bool {
         self.mailboxes.get(&link).is_some_and(|(_, mailbox)| mailbox.unsent() == 0)
     }
 
     /// Has a frame sent.
-    pub(crate) fn send(&self, link: Link, frame: Frame) {
+    fn send(&self, link: Link, frame: Frame) {
         if let Some((_, mailbox)) = self.mailboxes.get(&link) {
             mailbox.put(frame.into());
         }
     }
 
     /// Ends a line once everything is sent. The machine hears nothing of it any more.
-    pub(crate) fn close(&mut self, link: Link) {
+    fn close(&mut self, link: Link) {
         if let Some((line, mailbox)) = self.mailboxes.remove(&link) {
             self.links.remove(&line);
             mailbox.end();
@@ -51,7 +153,7 @@ impl Lines {
     }
 
     /// A line is gone; what the machine called it, unless it has ended it.
-    pub(crate) fn gone(&mut self, line: LineId) -> Option<Link> {
+    fn gone(&mut self, line: LineId) -> Option<Link> {
         let link = self.links.remove(&line)?;
         self.mailboxes.remove(&link);
         Some(link)
@@ -59,7 +161,7 @@ impl Lines {
 }
 
 /// Who is at the other end, as machines know it; operators have no lines.
-pub(crate) fn peer(shown: &Shown) -> Option<Peer> {
+fn peer(shown: &Shown) -> Option<Peer> {
     let name = shown.subject.name().to_owned();
     let certificate = Digest(shown.fingerprint.0);
     match shown.subject.kind() {

@@ -110,6 +110,14 @@ impl Embedded {
         Ok(Watch::new(news.ok_or(WatchEnd::Behind)?))
     }
 
+    /// The revision of the newest change.
+    ///
+    /// # Errors
+    /// Where the store is closed.
+    pub async fn newest(&self) -> Result<Revision, Trouble> {
+        self.shared.ask(|answer| Order::Newest { answer }).await
+    }
+
     /// Waits for the other handles of this process to stop leading, and leads.
     ///
     /// # Errors

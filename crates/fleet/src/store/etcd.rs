@@ -1,6 +1,6 @@
 //! The store in etcd: for any number of controllers, through the JSON gateway of its members (etcd 3.4 and later).
 //!
-//! Records are the keys `PREFIX/records/KEY`; `PREFIX/last` says which batch was the last one. The record of who leads
+//! Records are the keys `PREFIX/records/KEY`; `PREFIX/last` says which batch was the last one, and is watched with them. The record of who leads
 //! hangs on a lease of [`LEASE`], which its holder renews; it is gone that long after its holder at the latest. Its
 //! create_revision, another one for every leadership, is compared in every transaction, and so is the revision of
 //! `PREFIX/last`, which makes a transaction that is sent again harmless: at most one of the copies is carried out.
@@ -63,7 +63,7 @@ impl Shared {
         format!("{}/records0", self.prefix)
     }
 
-    /// The key that says which batch was the last one.
+    /// The key that says which batch was the last one: it comes before all records.
     fn last(&self) -> String {
         encoded(format!("{}/last", self.prefix))
     }
@@ -74,6 +74,11 @@ impl Shared {
         let record = key.and_then(|key| key.strip_prefix(&self.records()));
         let odd = || Trouble::Answer(format!("the key {}", String::from_utf8_lossy(&kv.key)));
         record.map(str::to_owned).ok_or_else(odd)
+    }
+
+    /// Whether a key is that of a record, and not the one before them or somebody else's in between.
+    fn is_record(&self, kv: &KeyValue) -> bool {
+        kv.key.starts_with(self.records().as_bytes())
     }
 
     async fn range(&self, range: Value) -> Result<Range, CallError> {
@@ -131,6 +136,16 @@ impl Etcd {
         let (news, watch) = mpsc::channel(WAITING_MAX);
         tokio::spawn(watching::watch(Arc::clone(&self.shared), from, news));
         Ok(Watch::new(watch))
+    }
+
+    /// When the last batch was carried out, as most members know it (etcd's reads are linearizable unless they ask for
+    /// less). The header's revision would not do: it counts the keys of others too.
+    ///
+    /// # Errors
+    /// Where no member answers.
+    pub async fn newest(&self) -> Result<Revision, Trouble> {
+        let range = self.shared.range(json!({ "key": self.shared.last() })).await?;
+        Ok(range.kvs.first().map(|kv| Revision(kv.mod_revision)).unwrap_or_default())
     }
 
     /// Waits until nobody leads, and leads.

@@ -56,10 +56,15 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 async fn next(watch: &mut Watch) -> (Revision, Vec<Change>) {
-    let changes = soon("news", watch.next()).await.unwrap();
-    let mut records = changes.records.clone();
-    records.sort();
-    (changes.revision, records)
+    loop {
+        let changes = soon("news", watch.next()).await.unwrap();
+        // A batch that changes nothing may be told or not.
+        if !changes.records.is_empty() {
+            let mut records = changes.records.clone();
+            records.sort();
+            return (changes.revision, records);
+        }
+    }
 }
 
 /// The next thing that is not about who leads.
@@ -211,8 +216,15 @@ pub(crate) async fn a_watch_has_no_gaps(store: Store, other: Store) {
         }
         committed.push(leading.commit(&batch).await.unwrap());
     }
-    // What removes nothing is no news.
+    // What removes nothing changes nothing, and whoever is told everything gets past it.
     leading.commit(&remove("nothing")).await.unwrap();
+    let newest = soon("the newest", other.newest()).await.unwrap();
+    assert!(newest >= committed[49]);
+    let mut past = other.watch(committed[48]).await.unwrap();
+    let mut told = Revision::default();
+    while told < newest {
+        told = soon("the newest, in a watch", past.next()).await.unwrap().revision;
+    }
     committed.push(leading.commit(&put("count/end", "end")).await.unwrap());
     let expected = |number: usize| {
         let mut records = vec![change("count/now", Some(&number.to_string()))];
@@ -234,6 +246,12 @@ pub(crate) async fn a_watch_has_no_gaps(store: Store, other: Store) {
         assert_eq!(next(&mut early).await, (*revision, expected(number)));
     }
     assert_eq!(next(&mut early).await.0, committed[50]);
+    assert_eq!(soon("the newest", other.newest()).await.unwrap(), committed[50]);
+    // Who leads is no batch.
+    drop(leading);
+    let again = lead(&store, "b").await;
+    let newest = soon("the newest", other.newest()).await.unwrap();
+    assert!((committed[50]..=again.since()).contains(&newest), "{newest:?}");
     // Another history, or a moment that has not been.
     let future = Revision(committed[50].0 + 1_000);
     assert!(matches!(other.watch(future).await, Err(WatchEnd::Behind)));

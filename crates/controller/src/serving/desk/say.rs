@@ -299,8 +299,8 @@ impl Desk {
         let state = self.hosts.get(host as usize).and_then(Option::as_ref);
         let joined = state.filter(|state| !state.is_told()).map(|state| state.told_ms);
         let waits = matches!((joined, self.proven_ms), (Some(at), Some(proven)) if proven <= at);
-        if waits && !self.unproven.contains(&host) {
-            self.unproven.push(host);
+        if waits {
+            self.unproven.insert(host);
         }
         !waits
     }

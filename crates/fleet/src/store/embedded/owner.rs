@@ -25,6 +25,9 @@ pub(super) enum Order {
         from: Revision,
         answer: oneshot::Sender<Option<Receiver<News>>>,
     },
+    Newest {
+        answer: oneshot::Sender<Revision>,
+    },
     Commit {
         reign: Revision,
         batch: Box<Batch>,
@@ -121,6 +124,7 @@ impl Owner {
             match order {
                 Order::Load { answer } => self.load(answer),
                 Order::Watch { from, answer } => drop(answer.send(self.history.watch(from))),
+                Order::Newest { answer } => drop(answer.send(self.history.last())),
                 Order::Commit { reign, batch, answer } => {
                     drop(answer.send(self.commit(reign, *batch)));
                 }

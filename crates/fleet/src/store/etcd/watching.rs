@@ -110,6 +110,9 @@ impl Telling {
             let revision = Revision(first.kv.mod_revision);
             let mut records = Vec::new();
             while let Some(event) = events.next_if(|it| it.kv.mod_revision == revision.0) {
+                if !self.shared.is_record(&event.kv) {
+                    continue;
+                }
                 match self.shared.record(&event.kv) {
                     Ok(key) => {
                         records.push((key, (event.kind == Kind::Put).then_some(event.kv.value)));
@@ -137,7 +140,7 @@ async fn begin(
 ) -> Result<(Member, Incoming), String> {
     let mut member = shared.cluster.connect(number).await?;
     let asked = json!({ "create_request": {
-        "key": encoded(shared.records()), "range_end": encoded(shared.records_end()),
+        "key": shared.last(), "range_end": encoded(shared.records_end()),
         "start_revision": (told.0 + 1).to_string(),
     }});
     let answer = member.post("/v3/watch", Bytes::from(asked.to_string())).await?;

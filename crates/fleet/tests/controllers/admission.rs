@@ -1,9 +1,6 @@
-//! Who gets in and what they may do there, at a controller that runs in this process: tokens, certificates, and those who
-//! try what is not their business.
+//! Who gets in and what they may do there: tokens, certificates, and those who try what is not their business.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use fleet::{
@@ -12,151 +9,22 @@ use fleet::{
         client::{CallError, Client},
         orders::{Enroll, Hosts, Quarantine, Token},
     },
-    authority::Authority,
-    controller::{Setup, run},
     join,
     joining::{self, JoinError, Joined},
-    membership::Membership,
-    settings,
-    store::Location,
-    tls::{Believed, Identity},
-    whole,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::oneshot,
-    task::JoinHandle,
-    time::{sleep, timeout},
+use tokio::time::sleep;
+
+use crate::{
+    people::root_text,
+    running::{Fleet, PATIENCE, host, of, refused},
 };
-use wire::{Envelope, Holders, NamedKey, Role, Roles, Root, SecretKey};
-
-const HOUR: Duration = Duration::from_secs(3_600);
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Fleet {
-    directory: PathBuf,
-    authority: Authority,
-    address: SocketAddr,
-    running: JoinHandle<()>,
-    operator: Client,
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        self.running.abort();
-        let _removed = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn root() -> String {
-    let key = SecretKey::from_seed([7; 32]);
-    let holders = || Holders { keys: vec!["anna".to_owned()], threshold: 1 };
-    let root = Root {
-        version: 1,
-        expires: "2100-01-01T00:00:00Z".parse().unwrap(),
-        keys: vec![NamedKey { name: "anna".to_owned(), key: key.public() }],
-        roles: Roles {
-            root: holders(),
-            policy: holders(),
-            snapshot: holders(),
-            timestamp: holders(),
-        },
-        max_stale: None,
-    };
-    assert_eq!(root.holders(Role::Root).threshold, 1);
-    let mut envelope = Envelope::new(&root);
-    envelope.sign(&key);
-    serde_json::to_string(&envelope).unwrap()
-}
-
-impl Fleet {
-    async fn new(name: &str) -> Self {
-        let directory =
-            std::env::temp_dir().join(format!("fwnet-admission-{name}-{}", std::process::id()));
-        let _old = std::fs::remove_dir_all(&directory);
-        let authority = Authority::make(&directory, "test", Timestamp::now()).unwrap();
-        whole::write(&directory, settings::ROOT, root().as_bytes()).unwrap();
-        let (tell, told) = oneshot::channel();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let setup = Setup {
-            directory: directory.clone(),
-            name: "c1".to_owned(),
-            listen: port,
-            endpoint: port.to_string(),
-            endpoints: vec![port.to_string()],
-            store: Location::Embedded(directory.join("store")),
-            stamping: None,
-            keep: 20,
-            metrics: None,
-            lifetime: HOUR,
-        };
-        let running = tokio::spawn(async {
-            let ready = |listening: fleet::controller::Listening| {
-                let _heard = tell.send(listening.fleet);
-            };
-            run(setup, ready, std::future::pending()).await.unwrap();
-        });
-        let address = timeout(PATIENCE, told).await.unwrap().unwrap();
-        let identity = issue(&authority, "fwnet:operator/anna");
-        let operator = client(&authority, Some(&identity), address);
-        Self { directory, authority, address, running, operator }
-    }
-
-    fn client(&self, identity: Option<&Identity>) -> Client {
-        client(&self.authority, identity, self.address)
-    }
-
-    fn identity(&self, subject: &str) -> Identity {
-        issue(&self.authority, subject)
-    }
-
-    async fn token(&self, enroll: Enroll) -> join::Token {
-        let made: Token = self.operator.post("/v1/fleet/tokens", &enroll).await.unwrap();
-        made.token.parse().unwrap()
-    }
-
-    async fn host(&self, id: &str) -> Joined {
-        joining::join(&self.token(host(id)).await).await.unwrap()
-    }
-
-    async fn hosts(&self) -> Hosts {
-        self.operator.get("/v1/fleet/hosts").await.unwrap()
-    }
-}
-
-fn issue(authority: &Authority, subject: &str) -> Identity {
-    authority.issue(&subject.parse().unwrap(), Timestamp::now(), HOUR).unwrap()
-}
-
-fn client(authority: &Authority, identity: Option<&Identity>, address: SocketAddr) -> Client {
-    let believed = Believed::Authority(authority.certificate().clone());
-    Client::new(identity, believed, vec![address.to_string()]).unwrap()
-}
-
-fn of(member: &Membership) -> Identity {
-    Identity::of(member).unwrap()
-}
-
-fn host(id: &str) -> Enroll {
-    Enroll { subject: format!("fwnet:host/{id}"), valid_s: 60, ..Enroll::default() }
-}
 
 fn request() -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
     STANDARD.encode(request.der())
-}
-
-#[track_caller]
-fn refused<T: std::fmt::Debug>(answer: Result<T, CallError>, code: u16) -> String {
-    match answer {
-        Err(CallError::Refused { status, wrong }) => {
-            assert_eq!(status, code, "{}", wrong.error);
-            wrong.error
-        }
-        other => panic!("{other:?}"),
-    }
 }
 
 #[track_caller]
@@ -178,7 +46,7 @@ async fn a_host_joins_once_and_is_what_the_operator_said() {
     assert_eq!(fleet.hosts().await.awaited.len(), 1);
     let Joined { membership, root: brought } = joining::join(&token).await.unwrap();
     assert_eq!(membership.id, "web-1");
-    assert_eq!(brought, root().into_bytes());
+    assert_eq!(brought, root_text().into_bytes());
     assert_eq!(membership.root, blake3::hash(&brought).to_hex().to_string());
     let hosts = fleet.hosts().await;
     assert!(hosts.awaited.is_empty());
@@ -250,7 +118,7 @@ async fn tokens_that_are_expired_another_s_or_made_up_are_refused() {
     }
     // A controller of another fleet, or another root, is not believed.
     let other = Fleet::new("tokens-other").await;
-    let astray = join::Token { endpoints: vec![other.address.to_string()], ..token.clone() };
+    let astray = join::Token { endpoints: vec![other.address().to_string()], ..token.clone() };
     let nobody = joining::join(&astray).await.unwrap_err();
     assert!(matches!(nobody, JoinError::Call(CallError::Nobody(_))), "{nobody}");
     assert_eq!(fleet.hosts().await.hosts.len(), 0);

@@ -1,0 +1,16 @@
+//! Controllers that run in this process, over real sockets: who gets in, what they may do there, and what is told to whom.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "controllers/admission.rs"]
+mod admission;
+#[path = "controllers/lagging.rs"]
+mod lagging;
+#[path = "controllers/line.rs"]
+mod line;
+#[path = "controllers/people.rs"]
+mod people;
+#[path = "controllers/proxy.rs"]
+mod proxy;
+#[path = "controllers/running.rs"]
+mod running;
