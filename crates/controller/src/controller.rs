@@ -176,9 +176,12 @@ impl Controller {
     /// Hosts and relays whose certificates are worth nothing any more go.
     fn expel(&mut self, changed: &Changed, now: At, out: &mut Vec<Effect>) {
         for HostChange { id, before, after } in &changed.hosts {
-            let Some(before) = before else { continue };
-            let good = after.as_ref().is_some_and(|after| {
-                orders::is_of(before.certificate, after.certificate, after.previous)
+            if before.is_none() {
+                continue;
+            }
+            let good = after.as_ref().is_some_and(|after| match after.previous {
+                Some(previous) => self.desk.shows(id, &[after.certificate, previous]),
+                None => self.desk.shows(id, &[after.certificate]),
             });
             if !good {
                 self.desk.expel(id, "its certificate is worth nothing any more", now.ms, out);

@@ -14,8 +14,8 @@ use crate::orders::pieces as pieces_of;
 use crate::{
     digest::Digest,
     records::{
-        CollectedRecord, CurrentRecord, HostRecord, Key, RecordError, RelayRecord, RolloutRecord,
-        Taken, TokenRecord, VersionRecord, Who, decode,
+        CollectedRecord, CurrentRecord, HostRecord, Key, RecordError, RelayRecord, RevokedRecord,
+        RolloutRecord, Taken, TokenRecord, VersionRecord, Who, decode,
     },
 };
 use pieces::Store as PieceStore;
@@ -33,7 +33,7 @@ pub struct Change {
 /// All records that the controller knows.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// Those of hosts, relays, tokens, addresses and names.
+    /// Those of hosts, relays, operators, tokens, addresses and names.
     records: BTreeMap<String, Box<[u8]>>,
     pieces: PieceStore,
     versions: BTreeMap<u64, (VersionRecord, Digest)>,
@@ -117,6 +117,10 @@ impl Model {
                 changed.relays.push(name.clone());
                 self.keep(text, value);
             }
+            Key::Operator(_) => {
+                read::<RevokedRecord>(&key, value.as_deref())?;
+                self.keep(text, value);
+            }
             Key::Address(_) | Key::Name(_) => {
                 read::<Taken>(&key, value.as_deref())?;
                 self.keep(text, value);
@@ -181,6 +185,7 @@ impl Model {
             Key::Root => self.trust.as_ref().map(|(_, digest)| *digest),
             Key::Host(_)
             | Key::Relay(_)
+            | Key::Operator(_)
             | Key::Address(_)
             | Key::Name(_)
             | Key::Token(_)
@@ -220,6 +225,19 @@ impl Model {
     /// Names of all relays, sorted.
     pub fn relays(&self) -> impl Iterator<Item = &str> {
         self.below("relay/").map(|(name, _)| name)
+    }
+
+    /// From when on an operator's certificates are worth something, if older ones are not.
+    pub fn revoked(&self, operator: &str) -> Option<RevokedRecord> {
+        self.record(&Key::Operator(operator.to_owned()))
+    }
+
+    /// All operators of whom older certificates are worth nothing, sorted by name.
+    pub fn all_revoked(&self) -> impl Iterator<Item = (&str, RevokedRecord)> {
+        self.below("operator/").map(|(name, value)| {
+            let key = Key::Operator(name.to_owned());
+            (name, decode(&key, value).expect("records were read when they were taken over"))
+        })
     }
 
     /// A token.

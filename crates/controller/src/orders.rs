@@ -10,6 +10,7 @@ mod collect;
 mod enrol;
 mod inventory;
 mod refusal;
+mod revoke;
 mod rollout;
 mod stamp;
 
@@ -21,6 +22,7 @@ pub(crate) use enrol::is_of;
 pub use enrol::{Enrol, enrol, found, redeem, renew};
 pub use inventory::{address, label, quarantine, remove, remove_relay};
 pub use refusal::Refusal;
+pub use revoke::revoke;
 pub use rollout::{confirm, halt, raise};
 pub use stamp::{Stamping, renew_timestamp, timestamp_due};
 

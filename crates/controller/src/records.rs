@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `host/ID` | [`HostRecord`] |
 //! | `relay/NAME` | [`RelayRecord`] |
+//! | `operator/NAME` | [`RevokedRecord`] |
 //! | `address/A`, `name/N` | [`Taken`]: whose address or name it is, so that no two hosts can get it at the same time |
 //! | `token/host/ID`, `token/relay/NAME` | [`TokenRecord`] |
 //! | `piece/DIGEST/N` | bytes N mebibytes on of an envelope, at most [`CHUNK_BYTES`] of them |
@@ -75,6 +76,16 @@ pub struct RelayRecord {
     pub previous: Option<Digest>,
     /// When it was enrolled.
     pub enrolled_at: Timestamp,
+}
+
+/// An operator whose certificates are worth nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokedRecord {
+    /// Those that were made until then.
+    pub until: Timestamp,
+    /// Which operator said so.
+    pub by: String,
 }
 
 /// Whose an address or a name is.
@@ -299,6 +310,8 @@ pub enum Key {
     Host(String),
     /// `relay/NAME`
     Relay(String),
+    /// `operator/NAME`
+    Operator(String),
     /// `address/A`
     Address(Address),
     /// `name/N`
@@ -337,6 +350,7 @@ impl Key {
             Some((_, "")) => return Err(wrong("nothing stands behind the slash")),
             Some(("host", id)) => Self::Host(id.to_owned()),
             Some(("relay", name)) => Self::Relay(name.to_owned()),
+            Some(("operator", name)) => Self::Operator(name.to_owned()),
             Some(("name", name)) => Self::Name(name.to_owned()),
             Some(("address", address)) => {
                 Self::Address(addresses::one(address).ok_or_else(|| wrong("it is no address"))?)
@@ -370,6 +384,7 @@ impl Key {
         match self {
             Self::Host(id) => format!("host/{id}"),
             Self::Relay(name) => format!("relay/{name}"),
+            Self::Operator(name) => format!("operator/{name}"),
             Self::Address(address) => format!("address/{}", addresses::text(*address)),
             Self::Name(name) => format!("name/{name}"),
             Self::Token(Who::Host(id)) => format!("token/host/{id}"),
@@ -437,6 +452,7 @@ mod tests {
         let keys = [
             Key::Host("web-1".to_owned()),
             Key::Relay("r".to_owned()),
+            Key::Operator("anna".to_owned()),
             Key::Address("10.0.0.1".parse::<policy::syntax::Addresses>().unwrap().first()),
             Key::Name("www".to_owned()),
             Key::Token(Who::Host("web-1".to_owned())),

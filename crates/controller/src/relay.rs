@@ -238,6 +238,15 @@ impl Source for Cache {
         }
     }
 
+    fn manifest(&mut self, id: &str) -> Option<(Arc<[u8]>, Digest)> {
+        match self.hosts.get(id)? {
+            Told::Target(it) | Told::Before(it) => {
+                Some((Arc::clone(&it.manifest), it.manifest_digest))
+            }
+            Told::Refused(_) => None,
+        }
+    }
+
     fn piece(&mut self, digest: &Digest) -> Find {
         if let Some(bytes) = self.pieces.get(digest) {
             return Find::Here(Arc::clone(bytes));

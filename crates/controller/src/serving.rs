@@ -5,6 +5,7 @@
 //! hears the newest, and a piece is sent a part at a time as fast as it is taken.
 
 mod admission;
+mod contents;
 mod desk;
 mod frame;
 mod reporter;
@@ -85,6 +86,11 @@ pub enum Effect {
     Commit(Batch),
     /// Says something to the controller above (a relay), or to the leader (a controller that does not lead).
     Upstream(Upward),
+    /// A host that was connected when its target changed has it in force now, so many milliseconds later: for the metrics.
+    Enforced {
+        /// Since the first change that it had not followed.
+        after_ms: u64,
+    },
     /// Something for the log and for people.
     Tell(Told),
 }

@@ -16,11 +16,9 @@ mod routes;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::header, routing::get};
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     time::sleep,
 };
@@ -34,13 +32,19 @@ use self::{
 };
 use crate::{
     authority::{self, Authority, SignError},
-    server::{Limits, Server},
+    server::{
+        Limits, Server, TOLD,
+        listening::{Listeners, measure},
+    },
     settings,
     store::{self, Leader, Location, Store},
     subject::{Kind, Subject, SubjectError},
-    tls, whole,
+    tls,
+    uplink::ABOVE,
+    whole,
 };
 
+pub use crate::server::{ListenError, Listening};
 pub use controller::orders::{Keep, Stamping};
 
 /// What a controller is told.
@@ -93,20 +97,11 @@ pub enum RunError {
     #[error("read the store")]
     Know(#[from] KnowError),
     /// A listener.
-    #[error("listen on {0}")]
-    Listen(SocketAddr, #[source] io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The root in the directory is not the one that the store trusts.
     #[error("tell the store which root the fleet begins with: {0}")]
     Found(String),
-}
-
-/// Where it listens, once it does.
-#[derive(Clone, Copy, Debug)]
-pub struct Listening {
-    /// For agents, relays, operators.
-    pub fleet: SocketAddr,
-    /// For metrics.
-    pub metrics: Option<SocketAddr>,
 }
 
 /// Runs until `stop` is done.
@@ -131,12 +126,12 @@ pub async fn run(
         keep: Keep { versions: setup.keep, ..Keep::default() },
         ..Default::default()
     };
-    let core = Core::load(&store, settings, saw, duty).await?;
+    let figures = Figures::default();
+    let core = Core::load(&store, settings, saw, duty, figures.counted.clone()).await?;
     let clock = core.clock;
     let (asking, asked) = asking::pair();
     let (tell, told) = mpsc::channel(TOLD);
     let (leads, lead) = watch::channel(leading::Lead::default());
-    let figures = Figures::default();
     let fixed = Arc::new(Fixed {
         authority,
         root,
@@ -151,36 +146,27 @@ pub async fn run(
         counted: figures.counted.clone(),
         limits: Limits::default(),
     };
-    let listener = listen(setup.listen).await?;
-    let mut listening = Listening { fleet: setup.listen, metrics: setup.metrics };
-    listening.fleet =
-        listener.local_addr().map_err(|error| RunError::Listen(setup.listen, error))?;
-    let measured = match setup.metrics {
-        Some(address) => {
-            let listener = listen(address).await?;
-            listening.metrics = listener.local_addr().ok();
-            Some(listener)
-        }
-        None => None,
-    };
+    let Listeners { fleet, metrics, at } = Listeners::open(setup.listen, setup.metrics).await?;
     let own = Leader { name: setup.name.clone(), endpoint: setup.endpoint.clone() };
     let (say, above) = mpsc::channel(ABOVE);
     let lead = desk.lead.clone();
     let knowing = core.attend(Ears { asked, told, above, lead, store: store.clone() });
+    let measuring = desk.clone();
+    let measured = move || measurements(measuring.clone());
     let work = async {
         tokio::select! {
             () = knowing => Ok(()),
             () = leading::stand(store.clone(), own, leads) => Ok(()),
-            () = server.serve(listener) => Ok(()),
+            () = server.serve(fleet) => Ok(()),
             () = duties::go_on(desk.clone(), duties) => Ok(()),
             () = proving::go_on(store.clone(), desk.clone(), clock) => Ok(()),
             () = following::follow(desk.fixed.clone(), subject, desk.lead.clone(), say) => Ok(()),
-            () = measure(measured, desk.clone()) => Ok(()),
+            () = measure(metrics, measured) => Ok(()),
             () = renewing.go_on(desk.fixed.clone()) => Ok(()),
             error = found(&desk) => Err(error),
         }
     };
-    ready(listening);
+    ready(at);
     tokio::select! {
         ended = work => ended,
         () = stop => Ok(()),
@@ -189,14 +175,6 @@ pub async fn run(
 
 /// What is to be done and was not yet.
 const DUTIES: usize = 16;
-/// What the leader said and was not heard yet.
-const ABOVE: usize = 64;
-/// Things that lines tell and the core has not heard yet.
-const TOLD: usize = 4_096;
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))
-}
 
 /// Tells a new store which root the fleet begins with, once this controller leads. Ends only where the store trusts
 /// another one.
@@ -261,19 +239,10 @@ impl Renewing {
     }
 }
 
-/// Answers `GET /metrics` without TLS, where that is wanted.
-async fn measure(listener: Option<TcpListener>, desk: Desk) {
-    let Some(listener) = listener else { return std::future::pending().await };
-    let router = Router::new().route("/metrics", get(figures)).with_state(desk);
-    if let Err(error) = axum::serve(listener, router).await {
-        eprintln!("fwnet: metrics: {error}");
-    }
-}
-
-async fn figures(State(desk): State<Desk>) -> Result<impl axum::response::IntoResponse, String> {
+/// What metrics say.
+async fn measurements(desk: Desk) -> Result<String, String> {
     let leads = desk.lead.borrow().own.is_some();
-    let figures = desk.figures.clone();
-    let text = desk.asking.ask(move |core| metrics::text(core, &figures, leads)).await;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    text.map(|text| ([(header::CONTENT_TYPE, kind)], text)).map_err(|gone| gone.to_string())
+    let counted = desk.figures;
+    let text = desk.asking.ask(move |core| metrics::text(core, &counted, leads)).await;
+    text.map_err(|gone| gone.to_string())
 }

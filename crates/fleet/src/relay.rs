@@ -7,11 +7,10 @@ mod core;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::header, routing::get};
+use axum::Router;
 use jiff::Timestamp;
 use rustls::{ClientConfig, ServerConfig, server::ProducesTickets};
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, oneshot, watch},
     time::sleep,
 };
@@ -21,12 +20,16 @@ use self::core::{Core, Question};
 use crate::{
     joining,
     membership::{Membership, SaveError},
-    server::{Limits, Server, counted::Counted},
+    server::{
+        Limits, Server, TOLD,
+        counted::Counted,
+        listening::{Listeners, measure},
+    },
     tls::{self, Believed, Identity, IdentityError},
-    uplink::{Above, Patience, hold},
+    uplink::{ABOVE, Above, Patience, hold},
 };
 
-pub use crate::controller::Listening;
+pub use crate::server::{ListenError, Listening};
 
 /// What a relay is told.
 #[derive(Clone, Debug)]
@@ -51,8 +54,8 @@ pub enum RunError {
     #[error("set up TLS")]
     Tls(#[from] rustls::Error),
     /// A listener.
-    #[error("listen on {0}")]
-    Listen(SocketAddr, #[source] std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// How a relay speaks TLS, on both sides.
@@ -98,43 +101,24 @@ pub async fn run(
         counted: counted.clone(),
         limits: Limits::default(),
     };
-    let listener = listen(setup.listen).await?;
-    let mut listening = Listening { fleet: setup.listen, metrics: setup.metrics };
-    listening.fleet =
-        listener.local_addr().map_err(|error| RunError::Listen(setup.listen, error))?;
-    let measured = match setup.metrics {
-        Some(address) => {
-            let listener = listen(address).await?;
-            listening.metrics = listener.local_addr().ok();
-            Some(listener)
-        }
-        None => None,
-    };
+    let Listeners { fleet, metrics, at } = Listeners::open(setup.listen, setup.metrics).await?;
     let renewing = renew(setup.membership, setup.directory, tickets, serving, speaking);
-    ready(listening);
+    ready(at);
     tokio::select! {
-        () = Core::new().attend(told, above, asked) => {}
+        () = Core::new(counted.clone()).attend(told, above, asked) => {}
         () = reach(spoken, say) => {}
-        () = server.serve(listener) => {}
+        () = server.serve(fleet) => {}
         () = renewing => {}
-        () = measure(measured, Figures { ask, counted }) => {}
+        () = measure(metrics, move || figures(ask.clone(), counted.clone())) => {}
         () = stop => {}
     }
     Ok(())
 }
 
-/// Things that lines tell and the core has not heard yet.
-const TOLD: usize = 4_096;
-/// What whoever is above said and was not heard yet.
-const ABOVE: usize = 64;
 /// Questions that wait.
 const QUESTIONS: usize = 16;
 /// How long to wait before a renewal is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))
-}
 
 /// Holds a line to one of the controllers, whichever answers.
 async fn reach(spoken: watch::Receiver<Speaking>, say: mpsc::Sender<Above>) {
@@ -183,27 +167,11 @@ async fn renew(
     }
 }
 
-/// What metrics are made of.
-#[derive(Clone, Debug)]
-struct Figures {
-    ask: mpsc::Sender<Question>,
-    counted: Counted,
-}
-
-/// Answers `GET /metrics` without TLS, where that is wanted.
-async fn measure(listener: Option<TcpListener>, figures: Figures) {
-    let Some(listener) = listener else { return std::future::pending().await };
-    let router = Router::new().route("/metrics", get(text)).with_state(figures);
-    if let Err(error) = axum::serve(listener, router).await {
-        eprintln!("fwnet: metrics: {error}");
-    }
-}
-
-async fn text(State(figures): State<Figures>) -> Result<impl axum::response::IntoResponse, String> {
+/// What metrics say.
+async fn figures(ask: mpsc::Sender<Question>, counted: Counted) -> Result<String, String> {
     let ending = || "the relay is ending".to_owned();
     let (answer, answered) = oneshot::channel();
-    figures.ask.send(Question(answer)).await.map_err(|_gone| ending())?;
+    ask.send(Question(answer)).await.map_err(|_gone| ending())?;
     let known = answered.await.map_err(|_gone| ending())?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], known.text(&figures.counted)))
+    Ok(known.text(&counted))
 }

@@ -8,6 +8,7 @@
 pub mod counted;
 pub mod line;
 pub(crate) mod lines;
+pub(crate) mod listening;
 mod strangers;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -28,6 +29,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use wire::sync::{Down, Downward, FRAME_BYTES_MAX, Later, PROTOCOL, Upward, encode};
+
+pub use self::listening::{ListenError, Listening};
 
 use self::{
     counted::{Counted, Outcome},
@@ -75,6 +78,9 @@ const HOST_MESSAGES: u32 = 200;
 const RELAY_MESSAGES: u32 = 10_000;
 /// How long to wait when the system gives no more connections.
 const EXHAUSTED: Duration = Duration::from_millis(20);
+
+/// Things that lines tell and nobody has heard yet.
+pub(crate) const TOLD: usize = 4_096;
 
 /// A line of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -213,6 +219,7 @@ impl Server {
 
     async fn line(&self, stream: TlsStream<TcpStream>, line: LineId, shown: Shown) {
         let gathers = shown.subject.kind().serves();
+        let left = shown.until.duration_since(Timestamp::now());
         let allowed = Allowed {
             frame_bytes: if gathers { FRAME_BYTES_MAX } else { HOST_FRAME_BYTES },
             messages: if gathers { RELAY_MESSAGES } else { HOST_MESSAGES },
@@ -227,7 +234,16 @@ impl Server {
             Heard::Message(message) => Told::Said { line, message },
             Heard::Drained => Told::Drained { line },
         };
-        let carried = line::carry(stream, &mailbox, &self.told, tag, allowed, &self.counted).await;
+        // Nobody is let in by a certificate that has expired, and nobody stays.
+        let expired = async {
+            sleep(Duration::try_from(left).unwrap_or_default()).await;
+            mailbox.end();
+            std::future::pending::<LineEnd>().await
+        };
+        let carried = tokio::select! {
+            end = line::carry(stream, &mailbox, &self.told, tag, allowed, &self.counted) => end,
+            end = expired => end,
+        };
         self.counted.lines.dec();
         if let LineEnd::Frame(_) = carried {
             self.counted.refuse(Outcome::Frame);

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
+use crate::authority::BACKDATED;
+
 /// Bytes of a name.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Begins every URI of ours.
@@ -182,6 +184,11 @@ impl Shown {
             from: time(parsed.validity().not_before)?,
             until: time(parsed.validity().not_after)?,
         })
+    }
+
+    /// When it was made: the authority dates certificates back, for clocks that are behind.
+    pub fn made(&self) -> Timestamp {
+        self.from.checked_add(BACKDATED).unwrap_or(self.until)
     }
 
     /// When it is to be renewed: half of its time is over then.

@@ -29,6 +29,8 @@ pub(crate) enum Above {
     Closed,
 }
 
+/// What whoever is above said and was not heard yet.
+pub(crate) const ABOVE: usize = 64;
 /// How long whoever is above may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Messages in one second: parts of pieces.

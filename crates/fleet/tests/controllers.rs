@@ -4,10 +4,14 @@
 
 #[path = "controllers/admission.rs"]
 mod admission;
+#[path = "controllers/intruders.rs"]
+mod intruders;
 #[path = "controllers/lagging.rs"]
 mod lagging;
 #[path = "controllers/line.rs"]
 mod line;
+#[path = "controllers/measured.rs"]
+mod measured;
 #[path = "controllers/people.rs"]
 mod people;
 #[path = "controllers/proxy.rs"]

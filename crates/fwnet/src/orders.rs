@@ -11,7 +11,7 @@ use anyhow::Context;
 use image::{AddressSet, Image, Rule, RuleSet, Service, SetIndex, compile};
 use jiff::{SignedDuration, Timestamp, Unit};
 use kernel::boottime;
-use policy::{Facts, Origin};
+use policy::{Facts, Note, Origin};
 use verdict::{Address, At, Direction, RuleNumber, Verdict};
 
 use crate::{
@@ -138,6 +138,10 @@ impl Ready {
     }
 }
 
+/// What stands in place of [`Note::NoFailsafe`] on a host of a fleet.
+const ONLY_CONTROLLERS: &str = "the policy names no failsafe set for this host: a policy that denies everything leaves it \
+                                the controllers of its fleet, and nobody who could log in";
+
 impl Ready {
     /// The same rules, and connections to `controllers` are allowed whatever they say: they belong to the failsafe set.
     ///
@@ -153,6 +157,10 @@ impl Ready {
             text: Some(text),
             ..Reason::default()
         });
+        let nobody = Note::NoFailsafe.to_string();
+        if let Some(note) = self.notes.iter_mut().find(|note| **note == nobody) {
+            *note = ONLY_CONTROLLERS.to_owned();
+        }
         self.image = compile(&self.rules).context("compile the controllers with the policy")?;
         Ok(self)
     }

@@ -55,6 +55,11 @@ impl Source for Sources<'_> {
         }
     }
 
+    fn manifest(&mut self, id: &str) -> Option<(Arc<[u8]>, Digest)> {
+        let target = self.views.target(self.views.number(id)?)?;
+        Some((target.manifest, target.manifest_digest))
+    }
+
     fn piece(&mut self, digest: &Digest) -> Find {
         self.views.piece(digest).or_else(|| self.model.piece(digest)).map_or(Find::Lost, Find::Here)
     }

@@ -12,6 +12,7 @@ use wire::sync::{Down, Later, Refused};
 
 use super::{
     Assigned, Counts, Effect, Frame, Link, Peer, Reporter, Serve,
+    contents::Contents,
     seat::{HostState, Relay, Seat, Sitting, Want},
 };
 use crate::digest::Digest;
@@ -34,6 +35,9 @@ pub(crate) trait Source {
     fn admits_relay(&self, name: &str, certificate: &Digest) -> Result<(), String>;
     /// What a host should have.
     fn target(&mut self, id: &str) -> Wanted;
+    /// The manifest of what a host should have, or had before and may go on with, and its digest; `None` if nothing is known
+    /// of it.
+    fn manifest(&mut self, id: &str) -> Option<(Arc<[u8]>, Digest)>;
     /// A piece.
     fn piece(&mut self, digest: &Digest) -> Find;
     /// What makes a piece of an earlier one, if that is known and worth it.
@@ -83,6 +87,7 @@ pub(crate) struct Desk {
     unproven: BTreeSet<u32>,
     /// Hosts that asked for what nobody had, and when they are told again.
     again: VecDeque<(u64, u32)>,
+    contents: Contents,
     pub(crate) counts: Counts,
     /// Who came and went and what they said, for the controller above or the leader.
     pub(crate) reporter: Reporter,
@@ -104,6 +109,7 @@ impl Desk {
             certificates: false,
             unproven: BTreeSet::new(),
             again: VecDeque::new(),
+            contents: Contents::default(),
             counts: Counts::default(),
             reporter: Reporter::default(),
         }
@@ -122,6 +128,7 @@ impl Desk {
     fn showed(&mut self, host: u32, certificate: Digest) {
         let id = self.id(host);
         if let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) {
+            state.shown = beginning(&certificate);
             state.certificate = self.certificates.then(|| Box::new(certificate));
         }
         self.reporter.came(host, &id);
@@ -418,6 +425,7 @@ impl Desk {
         let mut links = BTreeSet::new();
         for id in ids {
             if let Some(&host) = self.numbers.get(id) {
+                self.changed(host, now_ms);
                 links.extend(self.mark(host));
             }
         }
@@ -432,10 +440,21 @@ impl Desk {
         out: &mut Vec<Effect>,
     ) {
         let hosts = u32::try_from(self.hosts.len()).expect("hosts are fewer than 2^32");
+        (0..hosts).for_each(|host| self.changed(host, now_ms));
         let mut links: Vec<Link> = (0..hosts).filter_map(|host| self.mark(host)).collect();
         links.sort_unstable();
         links.dedup();
         links.into_iter().for_each(|link| self.pump(link, now_ms, source, out));
+    }
+
+    /// A host may have another target from now on.
+    fn changed(&mut self, host: u32, now_ms: u64) {
+        let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        if state.is_told() && state.changed_ms == 0 {
+            state.changed_ms = now_ms.max(1);
+        }
     }
 
     fn mark(&mut self, host: u32) -> Option<Link> {
@@ -512,6 +531,13 @@ impl Desk {
         }
     }
 
+    /// Whether a host that is connected has shown one of these certificates, as far as that is judged here; a digest that
+    /// only begins like another one is as unlikely as a guess of 64 bits.
+    pub(crate) fn shows(&self, id: &str, certificates: &[Digest]) -> bool {
+        let shown = self.host(id).map_or(0, |state| state.shown);
+        shown == 0 || certificates.iter().any(|it| beginning(it) == shown)
+    }
+
     /// A host must go, and may come again.
     pub(crate) fn expel(
         &mut self,
@@ -558,6 +584,11 @@ impl Desk {
         };
         seats.filter_map(relay).collect()
     }
+}
+
+/// The beginning of a certificate's digest, which is never 0.
+fn beginning(certificate: &Digest) -> u64 {
+    certificate.0.first_chunk().map_or(1, |first| u64::from_le_bytes(*first).max(1))
 }
 
 /// Makes room by an eighth and not by as much again: what is kept of each connection is most of what is kept.

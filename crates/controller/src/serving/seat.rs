@@ -23,6 +23,10 @@ pub(crate) struct HostState {
     pub(crate) hello: Option<Box<Hello>>,
     /// What it says that is no number; nothing mostly.
     pub(crate) words: Option<Box<Words>>,
+    /// When its target first changed since it had what it should have, while it was connected; 0 if it has it.
+    pub(crate) changed_ms: u64,
+    /// The beginning of the digest of the certificate it showed, here or at a relay; 0 where another controller has judged it.
+    pub(crate) shown: u64,
     /// The certificate it showed, where somebody above has to judge it.
     pub(crate) certificate: Option<Box<Digest>>,
     /// When it said something last, and when it was told.
@@ -59,6 +63,8 @@ impl HostState {
             manifest: None,
             hello: None,
             words: None,
+            changed_ms: 0,
+            shown: 0,
             certificate: None,
             heard_ms: now_ms,
             told_ms: now_ms,
@@ -99,6 +105,21 @@ impl HostState {
     /// Whether it was told anything since it came.
     pub(crate) fn is_told(&self) -> bool {
         self.told != Digest([0; 32])
+    }
+
+    /// Whether it was told this target already. Where it has it, nothing has changed for it.
+    pub(crate) fn has_been_told(&mut self, target: Digest) -> bool {
+        let same = self.told == target;
+        if same && self.stage == Stage::Enforced {
+            self.changed_ms = 0;
+        }
+        same
+    }
+
+    /// How long ago its target changed, once after it has it.
+    pub(crate) fn followed(&mut self, now_ms: u64) -> Option<u64> {
+        let followed = self.stage == Stage::Enforced && self.changed_ms != 0;
+        followed.then(|| now_ms.saturating_sub(std::mem::take(&mut self.changed_ms)))
     }
 
     /// It says how far it is. Whether that is with what it was told.

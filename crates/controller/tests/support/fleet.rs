@@ -89,7 +89,7 @@ impl Fleet {
                     self.closed.push((link, why));
                 }
                 Effect::Commit(batch) => self.commit(batch),
-                Effect::Upstream(_) | Effect::Tell(_) => {}
+                Effect::Upstream(_) | Effect::Enforced { .. } | Effect::Tell(_) => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+pub use controller::records::Share;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -63,24 +64,23 @@ pub struct Canary {
     pub confirm_s: u64,
 }
 
-/// Which hosts try a version first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Share {
-    /// So many hundredths of a percent: 100 is 1 %.
-    Fraction(u32),
-    /// So many.
-    Count(u32),
-    /// Those of a selector.
-    Selector(String),
-}
-
 /// A host is to be shut off or released: the body of `POST /v1/fleet/hosts/ID/quarantine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quarantine {
     /// Shut off, or released.
     pub quarantined: bool,
+}
+
+/// An operator whose older certificates are worth nothing: part of the answer to `GET /v1/fleet/operators`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// What they are called.
+    pub operator: String,
+    /// Certificates that were made until then.
+    pub until: Timestamp,
+    /// Which operator said so.
+    pub by: String,
 }
 
 /// A host as operators see it.

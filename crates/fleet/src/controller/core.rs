@@ -16,6 +16,7 @@ use super::{asking::Question, leading::Lead};
 use crate::{
     server::{
         Told,
+        counted::Counted,
         line::Mailbox,
         lines::{Clock, Lines, Rest},
     },
@@ -87,13 +88,14 @@ impl Core {
         settings: Settings,
         seen: watch::Sender<Revision>,
         duties: mpsc::Sender<Duty>,
+        counted: Counted,
     ) -> Result<Self, KnowError> {
         let clock = Clock::start();
         let before = clock.now();
         let Loaded { revision, records } = store.load().await?;
         let mut controller = Controller::load(records, settings, clock.now())?;
         seen.send_replace(revision);
-        let (lines, mut out) = (Lines::default(), Vec::new());
+        let (lines, mut out) = (Lines::new(counted), Vec::new());
         // Nobody is connected yet: from here on each host that comes waits for the next time that this is shown.
         controller.proven(before.ms, clock.now(), &mut out);
         Ok(Self { controller, clock, lines, above: None, seen, duties, out })

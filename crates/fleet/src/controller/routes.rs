@@ -2,32 +2,25 @@
 
 mod hosts;
 mod joining;
+mod operators;
 mod versions;
 
 use axum::{
-    Extension, Router,
-    extract::{DefaultBodyLimit, Request},
+    Router,
+    extract::DefaultBodyLimit,
     http::StatusCode,
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
+    middleware,
     routing::{delete, get, post},
 };
 
+pub(crate) use self::operators::Operator;
 use super::{desk::Desk, problem::Problem};
-use crate::{
-    api::{ENROL, RENEW},
-    server::Visitor,
-    subject::Kind,
-};
+use crate::api::{ENROL, RENEW};
 
 /// Bytes of what those send who are no operators.
 const SMALL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of what an operator sends: a bundle of the largest size, as text in JSON.
 const LARGE_BYTES_MAX: usize = 96 << 20;
-
-/// An operator, by name: an extension of every request below `/v1/fleet`.
-#[derive(Clone, Debug)]
-pub(crate) struct Operator(pub(crate) String);
 
 /// All of it.
 pub(crate) fn router(desk: Desk) -> Router {
@@ -39,6 +32,8 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/hosts/{id}/addresses", post(hosts::address))
         .route("/hosts/{id}/quarantine", post(hosts::quarantine))
         .route("/relays/{name}", delete(hosts::remove_relay))
+        .route("/operators", get(operators::revoked))
+        .route("/operators/{name}/revoke", post(operators::revoke))
         .route("/versions", get(versions::history).post(versions::apply))
         .route("/versions/{version}", get(versions::documents))
         .route("/status", get(versions::status))
@@ -46,7 +41,7 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/rollback", post(versions::rollback))
         .layer(DefaultBodyLimit::max(LARGE_BYTES_MAX))
         // Looked at before a body is read.
-        .layer(middleware::from_fn(operators_only));
+        .layer(middleware::from_fn_with_state(desk.clone(), operators::only));
     Router::new()
         .route(ENROL, post(joining::enrol))
         .route(RENEW, post(joining::renew))
@@ -57,22 +52,4 @@ pub(crate) fn router(desk: Desk) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
         })
         .with_state(desk)
-}
-
-/// Everybody else is told that they are not meant.
-async fn operators_only(
-    Extension(visitor): Extension<Visitor>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match visitor.shown {
-        Some(shown) if shown.subject.kind() == Kind::Operator => {
-            request.extensions_mut().insert(Operator(shown.subject.name().to_owned()));
-            next.run(request).await
-        }
-        Some(_) | None => {
-            let why = "this is for operators: show an operator's certificate";
-            Problem::new(StatusCode::FORBIDDEN, why).into_response()
-        }
-    }
 }

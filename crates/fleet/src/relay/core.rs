@@ -81,10 +81,10 @@ pub(super) struct Core {
 
 impl Core {
     /// One that knows nothing yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counted: Counted) -> Self {
         let clock = Clock::start();
         let relay = Relay::new(Serve::default(), clock.now());
-        Self { relay, clock, lines: Lines::default(), above: None, out: Vec::new() }
+        Self { relay, clock, lines: Lines::new(counted), above: None, out: Vec::new() }
     }
 
     /// Hears and answers until nobody tells anything any more.

@@ -1,8 +1,15 @@
 //! What a server counts about those who call, for its metrics.
 
+use std::time::Duration;
+
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
 };
 
 type Labels = Vec<(&'static str, &'static str)>;
@@ -24,6 +31,26 @@ pub struct Counted {
     pub received_bytes: Counter,
     /// Frames that were sent.
     pub sent_frames: Counter,
+    /// Seconds from a change of what a connected host should have until it says that it enforces it.
+    pub propagation: Propagation,
+}
+
+/// Seconds until hosts followed a change.
+#[derive(Clone, Debug)]
+pub struct Propagation(Histogram);
+
+impl Default for Propagation {
+    fn default() -> Self {
+        // From ten milliseconds to some five minutes.
+        Self(Histogram::new(exponential_buckets(0.01, 2.0, 16)))
+    }
+}
+
+impl Propagation {
+    /// One more followed, after so many milliseconds.
+    pub fn observe(&self, after_ms: u64) {
+        self.0.observe(Duration::from_millis(after_ms).as_secs_f64());
+    }
 }
 
 /// How a handshake ended, or why somebody is turned away.
@@ -94,6 +121,12 @@ impl Counted {
         registry.register("lines", "Connections of agents, relays and controllers", it.lines);
         registry.register("received_bytes", "Bytes received, before TLS", it.received_bytes);
         registry.register("sent_frames", "Frames sent", it.sent_frames);
+        registry.register_with_unit(
+            "policy_propagation",
+            "From a change of what connected hosts should have until each says that it enforces it",
+            Unit::Seconds,
+            it.propagation.0,
+        );
         registry.register("written_bytes", "Bytes of frames written, before TLS", it.sent_bytes);
     }
 }

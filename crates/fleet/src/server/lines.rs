@@ -9,7 +9,7 @@ use controller::{
 use jiff::Timestamp;
 use wire::sync::Upward;
 
-use super::{LineId, Told, line::Mailbox};
+use super::{LineId, Told, counted::Counted, line::Mailbox};
 use crate::{
     subject::{Kind, Shown},
     uplink,
@@ -60,13 +60,19 @@ pub(crate) enum Rest {
 }
 
 /// All that are open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lines {
+    counted: Counted,
     links: BTreeMap<LineId, Link>,
     mailboxes: BTreeMap<Link, (LineId, Arc<Mailbox>)>,
 }
 
 impl Lines {
+    /// None, of a server that counts so.
+    pub(crate) fn new(counted: Counted) -> Self {
+        Self { counted, links: BTreeMap::new(), mailboxes: BTreeMap::new() }
+    }
+
     /// Something happened on a line: the machine is told.
     pub(crate) fn hear(
         &mut self,
@@ -115,6 +121,7 @@ impl Lines {
                     uplink::say(above, &message);
                 }
             }
+            Effect::Enforced { after_ms } => self.counted.propagation.observe(after_ms),
             Effect::Commit(batch) => return Some(Rest::Commit(batch)),
             Effect::Tell(told) => return Some(Rest::Tell(told)),
         }

@@ -7,7 +7,7 @@ use fleet::{
     api::{
         ENROL, Enrolled, Enrolling, RENEW, Renewed, Renewing,
         client::{CallError, Client},
-        orders::{Enroll, Hosts, Quarantine, Token},
+        orders::{Enroll, Hosts, Quarantine, Revoked, Token},
     },
     join,
     joining::{self, JoinError, Joined},
@@ -219,6 +219,34 @@ async fn only_operators_give_orders() {
     let path = "/v1/fleet/hosts/web-1/labels";
     fleet.operator.post::<()>(path, &labels).await.unwrap();
     assert_eq!(fleet.hosts().await.hosts[0].labels["role"], "db");
+}
+
+#[tokio::test]
+async fn an_operator_who_is_revoked_is_refused_at_once_and_may_be_one_again() {
+    let fleet = Fleet::new("revoked").await;
+    let eve = fleet.client(Some(&fleet.identity("fwnet:operator/eve")));
+    let other = fleet.client(Some(&fleet.identity("fwnet:operator/eve-2")));
+    eve.get::<Hosts>("/v1/fleet/hosts").await.unwrap();
+    let all = "/v1/fleet/operators";
+    assert_eq!(fleet.operator.get::<Vec<Revoked>>(all).await.unwrap(), []);
+    fleet.operator.post::<()>("/v1/fleet/operators/eve/revoke", &()).await.unwrap();
+    everything::<serde_json::Value>(&eve, 403).await;
+    let why = refused(eve.get::<Hosts>("/v1/fleet/hosts").await, 403);
+    assert!(why.contains("revoked by anna"), "{why}");
+    // She cannot take it back, nor do it to others.
+    refused(eve.post::<()>("/v1/fleet/operators/anna/revoke", &()).await, 403);
+    other.get::<Hosts>("/v1/fleet/hosts").await.unwrap();
+    let listed = fleet.operator.get::<Vec<Revoked>>(all).await.unwrap();
+    let [Revoked { operator, until, by }] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((operator.as_str(), by.as_str()), ("eve", "anna"));
+    // What is made afterwards is good; times are whole seconds.
+    while Timestamp::now().as_second() <= until.as_second() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let eve = fleet.client(Some(&fleet.identity("fwnet:operator/eve")));
+    eve.get::<Hosts>("/v1/fleet/hosts").await.unwrap();
+    let odd = fleet.operator.post::<()>("/v1/fleet/operators/a%20b/revoke", &()).await;
+    refused(odd, 422);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A line as a host has it: what it says, and what it is told.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use fleet::{
     api::client::connect,
@@ -39,18 +39,29 @@ pub(crate) enum Heard {
 impl Line {
     /// Shows a certificate to a controller. One that is not let in may hear of it, or be cut off.
     pub(crate) async fn open(identity: &Identity, address: SocketAddr) -> Self {
+        Self::tried(identity, address).await.unwrap()
+    }
+
+    /// The same, where there may be no room.
+    pub(crate) async fn tried(identity: &Identity, address: SocketAddr) -> io::Result<Self> {
         let believed = Believed::Authority(identity.authority.clone());
         let config = tls::client(Some(identity), believed, PROTOCOL).unwrap();
-        let stream = connect(&Arc::new(config), &address.to_string()).await.unwrap();
-        Self { stream, decoder: Decoder::default(), rest: Vec::new() }
+        let stream = connect(&Arc::new(config), &address.to_string()).await?;
+        Ok(Self { stream, decoder: Decoder::default(), rest: Vec::new() })
     }
 
     /// The same, and says that it has nothing.
     pub(crate) async fn hello(identity: &Identity, address: SocketAddr) -> Self {
         let mut line = Self::open(identity, address).await;
-        let stage = Stage::Unknown.into();
-        line.say(Up::Hello(Hello { program: "test".to_owned(), enforced: Vec::new(), stage })).await;
+        line.begin().await;
         line
+    }
+
+    /// Says that it has nothing.
+    pub(crate) async fn begin(&mut self) {
+        let stage = Stage::Unknown.into();
+        self.say(Up::Hello(Hello { program: "test".to_owned(), enforced: Vec::new(), stage }))
+            .await;
     }
 
     /// Says something. Where the line has ended, that is heard next.
@@ -96,7 +107,7 @@ impl Line {
                 let manifest = Manifest::decode(target.manifest.as_slice()).unwrap();
                 (target, manifest)
             }
-            other => panic!("{other:?}"),
+            other @ (Heard::Said(_) | Heard::End) => panic!("{other:?}"),
         }
     }
 
@@ -104,9 +115,13 @@ impl Line {
     pub(crate) async fn want(&mut self, digest: &[u8]) -> Part {
         let (base, offset) = (Vec::new(), 0);
         self.say(Up::Want(Want { digest: digest.to_vec(), base, offset })).await;
-        match self.hear().await {
-            Heard::Said(Down::Part(part)) => part,
-            other => panic!("{other:?}"),
+        loop {
+            match self.hear().await {
+                Heard::Said(Down::Part(part)) => return part,
+                // What others are may have changed meanwhile.
+                Heard::Said(Down::Target(_)) => {}
+                other @ (Heard::Said(_) | Heard::End) => panic!("{other:?}"),
+            }
         }
     }
 

@@ -1,6 +1,9 @@
 //! Where an agent keeps what it has: with paths of their own, several live on one machine.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -31,6 +34,19 @@ impl Paths {
         self.state.as_os_str() == STATE
             && self.bpffs.as_os_str() == BPFFS
             && self.socket.as_os_str() == SOCKET
+    }
+
+    /// The same places for whoever works in another directory.
+    ///
+    /// # Errors
+    /// If a place is empty, or nobody knows where this process works.
+    pub(crate) fn absolute(&self) -> io::Result<Self> {
+        let absolute = |place: &Path| std::path::absolute(place);
+        Ok(Self {
+            state: absolute(&self.state)?,
+            bpffs: absolute(&self.bpffs)?,
+            socket: absolute(&self.socket)?,
+        })
     }
 
     /// As arguments of a command line.

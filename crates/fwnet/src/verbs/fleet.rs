@@ -30,6 +30,8 @@ enum Verb {
     Init(init::Typed),
     /// Make what another operator proves who they are by
     Operator(operator::Typed),
+    /// Refuse an operator's certificates that were made until now, or list whose are refused
+    Revoke(operator::RevokeTyped),
     /// Let a host or a relay in: prints the one command to run there
     Enroll(hosts::EnrollTyped),
     /// List hosts, relays, and who has not come yet
@@ -65,6 +67,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
     answer::exit(match &typed.verb {
         Verb::Init(typed) => init::run(typed),
         Verb::Operator(typed) => operator::run(typed),
+        Verb::Revoke(typed) => operator::revoke(reached, typed),
         Verb::Enroll(typed) => hosts::enroll(reached, typed),
         Verb::Hosts(typed) => hosts::list(reached, typed),
         Verb::Label(typed) => hosts::label(reached, typed),

@@ -85,8 +85,10 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
         );
     }
     settle(typed)?;
-    let mut agent = start(&typed.paths)?;
-    let status = answer(&client, agent.as_mut(), &typed.paths)?;
+    // It works in another directory.
+    let paths = typed.paths.absolute().context("find --state, --bpffs and --socket")?;
+    let mut agent = start(&paths)?;
+    let status = answer(&client, agent.as_mut(), &paths)?;
     status::print(&status, typed.output)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -38,11 +38,11 @@ impl Desk {
             }
             (Sitting::Host(host), Up::Progress(progress)) => {
                 let host = *host;
-                self.progressed(host, &progress, now_ms);
+                self.progressed(host, &progress, now_ms, out);
             }
             (Sitting::Host(host), Up::Beat(beat)) => {
                 let host = *host;
-                self.beaten(host, &beat, now_ms);
+                self.beaten(host, &beat, now_ms, out);
             }
             (Sitting::Host(_), Up::Want(want)) => {
                 self.wants(link, &want, WANTS_MAX, now_ms, source, out);
@@ -54,7 +54,7 @@ impl Desk {
                 self.carried(link, carried, now_ms, source, out);
             }
             (Sitting::Relay(_) | Sitting::Controller(_), Up::Gathered(gathered)) => {
-                self.gathered(link, gathered, now_ms);
+                self.gathered(link, gathered, now_ms, out);
             }
             (Sitting::Leaving, _) => {}
             (Sitting::Waiting(_), _) => self.nonsense(link, "no hello came first", now_ms, out),
@@ -89,20 +89,22 @@ impl Desk {
         self.pump(link, now_ms, source, out);
     }
 
-    fn progressed(&mut self, host: u32, progress: &Progress, now_ms: u64) {
+    fn progressed(&mut self, host: u32, progress: &Progress, now_ms: u64, out: &mut Vec<Effect>) {
         let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) else {
             return;
         };
         if state.progress(progress, now_ms) {
+            out.extend(state.followed(now_ms).map(|after_ms| Effect::Enforced { after_ms }));
             self.reporter.said(host);
         }
     }
 
-    fn beaten(&mut self, host: u32, beat: &Beat, now_ms: u64) {
+    fn beaten(&mut self, host: u32, beat: &Beat, now_ms: u64, out: &mut Vec<Effect>) {
         let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) else {
             return;
         };
         state.beat(beat, now_ms);
+        out.extend(state.followed(now_ms).map(|after_ms| Effect::Enforced { after_ms }));
         self.reporter.said(host);
     }
 
@@ -184,7 +186,7 @@ impl Desk {
         self.pump(link, now_ms, source, out);
     }
 
-    fn gathered(&mut self, link: Link, gathered: Gathered, now_ms: u64) {
+    fn gathered(&mut self, link: Link, gathered: Gathered, now_ms: u64, out: &mut Vec<Effect>) {
         for Said { host, progress, beat } in gathered.said {
             let Some(&number) = self.numbers.get(host.as_str()) else { continue };
             // Of its own hosts only.
@@ -192,10 +194,10 @@ impl Desk {
                 continue;
             }
             if let Some(progress) = progress {
-                self.progressed(number, &progress, now_ms);
+                self.progressed(number, &progress, now_ms, out);
             }
             if let Some(beat) = beat {
-                self.beaten(number, &beat, now_ms);
+                self.beaten(number, &beat, now_ms, out);
             }
         }
     }

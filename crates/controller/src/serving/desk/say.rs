@@ -79,9 +79,10 @@ impl Desk {
             }
             Wanted::Target(assigned) => {
                 let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
-                let Some(state) = state.filter(|state| state.told != assigned.digest) else {
+                let Some(state) = state else { return };
+                if state.has_been_told(assigned.digest) {
                     return;
-                };
+                }
                 if state.hello.as_ref().is_some_and(|it| *it.enforced == assigned.digest.0) {
                     return self.same(link, host, &assigned, now_ms, out);
                 }
@@ -142,7 +143,7 @@ impl Desk {
                 }
                 Wanted::Target(assigned) => {
                     let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
-                    if state.is_none_or(|state| state.told == assigned.digest) {
+                    if state.is_none_or(|state| state.has_been_told(assigned.digest)) {
                         continue;
                     }
                     self.counts.targets_sent += 1;
@@ -211,6 +212,16 @@ impl Desk {
         }
     }
 
+    /// Whether a piece is of what whoever is there should have; `None` where that is not known. Relays pass on what is
+    /// many hosts'.
+    fn concerns(&mut self, link: Link, piece: &Digest, source: &mut impl Source) -> Option<bool> {
+        let Some(Seat { who: Sitting::Host(host), .. }) = self.at(link) else { return Some(true) };
+        let host = *host;
+        let id = self.id(host);
+        let (manifest, digest) = source.manifest(&id)?;
+        Some(self.contents.name(&manifest, digest, piece))
+    }
+
     /// Answers a want; false if that has to wait.
     fn answer(
         &mut self,
@@ -229,6 +240,16 @@ impl Desk {
             base: Vec::new(),
             lost: false,
         };
+        let concerns = self.concerns(link, digest, source);
+        if concerns != Some(true) {
+            // Whether there is such a piece at all is nothing that this host is told.
+            part.lost = true;
+            self.say(link, Down::Part(part), out);
+            if concerns.is_none() {
+                self.unsettle(link, now_ms);
+            }
+            return true;
+        }
         if let Some(base) = base.as_ref().filter(|_| *offset == 0)
             && let Some(bytes) = source.difference(base, digest)
             && bytes.len() <= PART_BYTES_MAX

@@ -242,7 +242,7 @@ impl World {
                     };
                     connection.up.push_back((self.now + connection.delay, say));
                 }
-                Effect::Tell(_) => {}
+                Effect::Enforced { .. } | Effect::Tell(_) => {}
             }
         }
     }

@@ -16,9 +16,7 @@ use super::{
     super::{desk::Desk, problem::Problem},
     Operator,
 };
-use crate::api::orders::{
-    Apply, Canary, Document, Documents, Done, Rollout, Share, Version, Versions,
-};
+use crate::api::orders::{Apply, Canary, Document, Documents, Done, Rollout, Version, Versions};
 
 /// `POST /v1/fleet/versions`
 pub(super) async fn apply(
@@ -27,14 +25,7 @@ pub(super) async fn apply(
     Json(asked): Json<Apply>,
 ) -> Result<Json<Done>, Problem> {
     let Apply { bundle, what, canary, force } = asked;
-    let canary = canary.map(|Canary { share, confirm_s }| orders::Canary {
-        share: match share {
-            Share::Fraction(hundredths) => records::Share::Fraction(hundredths),
-            Share::Count(count) => records::Share::Count(count),
-            Share::Selector(selector) => records::Share::Selector(selector),
-        },
-        confirm_s,
-    });
+    let canary = canary.map(|Canary { share, confirm_s }| orders::Canary { share, confirm_s });
     // Worked out again where something changed meanwhile: nothing of it is copied for that.
     let bundle = Arc::new(bundle);
     let stamping = desk.asking.ask(|core| core.controller.stamping().cloned()).await?;

@@ -1,11 +1,12 @@
-//! `fwnet fleet operator`: what another operator proves who they are by. It is made where the authority's key is, so no
-//! controller can be asked for one.
+//! `fwnet fleet operator` and `revoke`: what another operator proves who they are by, and its end. It is made where the
+//! authority's key is, so no controller can be asked for one; that it is worth nothing any more is said to a controller.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use fleet::{
+    api::orders::Revoked,
     authority::{Authority, OPERATOR_LIFETIME},
     membership::Membership,
     settings::Settings,
@@ -14,6 +15,7 @@ use fleet::{
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::reached::Reached;
 use crate::{answer, cli::Output, duration};
 
 /// Command line of `fwnet fleet operator`.
@@ -57,4 +59,36 @@ pub(super) fn run(typed: &Typed) -> anyhow::Result<u8> {
         ))?;
     }
     Ok(answer::FINE)
+}
+
+/// Command line of `fwnet fleet revoke`.
+#[derive(Debug, Args)]
+pub(super) struct RevokeTyped {
+    /// Whose certificates, made until now, are refused from now on; without a name, those who are refused are listed
+    #[arg(value_name = "NAME")]
+    who: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+pub(super) fn revoke(reached: &Reached, typed: &RevokeTyped) -> anyhow::Result<u8> {
+    let fleet = reached.fleet()?;
+    if let Some(who) = &typed.who {
+        let name = Subject::new(Kind::Operator, who)?;
+        let path = format!("/v1/fleet/operators/{}/revoke", name.name());
+        return fleet.post::<()>(&path, &())?.then(|()| Ok(answer::FINE));
+    }
+    fleet.get::<Vec<Revoked>>("/v1/fleet/operators")?.then(|all| {
+        if typed.output == Output::Json {
+            answer::print_json(&all)?;
+            return Ok(answer::FINE);
+        }
+        let line = |it: &Revoked| {
+            let Revoked { operator, until, by } = it;
+            format!("{operator}  what was made until {until} is refused, says {by}\n")
+        };
+        answer::print(&all.iter().map(line).collect::<String>())?;
+        Ok(answer::FINE)
+    })
 }

@@ -1,0 +1,89 @@
+//! Where a controller or a relay listens: for its fleet, and for whoever reads its metrics.
+
+use std::{io, net::SocketAddr};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+/// Where it listens, once it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// For agents, relays, operators.
+    pub fleet: SocketAddr,
+    /// For metrics.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// It cannot listen there.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {address}")]
+pub struct ListenError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Open listeners, which nobody has been accepted at.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// For agents, relays, operators.
+    pub(crate) fleet: TcpListener,
+    /// For metrics, where that is wanted.
+    pub(crate) metrics: Option<TcpListener>,
+    /// Where they are: a port 0 is another one by now.
+    pub(crate) at: Listening,
+}
+
+impl Listeners {
+    /// Opens them.
+    pub(crate) async fn open(
+        fleet: SocketAddr,
+        metrics: Option<SocketAddr>,
+    ) -> Result<Self, ListenError> {
+        let (fleet, at) = open(fleet).await?;
+        let mut listeners =
+            Self { fleet, metrics: None, at: Listening { fleet: at, metrics: None } };
+        if let Some(address) = metrics {
+            let (metrics, at) = open(address).await?;
+            listeners.metrics = Some(metrics);
+            listeners.at.metrics = Some(at);
+        }
+        Ok(listeners)
+    }
+}
+
+async fn open(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let wrong = |source| ListenError { address, source };
+    let listener = TcpListener::bind(address).await.map_err(wrong)?;
+    let at = listener.local_addr().map_err(wrong)?;
+    Ok((listener, at))
+}
+
+/// Answers `GET /metrics` with what `text` says, without TLS, until it is dropped.
+pub(crate) async fn measure<T, F>(listener: Option<TcpListener>, text: T)
+where
+    T: Fn() -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<String, String>> + Send,
+{
+    let Some(listener) = listener else { return std::future::pending().await };
+    let answer = async move || shown(text().await);
+    let router = Router::new().route("/metrics", get(answer));
+    if let Err(error) = axum::serve(listener, router).await {
+        eprintln!("fwnet: metrics: {error}");
+    }
+}
+
+fn shown(text: Result<String, String>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Err(ending) => (StatusCode::SERVICE_UNAVAILABLE, ending).into_response(),
+    }
+}
