@@ -138,7 +138,7 @@ pub async fn run(
         endpoints: setup.endpoints.clone(),
         lifetime: setup.lifetime,
     });
-    let desk = Desk { asking, lead, seen, fixed, figures: figures.clone() };
+    let desk = Desk { asking, lead, store: store.clone(), seen, fixed, figures: figures.clone() };
     let server = Server {
         tls,
         router: routes::router(desk.clone()),
@@ -159,7 +159,7 @@ pub async fn run(
             () = leading::stand(store.clone(), own, leads) => Ok(()),
             () = server.serve(fleet) => Ok(()),
             () = duties::go_on(desk.clone(), duties) => Ok(()),
-            () = proving::go_on(store.clone(), desk.clone(), clock) => Ok(()),
+            () = proving::go_on(desk.clone(), clock) => Ok(()),
             () = following::follow(desk.fixed.clone(), subject, desk.lead.clone(), say) => Ok(()),
             () = measure(metrics, measured) => Ok(()),
             () = renewing.go_on(desk.fixed.clone()) => Ok(()),

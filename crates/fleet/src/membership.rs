@@ -38,7 +38,7 @@ pub struct Membership {
     pub certificate: String,
     /// Its key, PKCS #8 in PEM.
     pub key: Key,
-    /// From when the certificate holds, as it says itself.
+    /// When the certificate was made.
     pub issued: Timestamp,
     /// From when it does not any more.
     pub expires: Timestamp,

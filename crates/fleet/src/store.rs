@@ -155,6 +155,9 @@ pub enum OpenError {
     /// The files of TLS.
     #[error(transparent)]
     Tls(#[from] etcd::TlsError),
+    /// The password for the cluster.
+    #[error(transparent)]
+    Login(#[from] etcd::LoginError),
 }
 
 impl Store {
@@ -166,8 +169,9 @@ impl Store {
     pub async fn open(location: &Location) -> Result<Self, OpenError> {
         match location {
             Location::Embedded(path) => Ok(Self::Embedded(Embedded::open(path).await?)),
-            Location::Etcd { endpoints, prefix, tls } => {
-                Ok(Self::Etcd(Etcd::new(endpoints.clone(), prefix.clone(), tls.clone())?))
+            Location::Etcd { endpoints, prefix, tls, login } => {
+                let (endpoints, prefix) = (endpoints.clone(), prefix.clone());
+                Ok(Self::Etcd(Etcd::new(endpoints, prefix, tls.clone(), login.clone())?))
             }
         }
     }
@@ -228,6 +232,17 @@ impl Store {
             Self::Etcd(store) => store.leader().await,
         }
     }
+}
+
+/// An error with what is behind it, in one line.
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        text = format!("{text}: {deeper}");
+        source = deeper.source();
+    }
+    text
 }
 
 /// What happens in a store, from some revision on.

@@ -190,12 +190,6 @@ impl Shown {
     pub fn made(&self) -> Timestamp {
         self.from.checked_add(BACKDATED).unwrap_or(self.until)
     }
-
-    /// When it is to be renewed: half of its time is over then.
-    pub fn renew_at(&self) -> Timestamp {
-        let half = self.until.duration_since(self.from) / 2;
-        self.from.checked_add(half).unwrap_or(self.until)
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 #[path = "controllers/admission.rs"]
 mod admission;
+#[path = "controllers/backup.rs"]
+mod backup;
 #[path = "controllers/intruders.rs"]
 mod intruders;
 #[path = "controllers/lagging.rs"]
@@ -16,5 +18,7 @@ mod measured;
 mod people;
 #[path = "controllers/proxy.rs"]
 mod proxy;
+#[path = "controllers/renewal.rs"]
+mod renewal;
 #[path = "controllers/running.rs"]
 mod running;

@@ -194,8 +194,18 @@ impl<'a> Cluster<'a> {
     /// If it does not answer with success.
     #[track_caller]
     pub fn post(&self, number: usize, path: &str, body: &str) -> String {
+        self.post_as(number, path, body, None)
+    }
+
+    /// The same, as the user with a token of `/v3/auth/authenticate`.
+    ///
+    /// # Panics
+    /// If it does not answer with success.
+    #[track_caller]
+    pub fn post_as(&self, number: usize, path: &str, body: &str, token: Option<&str>) -> String {
+        let user = token.map(|token| format!("Authorization: {token}\r\n")).unwrap_or_default();
         let request = format!(
-            "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\n{user}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let answer = self.ask(number, CLIENT_PORT, &request);

@@ -1,5 +1,6 @@
 //! The machine that serves connections: hosts, and relays with theirs.
 
+mod expel;
 mod hear;
 mod say;
 
@@ -128,7 +129,7 @@ impl Desk {
     fn showed(&mut self, host: u32, certificate: Digest) {
         let id = self.id(host);
         if let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) {
-            state.shown = beginning(&certificate);
+            state.shown = expel::beginning(&certificate);
             state.certificate = self.certificates.then(|| Box::new(certificate));
         }
         self.reporter.came(host, &id);
@@ -531,48 +532,6 @@ impl Desk {
         }
     }
 
-    /// Whether a host that is connected has shown one of these certificates, as far as that is judged here; a digest that
-    /// only begins like another one is as unlikely as a guess of 64 bits.
-    pub(crate) fn shows(&self, id: &str, certificates: &[Digest]) -> bool {
-        let shown = self.host(id).map_or(0, |state| state.shown);
-        shown == 0 || certificates.iter().any(|it| beginning(it) == shown)
-    }
-
-    /// A host must go, and may come again.
-    pub(crate) fn expel(
-        &mut self,
-        id: &str,
-        why: &'static str,
-        now_ms: u64,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(&host) = self.numbers.get(id) else { return };
-        let state = self.hosts.get(host as usize).and_then(Option::as_ref);
-        let Some(link) = state.map(|state| state.link) else { return };
-        let Some(relay) = self.relay(link) else { return self.close(link, why, now_ms, out) };
-        relay.hosts.remove(&host);
-        relay.dirty.remove(&host);
-        relay.refused.insert(id.to_owned(), why.to_owned());
-        self.unassigned(link, host);
-        self.leave(host, link);
-        if let Some(seat) = self.at(link) {
-            seat.dirty = true;
-        }
-    }
-
-    /// A relay must go, and may come again.
-    pub(crate) fn expel_relay(&mut self, name: &str, now_ms: u64, out: &mut Vec<Effect>) {
-        let is_it = |seat: &Seat| matches!(&seat.who, Sitting::Relay(it) if it.name == name);
-        let links: Vec<Link> = (0..)
-            .zip(&self.seats)
-            .filter(|(_, (_, seat))| seat.as_ref().is_some_and(is_it))
-            .map(|(place, (generation, _))| Link { place, generation: *generation })
-            .collect();
-        for link in links {
-            self.close(link, "its certificate is worth nothing any more", now_ms, out);
-        }
-    }
-
     /// Names of relays that are connected, with the number of hosts at each.
     pub(crate) fn relays(&self) -> Vec<(String, usize)> {
         let seats = self.seats.iter().filter_map(|(_, seat)| seat.as_ref());
@@ -584,11 +543,6 @@ impl Desk {
         };
         seats.filter_map(relay).collect()
     }
-}
-
-/// The beginning of a certificate's digest, which is never 0.
-fn beginning(certificate: &Digest) -> u64 {
-    certificate.0.first_chunk().map_or(1, |first| u64::from_le_bytes(*first).max(1))
 }
 
 /// Makes room by an eighth and not by as much again: what is kept of each connection is most of what is kept.

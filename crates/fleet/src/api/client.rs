@@ -9,8 +9,8 @@ use std::{
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
@@ -19,6 +19,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     net::TcpStream,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -147,7 +148,7 @@ impl Client {
                     continue;
                 }
             };
-            let asked = self.ask(stream, method.clone(), path, &endpoint, body.clone());
+            let asked = ask(stream, method.clone(), path, &endpoint, body.clone());
             let answered = timeout(self.answer, asked).await;
             let answered = answered.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
             let (status, answer) = answered
@@ -173,39 +174,101 @@ impl Client {
         Err(CallError::Nobody(tried))
     }
 
+    /// Asks the first endpoint that can be reached, and gives the body of its answer to `keep`, part by part. How many bytes
+    /// it had.
+    ///
+    /// # Errors
+    /// See [`CallError`]; what was kept is not all then. An error of `keep` is one of [`CallError::Lost`].
+    pub async fn save(
+        &self,
+        path: &str,
+        mut keep: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<u64, CallError> {
+        let mut tried = Vec::new();
+        for endpoint in &self.endpoints {
+            let stream = match self.connect(endpoint).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tried.push((endpoint.clone(), error));
+                    continue;
+                }
+            };
+            let lost = |source| CallError::Lost { endpoint: endpoint.clone(), source };
+            let asked = send(stream, Method::GET, path, endpoint, Bytes::new());
+            let late = |_elapsed| lost(io::ErrorKind::TimedOut.into());
+            let (response, _driven) =
+                timeout(self.answer, asked).await.map_err(late)?.map_err(lost)?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let wrong = whole(body).await.map_err(lost)?;
+                let wrong = serde_json::from_slice(&wrong)?;
+                return Err(CallError::Refused { status: status.as_u16(), wrong });
+            }
+            let mut bytes = 0;
+            while let Some(frame) = timeout(self.answer, body.frame()).await.map_err(late)? {
+                let frame = frame.map_err(|error| lost(io::Error::other(error)))?;
+                if let Ok(part) = frame.into_data() {
+                    bytes += part.len() as u64;
+                    keep(&part).map_err(lost)?;
+                }
+            }
+            return Ok(bytes);
+        }
+        Err(CallError::Nobody(tried))
+    }
+
     async fn connect(&self, endpoint: &str) -> io::Result<TlsStream<TcpStream>> {
         let late = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);
         timeout(CONNECT, connect(&self.tls, endpoint)).await.map_err(late)?
     }
+}
 
-    async fn ask(
-        &self,
-        stream: TlsStream<TcpStream>,
-        method: Method,
-        path: &str,
-        endpoint: &str,
-        body: Bytes,
-    ) -> io::Result<(StatusCode, Bytes)> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, endpoint)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(io::Error::other)?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let driven = tokio::spawn(connection);
-        let answered = async {
-            let response = sender.send_request(request).await.map_err(io::Error::other)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-            Ok((status, body.collect().await.map_err(io::Error::other)?.to_bytes()))
-        };
-        let answered = answered.await;
-        driven.abort();
-        answered
+/// A connection that is driven until this is dropped.
+struct Driven(JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
     }
+}
+
+async fn ask(
+    stream: TlsStream<TcpStream>,
+    method: Method,
+    path: &str,
+    endpoint: &str,
+    body: Bytes,
+) -> io::Result<(StatusCode, Bytes)> {
+    let (response, _driven) = send(stream, method, path, endpoint, body).await?;
+    Ok((response.status(), whole(response.into_body()).await?))
+}
+
+async fn send(
+    stream: TlsStream<TcpStream>,
+    method: Method,
+    path: &str,
+    endpoint: &str,
+    body: Bytes,
+) -> io::Result<(Response<Incoming>, Driven)> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, endpoint)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(io::Error::other)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let driven = Driven(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    Ok((response, driven))
+}
+
+/// All of a body of a sensible length.
+async fn whole(body: Incoming) -> io::Result<Bytes> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX);
+    Ok(body.collect().await.map_err(io::Error::other)?.to_bytes())
 }
 
 /// Connects to `endpoint`, `host:port`, and shakes hands.

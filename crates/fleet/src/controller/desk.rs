@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     authority::Authority,
-    store::{self, CommitError, Leadership, Revision},
+    store::{self, CommitError, Leadership, Revision, Store},
 };
 
 /// How often an order is worked out again because something changed meanwhile.
@@ -29,6 +29,8 @@ pub(crate) struct Desk {
     pub(crate) asking: Asking,
     /// Who leads.
     pub(crate) lead: watch::Receiver<Lead>,
+    /// The store.
+    pub(crate) store: Store,
     /// How far the core knows the store.
     pub(crate) seen: watch::Receiver<Revision>,
     /// What does not change.

@@ -8,7 +8,7 @@ use axum::{
 use controller::Refusal;
 
 use super::{asking::Gone, desk::OrderError};
-use crate::{api::Wrong, authority::SignError};
+use crate::{api::Wrong, authority::SignError, store::told};
 
 /// A status of HTTP, and a sentence.
 #[derive(Clone, Debug)]
@@ -66,13 +66,7 @@ impl From<OrderError> for Problem {
             OrderError::Busy => Self::new(StatusCode::CONFLICT, error),
             OrderError::Gone(gone) => gone.into(),
             OrderError::Commit(source) => {
-                let mut text = source.to_string();
-                let mut next: Option<&dyn std::error::Error> = std::error::Error::source(&source);
-                while let Some(error) = next {
-                    text.push_str(&format!(": {error}"));
-                    next = error.source();
-                }
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, told(&source))
             }
         }
     }

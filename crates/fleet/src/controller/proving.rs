@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::desk::Desk;
-use crate::{server::lines::Clock, store::Store};
+use crate::server::lines::Clock;
 
 /// A host that comes waits for the next time at most so long.
 const EVERY: Duration = Duration::from_millis(300);
 
 /// Does so until it is dropped. A store that does not answer keeps nobody else waiting.
-pub(crate) async fn go_on(store: Store, desk: Desk, clock: Clock) {
+pub(crate) async fn go_on(desk: Desk, clock: Clock) {
     loop {
         // What was committed before this moment is in what the store answers.
         let as_of = clock.now().ms;
-        if let Ok(newest) = store.newest().await
+        if let Ok(newest) = desk.store.newest().await
             && desk.reached(newest).await
         {
             // The core ends with the process.

@@ -1,5 +1,6 @@
 //! What a controller answers by HTTP.
 
+mod backup;
 mod hosts;
 mod joining;
 mod operators;
@@ -32,6 +33,7 @@ pub(crate) fn router(desk: Desk) -> Router {
         .route("/hosts/{id}/addresses", post(hosts::address))
         .route("/hosts/{id}/quarantine", post(hosts::quarantine))
         .route("/relays/{name}", delete(hosts::remove_relay))
+        .route("/backup", get(backup::backup))
         .route("/operators", get(operators::revoked))
         .route("/operators/{name}/revoke", post(operators::revoke))
         .route("/versions", get(versions::history).post(versions::apply))

@@ -8,9 +8,11 @@
 //! Every request goes to whichever member answers, within a deadline; a watch that is cut off goes on at another member
 //! with the revision after the last that was told. Members have to be told to forget (`--auto-compaction-retention`), or
 //! the cluster fills up; a watch that was cut off for longer than they remember has to load again. Where etcd asks for
-//! users (`etcdctl auth enable`), this client is refused: it shows a certificate (TLS) and no name.
+//! users (`etcdctl auth enable`), this client has a name and a password ([`Login`]) beside a certificate: the gateway
+//! forgets whose certificate it was.
 
 mod cluster;
+mod login;
 mod member;
 mod paging;
 mod protocol;
@@ -22,10 +24,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+pub use login::{Login, LoginError, VARIABLE};
 pub use member::{Endpoint, Tls, TlsError};
 pub(super) use reign::Reign;
 
-use super::{LEADER, Leader, Loaded, Revision, Trouble, Watch, WatchEnd};
+use super::{LEADER, Leader, Loaded, OpenError, Revision, Trouble, Watch, WatchEnd};
 use cluster::{CallError, Cluster};
 use protocol::{KeyValue, Range, encoded};
 
@@ -96,16 +99,20 @@ impl Etcd {
     /// The store below `prefix` in the cluster with these endpoints. Nothing is connected yet.
     ///
     /// # Errors
-    /// Where the files of TLS cannot be used.
+    /// Where the files of TLS cannot be used, or there is no password.
     pub fn new(
         endpoints: Vec<Endpoint>,
         prefix: String,
         tls: Option<Tls>,
-    ) -> Result<Self, TlsError> {
+        login: Option<Login>,
+    ) -> Result<Self, OpenError> {
         if let Some(tls) = &tls {
             tls.config()?;
         }
-        let cluster = Cluster::new(endpoints, tls);
+        if let Some(login) = &login {
+            login.secret()?;
+        }
+        let cluster = Cluster::new(endpoints, tls, login);
         Ok(Self { shared: Arc::new(Shared { cluster, prefix }) })
     }
 

@@ -1,11 +1,12 @@
 //! How a store is named on a command line: `redb:FILE`, `etcd://HOST:PORT,HOST:PORT/PREFIX`, or `etcds://` for TLS.
 //!
 //! Behind `etcds://...` may follow `?ca=FILE`, the authorities that vouch for the members (the system's, where it is left
-//! out), and `cert=FILE&key=FILE`, what this client shows.
+//! out), and `cert=FILE&key=FILE`, what this client shows. Where etcd asks for users, the name of one stands before the
+//! members, `etcd://USER@HOST:PORT`, with `password=FILE` among the parameters or [`VARIABLE`](super::etcd::VARIABLE) set.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::etcd::{Endpoint, Tls};
+use super::etcd::{Endpoint, Login, Tls};
 
 /// The port of etcd for clients (registered with IANA).
 const ETCD_PORT: u16 = 2379;
@@ -27,6 +28,8 @@ pub enum Location {
         prefix: String,
         /// The files of TLS, or none for plain TCP.
         tls: Option<Tls>,
+        /// The user, where the cluster asks for one.
+        login: Option<Login>,
     },
 }
 
@@ -48,8 +51,16 @@ pub enum LocationError {
     #[error("a prefix of more than {PREFIX_BYTES_MAX} bytes")]
     Prefix,
     /// A parameter.
-    #[error("{0:?} is no parameter of an etcds:// store: ca=FILE, cert=FILE and key=FILE are")]
+    #[error(
+        "{0:?} is no parameter of such a store: password=FILE is one behind etcd://USER@ and etcds://USER@, and ca=FILE, \
+         cert=FILE and key=FILE are behind etcds://"
+    )]
     Parameter(String),
+    /// The user.
+    #[error(
+        "{0:?} is no user of an etcd cluster; a password is in a file (?password=FILE) or in the environment"
+    )]
+    User(String),
     /// One of two.
     #[error("cert=FILE and key=FILE belong together")]
     Pair,
@@ -73,20 +84,22 @@ impl FromStr for Location {
         };
         let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (members, prefix) = place.split_at(place.find('/').unwrap_or(place.len()));
+        let (user, members) = match members.split_once('@') {
+            Some((user, members)) => (Some(user), members),
+            None => (None, members),
+        };
+        if let Some(odd) = user.filter(|user| user.is_empty() || user.contains([':', ','])) {
+            // What stands behind a colon may be a password.
+            return Err(LocationError::User(odd.split(':').next().unwrap_or_default().to_owned()));
+        }
         let endpoints = members.split(',').map(endpoint).collect::<Result<_, _>>()?;
         let prefix = match prefix.trim_end_matches('/') {
             "" => PREFIX.to_owned(),
             long if long.len() > PREFIX_BYTES_MAX => return Err(LocationError::Prefix),
             prefix => prefix.to_owned(),
         };
-        let tls = if secured {
-            Some(tls(parameters)?)
-        } else if parameters.is_empty() {
-            None
-        } else {
-            return Err(LocationError::Parameter(parameters.to_owned()));
-        };
-        Ok(Self::Etcd { endpoints, prefix, tls })
+        let (tls, login) = files(parameters, secured, user)?;
+        Ok(Self::Etcd { endpoints, prefix, tls, login })
     }
 }
 
@@ -117,15 +130,21 @@ fn endpoint(text: &str) -> Result<Endpoint, LocationError> {
     Ok(Endpoint { host: host.to_owned(), port })
 }
 
-fn tls(parameters: &str) -> Result<Tls, LocationError> {
-    let (mut ca, mut certificate, mut key) = (None, None, None);
+/// What the parameters name: each once, and only what belongs to such a store.
+fn files(
+    parameters: &str,
+    secured: bool,
+    user: Option<&str>,
+) -> Result<(Option<Tls>, Option<Login>), LocationError> {
+    let (mut ca, mut certificate, mut key, mut password) = (None, None, None, None);
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
         let unknown = || LocationError::Parameter(parameter.to_owned());
         let (name, file) = parameter.split_once('=').ok_or_else(unknown)?;
         let place = match name {
-            "ca" => &mut ca,
-            "cert" => &mut certificate,
-            "key" => &mut key,
+            "ca" if secured => &mut ca,
+            "cert" if secured => &mut certificate,
+            "key" if secured => &mut key,
+            "password" if user.is_some() => &mut password,
             _ => return Err(unknown()),
         };
         if file.is_empty() || place.replace(PathBuf::from(file)).is_some() {
@@ -137,22 +156,28 @@ fn tls(parameters: &str) -> Result<Tls, LocationError> {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         _ => return Err(LocationError::Pair),
     };
-    Ok(Tls { ca, identity })
+    let login = user.map(|user| Login { user: user.to_owned(), password });
+    Ok((secured.then_some(Tls { ca, identity }), login))
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded(path) => write!(f, "redb:{}", path.display()),
-            Self::Etcd { endpoints, prefix, tls } => {
+            Self::Etcd { endpoints, prefix, tls, login } => {
                 let members: Vec<_> = endpoints.iter().map(Endpoint::to_string).collect();
                 let scheme = if tls.is_some() { "etcds" } else { "etcd" };
-                write!(f, "{scheme}://{}{prefix}", members.join(","))?;
-                let Some(Tls { ca, identity }) = tls else { return Ok(()) };
-                let pair = identity
-                    .iter()
-                    .flat_map(|(certificate, key)| [("cert", certificate), ("key", key)]);
-                let named = ca.iter().map(|ca| ("ca", ca)).chain(pair);
+                write!(f, "{scheme}://")?;
+                if let Some(login) = login {
+                    write!(f, "{}@", login.user)?;
+                }
+                write!(f, "{}{prefix}", members.join(","))?;
+                let ca = tls.iter().filter_map(|tls| tls.ca.as_ref()).map(|ca| ("ca", ca));
+                let pair = tls.iter().filter_map(|tls| tls.identity.as_ref());
+                let pair =
+                    pair.flat_map(|(certificate, key)| [("cert", certificate), ("key", key)]);
+                let password = login.iter().filter_map(|login| login.password.as_ref());
+                let named = ca.chain(pair).chain(password.map(|file| ("password", file)));
                 for (between, (name, file)) in
                     std::iter::once('?').chain(std::iter::repeat('&')).zip(named)
                 {
@@ -177,6 +202,8 @@ mod tests {
             ("etcd://a,b:1,[fd00::1]:2,[::1]/x/y/", "etcd://a:2379,b:1,[fd00::1]:2,[::1]:2379/x/y"),
             ("etcds://a/", "etcds://a:2379/fwnet"),
             ("etcds://a/p?key=k&ca=/c/d&cert=e", "etcds://a:2379/p?ca=/c/d&cert=e&key=k"),
+            ("etcd://u@a,b", "etcd://u@a:2379,b:2379/fwnet"),
+            ("etcds://u@a?password=p&ca=c", "etcds://u@a:2379/fwnet?ca=c&password=p"),
         ] {
             let place: Location = text.parse().unwrap();
             assert_eq!(place.to_string(), said);
@@ -198,7 +225,12 @@ mod tests {
             "etcd://[::1",
             "etcd://[::1]2",
             "etcd://a b",
-            "etcd://u@a",
+            "etcd://@a",
+            "etcd://u@a@b",
+            "etcd://a,u@b",
+            "etcd://u:secret@a",
+            "etcd://a?password=p",
+            "etcd://u@a?ca=x",
             "etcd://a/p?ca=x",
             "etcds://a?ca=",
             "etcds://a?cert=x",
@@ -207,6 +239,8 @@ mod tests {
         ] {
             assert!(text.parse::<Location>().is_err(), "{text}");
         }
+        let told = "etcd://u:secret@a".parse::<Location>().unwrap_err().to_string();
+        assert!(!told.contains("secret"), "{told}");
         let long = format!("etcd://a/{}", "p".repeat(PREFIX_BYTES_MAX));
         assert_eq!(long.parse::<Location>(), Err(LocationError::Prefix));
     }

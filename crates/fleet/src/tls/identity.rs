@@ -71,7 +71,7 @@ impl Identity {
             authority: pem("CERTIFICATE", &self.authority),
             certificate: pem("CERTIFICATE", &self.certificate),
             key: Key(pem("PRIVATE KEY", self.key.secret_der())),
-            issued: shown.from,
+            issued: shown.made(),
             expires: shown.until,
             root,
         })

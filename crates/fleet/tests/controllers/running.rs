@@ -112,8 +112,14 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn new(name: &str) -> Self {
+        Self::living(name, HOUR).await
+    }
+
+    /// With certificates that are good for so long.
+    pub(crate) async fn living(name: &str, lifetime: Duration) -> Self {
         let house = House::new(name);
-        let setup = house.setup("c1", Location::Embedded(house.directory.join("store")));
+        let store = Location::Embedded(house.directory.join("store"));
+        let setup = Setup { lifetime, ..house.setup("c1", store) };
         let controller = Running::start(setup).await;
         let anna = house.identity("fwnet:operator/anna");
         let operator = house.client(Some(&anna), controller.address);

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fleet::store::{
     Batch, CommitError, LEADER, Location, Revision, Store, Trouble, WatchEnd, digest,
 };
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use testbed::{Directory, Host, Network, etcd::Cluster, etcd::Tls};
 
 use crate::{
@@ -461,6 +463,81 @@ impl Authority {
         fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
         fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
+}
+
+#[test]
+fn a_cluster_that_asks_for_users_knows_this_one() {
+    let directory = Directory::new();
+    let file = directory.path().join("password");
+    let host = Host::new();
+    let mut cluster = Cluster::start(&places(&host, 1), None);
+    let encoded = |text: &str| STANDARD.encode(text);
+    for (path, body) in [
+        ("user/add", json!({"name": "root", "password": "r"})),
+        ("user/grant", json!({"user": "root", "role": "root"})),
+        ("role/add", json!({"name": "fleet"})),
+        (
+            "role/grant",
+            json!({"name": "fleet", "perm": {
+                "permType": "READWRITE", "key": encoded("/x/"), "range_end": encoded("/x0"),
+            }}),
+        ),
+        ("user/add", json!({"name": "fwnet", "password": "secret"})),
+        ("user/grant", json!({"user": "fwnet", "role": "fleet"})),
+        ("user/add", json!({"name": "other", "password": "secret"})),
+        ("enable", json!({})),
+    ] {
+        cluster.post(0, &format!("/v3/auth/{path}"), &body.to_string());
+    }
+    let place = |user: &str| {
+        let text = format!("etcd://{user}{}/x?password={}", cluster.endpoints(), file.display());
+        text.parse::<Location>().unwrap()
+    };
+    let (ours, others) = (place("fwnet@"), place("other@"));
+    let nobody: Location = format!("etcd://{}/x", cluster.endpoints()).parse().unwrap();
+    let forbidden: Location = ours.to_string().replace("/x?", "/y?").parse().unwrap();
+    let store = on(&host, async {
+        let missing = Store::open(&ours).await.unwrap_err().to_string();
+        assert!(missing.contains("password"), "{missing}");
+        fs::write(&file, "wrong\n").unwrap();
+        let store = Store::open(&ours).await.unwrap();
+        let refused = soon("a wrong password", store.load()).await;
+        assert!(matches!(refused, Err(Trouble::Refused(_))), "{refused:?}");
+        // The right one counts at once.
+        fs::write(&file, "secret\n").unwrap();
+        promises::a_batch_happens_whole_or_not_at_all(store.clone()).await;
+        for (what, place) in [
+            ("no user", &nobody),
+            ("a user without rights", &others),
+            ("records that are not this user's", &forbidden),
+        ] {
+            let store = Store::open(place).await.unwrap();
+            let refused = soon(what, store.load()).await;
+            assert!(matches!(refused, Err(Trouble::Refused(_))), "{what}: {refused:?}");
+        }
+        store
+    });
+    // What the user is known by is forgotten by a member that begins anew, and worth nothing once rights change.
+    cluster.kill(0);
+    cluster.begin(0);
+    cluster.wait_for_leader();
+    let root = json!({"name": "root", "password": "r"}).to_string();
+    let root = cluster.post(0, "/v3/auth/authenticate", &root);
+    let root: Value = serde_json::from_str(&root).unwrap();
+    let host = &host;
+    on(host, async {
+        let from = soon("a load", store.load()).await.unwrap().revision;
+        let mut watch = store.watch(from).await.unwrap();
+        let leading = lead(&store, "again").await;
+        assert_eq!(soon("news", watch.next()).await.unwrap().revision, leading.since());
+        let asked = json!({"name": "fwnet", "password": "changed"}).to_string();
+        let token = root["token"].as_str().unwrap();
+        let changed = cluster.post_as(0, "/v3/auth/user/changepw", &asked, Some(token));
+        assert!(changed.contains("revision"), "{changed}");
+        fs::write(&file, "changed").unwrap();
+        let revision = leading.commit(&put("k", "v")).await.unwrap();
+        assert_eq!(soon("news", watch.next()).await.unwrap().revision, revision);
+    });
 }
 
 #[test]

@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use fleet::{
-    authority::LIFETIME,
     controller::{Keep, Listening, Setup, Stamping, run as serve},
     settings::{self, Settings},
     store::Location,
@@ -50,6 +49,10 @@ pub(crate) struct Typed {
     /// Of how many of the newest versions the documents are kept; the history tells of older ones without them
     #[arg(long, value_name = "N", default_value_t = Keep::default().versions)]
     keep: usize,
+    /// How long the certificates are good that it gives to hosts, relays and itself; they renew themselves when half of it is
+    /// over
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime)]
+    certificates: std::time::Duration,
     /// Where metrics are read, without TLS: http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<SocketAddr>,
@@ -95,8 +98,20 @@ fn setup(typed: &Typed) -> anyhow::Result<Setup> {
         stamping,
         keep: typed.keep,
         metrics: typed.metrics,
-        lifetime: LIFETIME,
+        lifetime: typed.certificates,
     })
+}
+
+/// Certificates of less than that would be renewed all the time, and of more be as good as passwords.
+const LIFETIMES_S: std::ops::RangeInclusive<u64> = 60..=90 * 86_400;
+
+fn lifetime(text: &str) -> Result<std::time::Duration, String> {
+    let lifetime = duration::parse(text)?;
+    if LIFETIMES_S.contains(&lifetime.as_secs()) {
+        Ok(lifetime)
+    } else {
+        Err("certificates are good for a minute to ninety days".to_owned())
+    }
 }
 
 fn stamping(path: &Path, typed: &Typed) -> anyhow::Result<Stamping> {

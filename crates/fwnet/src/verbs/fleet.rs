@@ -1,5 +1,6 @@
 //! `fwnet fleet`: what an operator does with a fleet, at any of its controllers.
 
+mod backup;
 mod hosts;
 mod init;
 mod operator;
@@ -56,6 +57,8 @@ enum Verb {
     Status(status::Typed),
     /// List the versions there were
     History(versions::PlainTyped),
+    /// Copy the store of a controller that keeps it in a file, while it runs
+    Backup(backup::Typed),
     /// Say how two versions differ, line by line of their documents
     Diff(versions::DiffTyped),
 }
@@ -80,6 +83,7 @@ pub(crate) fn run(typed: &Typed) -> ExitCode {
         Verb::Rollback(typed) => versions::rollback(reached, typed),
         Verb::Status(typed) => status::run(reached, typed),
         Verb::History(typed) => versions::history(reached, typed),
+        Verb::Backup(typed) => backup::run(reached, typed),
         Verb::Diff(typed) => versions::diff(reached, typed),
     })
 }

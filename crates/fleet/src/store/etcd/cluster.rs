@@ -6,22 +6,24 @@
 
 use std::{
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    login::Login,
     member::{Endpoint, Member, Tls},
-    protocol::{Fault, Headed},
+    protocol::{Fault, Headed, Known},
 };
-use crate::store::Trouble;
+use crate::store::{Trouble, told};
 
 /// For how long one member may take for an answer.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(4);
@@ -39,6 +41,12 @@ const PASSING: [u32; 3] = [UNKNOWN, DEADLINE_EXCEEDED, UNAVAILABLE];
 const UNKNOWN: u32 = 2;
 const DEADLINE_EXCEEDED: u32 = 4;
 const UNAVAILABLE: u32 = 14;
+const UNAUTHENTICATED: u32 = 16;
+
+/// A member does not know a token any more, or it is of a time when users had other rights: nothing was carried out.
+fn is_forgotten(fault: &Fault) -> bool {
+    fault.code == UNAUTHENTICATED || fault.message.contains("revision of auth store is old")
+}
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -66,13 +74,12 @@ pub(super) struct Answer<T> {
     pub(super) doubted: bool,
 }
 
-/// What became of one attempt.
-enum Attempt<T> {
-    Answered(T),
+/// What became of an attempt that was not answered.
+enum Failed {
     Refused(String),
-    /// It has not reached the member.
+    /// Nothing has come of it: it has not reached the member, or was no user's.
     Unsent(String),
-    /// It may have.
+    /// It may have been carried out.
     Doubtful(String),
     OtherCluster,
 }
@@ -82,6 +89,9 @@ enum Attempt<T> {
 pub(super) struct Cluster {
     endpoints: Vec<Endpoint>,
     tls: Option<Tls>,
+    login: Option<Login>,
+    /// What the user is known by, for as long as the cluster knows it.
+    token: Mutex<Option<Arc<str>>>,
     /// The one that answered last.
     current: AtomicUsize,
     idle: Mutex<Vec<(usize, Member)>>,
@@ -90,14 +100,62 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Nothing is connected yet.
-    pub(super) fn new(endpoints: Vec<Endpoint>, tls: Option<Tls>) -> Self {
+    pub(super) fn new(endpoints: Vec<Endpoint>, tls: Option<Tls>, login: Option<Login>) -> Self {
         let (current, idle) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        Self { endpoints, tls, current, idle, id: OnceLock::new() }
+        let token = Mutex::new(None);
+        Self { endpoints, tls, login, token, current, idle, id: OnceLock::new() }
     }
 
-    /// A new connection to an endpoint, by its number.
-    pub(super) async fn connect(&self, number: usize) -> Result<Member, String> {
+    async fn connect(&self, number: usize) -> Result<Member, String> {
         Member::connect(&self.endpoints[number % self.endpoints.len()], self.tls.as_ref()).await
+    }
+
+    /// Asks for something that does not end, at an endpoint by its number, on a connection of its own.
+    pub(super) async fn begin(
+        &self,
+        number: usize,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<(Member, Incoming), String> {
+        let mut member = self.connect(number).await?;
+        let number = number % self.endpoints.len();
+        let token = self.known_by(number, &mut member).await.map_err(|failed| match failed {
+            Failed::Refused(why) | Failed::Unsent(why) | Failed::Doubtful(why) => why,
+            Failed::OtherCluster => Trouble::OtherCluster.to_string(),
+        })?;
+        let body = Bytes::from(body.to_string());
+        let answer = member.post(path, body, token.as_deref()).await?;
+        if answer.status().is_success() {
+            Ok((member, answer.into_body()))
+        } else {
+            self.forget();
+            Err(answer.status().to_string())
+        }
+    }
+
+    /// The cluster may not know the user any more: it is asked for a token again.
+    pub(super) fn forget(&self) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What the user is known by; nothing where there is none.
+    async fn known_by(
+        &self,
+        number: usize,
+        member: &mut Member,
+    ) -> Result<Option<Arc<str>>, Failed> {
+        let Some(login) = &self.login else { return Ok(None) };
+        let known = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let secret = login.secret().map_err(|error| Failed::Refused(told(&error)))?;
+        let asked = json!({ "name": login.user, "password": secret }).to_string();
+        let path = "/v3/auth/authenticate";
+        let known: Known = self.exchange(number, member, path, asked.into(), None).await?;
+        let token = Some(Arc::from(known.token));
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&token);
+        Ok(token)
     }
 
     /// Whether an answer comes from the cluster that answered first.
@@ -123,15 +181,15 @@ impl Cluster {
             let number = self.current.load(Ordering::Relaxed);
             let left = end.saturating_duration_since(Instant::now()).min(ATTEMPT_DEADLINE);
             let why = match timeout(left, self.attempt(number, path, body.clone())).await {
-                Ok(Attempt::Answered(body)) => return Ok(Answer { body, doubted }),
-                Ok(Attempt::Refused(message)) => {
+                Ok(Ok(body)) => return Ok(Answer { body, doubted }),
+                Ok(Err(Failed::Refused(message))) => {
                     return Err(CallError::Refused { message, doubted });
                 }
-                Ok(Attempt::OtherCluster) => {
+                Ok(Err(Failed::OtherCluster)) => {
                     return Err(CallError::Unanswered(Trouble::OtherCluster));
                 }
-                Ok(Attempt::Unsent(why)) => why,
-                Ok(Attempt::Doubtful(why)) => {
+                Ok(Err(Failed::Unsent(why))) => why,
+                Ok(Err(Failed::Doubtful(why))) => {
                     doubted = true;
                     why
                 }
@@ -159,43 +217,50 @@ impl Cluster {
         number: usize,
         path: &str,
         body: Bytes,
-    ) -> Attempt<T> {
+    ) -> Result<T, Failed> {
         let mut member = match self.idle(number) {
             Some(member) => member,
-            None => match self.connect(number).await {
-                Ok(member) => member,
-                Err(why) => return Attempt::Unsent(why),
-            },
+            None => self.connect(number).await.map_err(Failed::Unsent)?,
         };
+        let token = self.known_by(number, &mut member).await?;
+        let answer = self.exchange(number, &mut member, path, body, token.as_deref()).await;
+        if let Ok(_) | Err(Failed::Refused(_) | Failed::Unsent(_)) = &answer {
+            self.keep(number, member);
+        }
+        answer
+    }
+
+    /// One request and its answer.
+    async fn exchange<T: DeserializeOwned + Headed>(
+        &self,
+        number: usize,
+        member: &mut Member,
+        path: &str,
+        body: Bytes,
+        token: Option<&str>,
+    ) -> Result<T, Failed> {
         let endpoint = &self.endpoints[number];
-        let doubtful = |why: String| Attempt::Doubtful(format!("{endpoint}: {why}"));
-        let answer = match member.post(path, body).await {
-            Ok(answer) => answer,
-            Err(why) => return doubtful(why),
-        };
+        let doubtful = |why: String| Failed::Doubtful(format!("{endpoint}: {why}"));
+        let answer = member.post(path, body, token).await.map_err(doubtful)?;
         let good = answer.status().is_success();
-        let text = match Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await {
-            Ok(text) => text.to_bytes(),
-            Err(error) => return doubtful(error.to_string()),
-        };
+        let text = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let text = text.map_err(|error| doubtful(error.to_string()))?.to_bytes();
+        let odd = |error| doubtful(format!("its answer is not understood: {error}"));
         if good {
             // The keepalive of a lease is a stream of one line.
-            match serde_json::from_slice::<T>(text.trim_ascii()) {
-                Ok(answer) if self.is_same(&answer) => {
-                    self.keep(number, member);
-                    Attempt::Answered(answer)
-                }
-                Ok(_other) => Attempt::OtherCluster,
-                Err(error) => doubtful(format!("its answer is not understood: {error}")),
-            }
-        } else {
-            self.keep(number, member);
-            match serde_json::from_slice::<Fault>(&text) {
-                Ok(fault) if PASSING.contains(&fault.code) => doubtful(fault.message),
-                Ok(fault) => Attempt::Refused(fault.message),
-                Err(error) => doubtful(format!("its answer is not understood: {error}")),
-            }
+            let answer = serde_json::from_slice::<T>(text.trim_ascii()).map_err(odd)?;
+            return if self.is_same(&answer) { Ok(answer) } else { Err(Failed::OtherCluster) };
         }
+        let fault = serde_json::from_slice::<Fault>(&text).map_err(odd)?;
+        if token.is_some() && is_forgotten(&fault) {
+            self.forget();
+            return Err(Failed::Unsent(format!("{endpoint}: {}", fault.message)));
+        }
+        Err(if PASSING.contains(&fault.code) {
+            doubtful(fault.message)
+        } else {
+            Failed::Refused(fault.message)
+        })
     }
 
     fn idle(&self, number: usize) -> Option<Member> {

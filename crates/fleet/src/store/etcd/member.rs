@@ -28,6 +28,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+use crate::store::told;
+
 /// For how long a member may take to be reached, its certificate included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -147,13 +149,18 @@ impl Member {
         !self.requests.is_closed()
     }
 
-    /// Posts a body of JSON, and returns with the head of the answer.
+    /// Posts a body of JSON, as whom the token says, and returns with the head of the answer.
     pub(super) async fn post(
         &mut self,
         path: &str,
         body: Bytes,
+        token: Option<&str>,
     ) -> Result<Response<Incoming>, String> {
-        let request = Request::post(path)
+        let request = token
+            .into_iter()
+            .fold(Request::post(path), |request, token| {
+                request.header(header::AUTHORIZATION, token)
+            })
             .header(header::HOST, &self.host)
             .header(header::CONTENT_TYPE, "application/json")
             // A member that has lost its cluster is to end a watch, not to be silent (etcd's clientv3.WithRequireLeader).
@@ -187,15 +194,4 @@ async fn spoken(
     // Its end shows in the next request.
     let driven = tokio::spawn(async move { drop(connection.await) });
     Ok(Member { requests, driven, host })
-}
-
-/// An error with what is behind it.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(deeper) = source {
-        text = format!("{text}: {deeper}");
-        source = deeper.source();
-    }
-    text
 }

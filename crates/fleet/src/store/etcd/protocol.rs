@@ -109,6 +109,16 @@ pub(super) struct Kept {
     pub(super) result: Lease,
 }
 
+/// Answer to `/v3/auth/authenticate`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Known {
+    #[serde(default)]
+    pub(super) header: Header,
+    /// What the user is known by from now on.
+    #[serde(default)]
+    pub(super) token: String,
+}
+
 /// A line of `/v3/watch`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
@@ -168,7 +178,7 @@ macro_rules! headed {
     };
 }
 
-headed! { Range Transaction Lease Told }
+headed! { Range Transaction Lease Told Known }
 
 impl Headed for Kept {
     fn header(&self) -> &Header {

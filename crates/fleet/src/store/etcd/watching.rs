@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::{
     sync::mpsc,
@@ -93,6 +93,8 @@ impl Telling {
                 return End::For(WatchEnd::Behind);
             }
             if told.canceled {
+                // Perhaps because the user is not known there any more.
+                shared.cluster.forget();
                 break;
             }
             if let Some(end) = self.tell(told).await {
@@ -138,16 +140,11 @@ async fn begin(
     told: Revision,
     number: usize,
 ) -> Result<(Member, Incoming), String> {
-    let mut member = shared.cluster.connect(number).await?;
     let asked = json!({ "create_request": {
         "key": shared.last(), "range_end": encoded(shared.records_end()),
         "start_revision": (told.0 + 1).to_string(),
     }});
-    let answer = member.post("/v3/watch", Bytes::from(asked.to_string())).await?;
-    if !answer.status().is_success() {
-        return Err(answer.status().to_string());
-    }
-    Ok((member, answer.into_body()))
+    shared.cluster.begin(number, "/v3/watch", &asked).await
 }
 
 /// The lines of an answer that does not end.

@@ -109,6 +109,18 @@ impl Fleet {
         answered(self.runtime.block_on(self.client.post(path, body)))
     }
 
+    /// Gives what is answered to `keep`, part by part; how many bytes there were.
+    ///
+    /// # Errors
+    /// Where there is no answer, or not to the end, or it cannot be kept.
+    pub(super) fn save(
+        &self,
+        path: &str,
+        keep: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> anyhow::Result<Answer<u64>> {
+        answered(self.runtime.block_on(self.client.save(path, keep)))
+    }
+
     /// Has something removed.
     ///
     /// # Errors
