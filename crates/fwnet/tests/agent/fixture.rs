@@ -78,6 +78,14 @@ impl Bed {
         fine(&self.try_up(arguments))
     }
 
+    /// The same from its own directory, where the state and the socket are found by what they are called there.
+    #[track_caller]
+    pub(crate) fn up_here(&self, arguments: &[&str]) -> String {
+        let mut command = fwnet(&["up", "--state", "state", "--socket", "agent.sock", "--bpffs"]);
+        command.arg(self.path("bpf")).args(&self.arguments).args(arguments);
+        fine(&command.current_dir(&self.directory).env("SSH_CONNECTION", "").output().unwrap())
+    }
+
     /// `fwnet agent` in the foreground, which must end by itself.
     #[track_caller]
     pub(crate) fn agent(&self) -> Output {

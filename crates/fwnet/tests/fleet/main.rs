@@ -13,6 +13,7 @@ mod shared;
 use std::{
     fs,
     net::TcpListener,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     process::{Child, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -48,11 +49,19 @@ impl Fleet {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let fleet = directory.to_str().unwrap();
         fine(&fwnet(&["fleet", "init", fleet, "--listen", &free]).output().unwrap());
-        let mut controller = fwnet(&["controller", "--dir", fleet]);
-        let controller = controller.stderr(Stdio::null()).spawn().unwrap();
-        let fleet = Self { directory, controller };
-        wait_until(DEADLINE, "the controller", || fleet.verb(&["hosts"]).status.success());
+        let mut fleet = Self { controller: controller(fleet, &[]), directory };
+        fleet.answers();
         fleet
+    }
+
+    #[track_caller]
+    fn answers(&mut self) {
+        wait_until(DEADLINE, "the controller", || self.verb(&["hosts"]).status.success());
+    }
+
+    fn end(&mut self) {
+        self.controller.kill().unwrap();
+        self.controller.wait().unwrap();
     }
 
     fn path(&self, name: &str) -> String {
@@ -88,12 +97,17 @@ impl Fleet {
     }
 }
 
+fn controller(directory: &str, arguments: &[&str]) -> Child {
+    let mut command = fwnet(&["controller", "--dir", directory]);
+    command.args(arguments).stderr(Stdio::null()).spawn().unwrap()
+}
+
 #[test]
 fn a_host_joins_with_one_command_and_has_what_the_fleet_says() {
     let (fleet, host) = (Fleet::new(), host());
     let bed = Bed::new(&host);
     let token = fleet.token(&["web-1", "--label", "role=web", "--address", "192.0.2.10"]);
-    let joined = bed.up(&["--join", &token]);
+    let joined = bed.up_here(&["--join", &token]);
     assert!(joined.contains("0 denied addresses and 0 denied ports"), "{joined}");
     assert!(!bed.log().contains(&token));
     assert!(fleet.done(&["hosts"]).contains("web-1  192.0.2.10  role=web"));
@@ -108,6 +122,8 @@ fn a_host_joins_with_one_command_and_has_what_the_fleet_says() {
     fleet.done(&["status", "--wait"]);
     let status = bed.done(&["status"]);
     assert!(status.contains("base (version 1) by admin-policy"), "{status}");
+    // Whatever the policy says, a member's failsafe set is not empty.
+    assert!(!status.contains("locks everybody out"), "{status}");
     // What is current already is said to be.
     assert_eq!(fleet.verb(&["apply", &bundle]).status.code(), Some(1));
     fleet.done(&["quarantine", "web-1"]);
@@ -133,11 +149,43 @@ fn a_host_that_cannot_join_keeps_nothing() {
     let relay = relay.trim().rsplit(' ').next().unwrap();
     let wrong = bed.try_up(&["--join", relay]);
     assert!(complaint(&wrong).contains("for a relay"), "{}", complaint(&wrong));
-    fleet.controller.kill().unwrap();
-    fleet.controller.wait().unwrap();
+    fleet.end();
     let alone = bed.try_up(&["--join", &token]);
     assert_eq!(alone.status.code(), Some(1));
     assert!(complaint(&alone).contains("no controller can be reached"), "{}", complaint(&alone));
     assert!(!bed.path("state").exists());
     assert!(!bed.path("bpf").exists());
+}
+
+#[test]
+fn an_operator_copies_the_store_and_takes_back_what_another_has() {
+    let mut fleet = Fleet::new();
+    fleet.token(&["web-1"]);
+    let copy = fleet.path("copy.redb");
+    assert!(fleet.done(&["backup", &copy]).starts_with(&copy));
+    assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, 0o600);
+    let again = fleet.verb(&["backup", &copy]);
+    assert!(complaint(&again).contains("is there already"), "{}", complaint(&again));
+    let before = fleet.done(&["hosts"]);
+
+    let (directory, eve) = (fleet.path(""), fleet.path("eve"));
+    fine(
+        &fwnet(&["fleet", "operator", "eve", "--dir", &directory, "--out", &eve]).output().unwrap(),
+    );
+    let hosts = || fwnet(&["fleet", "--operator", &eve, "hosts"]).output().unwrap();
+    fine(&hosts());
+    fleet.done(&["revoke", "eve"]);
+    let refused = hosts();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complaint(&refused).contains("was revoked by admin"), "{}", complaint(&refused));
+    let listed = fleet.done(&["revoke"]);
+    assert!(listed.starts_with("eve  what was made until "), "{listed}");
+
+    // A controller on the copy knows what was there when it was made, and no more.
+    fleet.token(&["web-2"]);
+    fleet.end();
+    fleet.controller = controller(&directory, &["--store", &format!("redb:{copy}")]);
+    fleet.answers();
+    assert_eq!(fleet.done(&["hosts"]), before);
+    assert_eq!(fleet.done(&["revoke"]), "");
 }
