@@ -12,9 +12,9 @@ mod swap;
 use std::collections::{BTreeMap, BTreeSet};
 
 use controller::{
-    Lagging, Settings,
+    Batch, Digest, Lagging, Settings,
     orders::{Canary, confirm, label, quarantine, remove},
-    records::{RolloutState, Share},
+    records::{Key, RolloutState, Share},
     serving::{Peer, Serve},
 };
 use fleet::{Fleet, id, labels};
@@ -161,8 +161,18 @@ fn pieces_come_in_parts_and_as_differences() {
     assert_eq!(part_of.base, set.digest);
     let Difference { put, gone } = Difference::decode(&*part_of.bytes).unwrap();
     assert_eq!((put.len(), put[0].id.clone(), gone.len()), (1, id(2), 0));
-    // What nobody has is lost, and the host is told again what it should have.
+    // What is no piece of what it should have is lost, whoever has it.
     fleet.want(link, &[9; 32], b"", 0);
+    assert!(part(&mut fleet).lost);
+    fleet.want(link, &set.digest, b"", 0);
+    assert!(part(&mut fleet).lost);
+    fleet.pass(2_500);
+    assert_eq!(fleet.targets().len(), 0);
+    // What is one and nobody has is lost too, and the host is told again what it should have.
+    let stamp = second.timestamp.unwrap().digest;
+    let key = Key::Piece(Digest(stamp.clone().try_into().unwrap()), 0);
+    fleet.commit(Batch { remove: vec![key.text()], ..Batch::default() });
+    fleet.want(link, &stamp, b"", 0);
     assert!(part(&mut fleet).lost);
     fleet.pass(2_500);
     assert_eq!(fleet.targets().len(), 1);
