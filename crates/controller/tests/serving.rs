@@ -193,9 +193,9 @@ fn nonsense_strangers_and_silence_end_connections() {
     assert_eq!(fleet.controller.counts().nonsense, 3);
     // Another's certificate, and somebody who is nobody.
     for peer in [
-        Peer::Host { id: id(1), certificate: controller::Digest::of(b"other") },
-        Peer::Host { id: "nobody".to_owned(), certificate: controller::Digest::of(b"nobody") },
-        Peer::Relay { name: "r".to_owned(), certificate: controller::Digest::of(b"r") },
+        Peer::Host { id: id(1), certificate: Digest::of(b"other") },
+        Peer::Host { id: "nobody".to_owned(), certificate: Digest::of(b"nobody") },
+        Peer::Relay { name: "r".to_owned(), certificate: Digest::of(b"r") },
     ] {
         let (now, mut out) = (fleet.now(), Vec::new());
         fleet.controller.opened(&peer, now, &mut out);
@@ -205,7 +205,7 @@ fn nonsense_strangers_and_silence_end_connections() {
         assert!(matches!(said.say, Some(Down::Refused(_))), "{said:?}");
     }
     // Who says no hello, and who says nothing more.
-    let peer = Peer::Host { id: id(2), certificate: controller::Digest::of(id(2).as_bytes()) };
+    let peer = Peer::Host { id: id(2), certificate: Digest::of(id(2).as_bytes()) };
     let now = fleet.now();
     fleet.controller.opened(&peer, now, &mut Vec::new());
     fleet.connect(3, b"");

@@ -173,7 +173,7 @@ fn who_lost_the_lease_commits_nothing_and_the_next_one_leads() {
         first.commit(&put("k", "1")).await.unwrap();
         // An operator takes every lease away.
         let leases = cluster.post(0, "/v3/lease/leases", "{}");
-        let leases: serde_json::Value = serde_json::from_str(&leases).unwrap();
+        let leases: Value = serde_json::from_str(&leases).unwrap();
         for lease in leases["leases"].as_array().unwrap() {
             cluster.post(
                 0,
@@ -205,8 +205,7 @@ fn who_lost_the_lease_commits_nothing_and_the_next_one_leads() {
 }
 
 fn base64_of(text: &str) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(text)
+    STANDARD.encode(text)
 }
 
 #[test]
@@ -471,7 +470,6 @@ fn a_cluster_that_asks_for_users_knows_this_one() {
     let file = directory.path().join("password");
     let host = Host::new();
     let mut cluster = Cluster::start(&places(&host, 1), None);
-    let encoded = |text: &str| STANDARD.encode(text);
     for (path, body) in [
         ("user/add", json!({"name": "root", "password": "r"})),
         ("user/grant", json!({"user": "root", "role": "root"})),
@@ -479,7 +477,7 @@ fn a_cluster_that_asks_for_users_knows_this_one() {
         (
             "role/grant",
             json!({"name": "fleet", "perm": {
-                "permType": "READWRITE", "key": encoded("/x/"), "range_end": encoded("/x0"),
+                "permType": "READWRITE", "key": base64_of("/x/"), "range_end": base64_of("/x0"),
             }}),
         ),
         ("user/add", json!({"name": "fwnet", "password": "secret"})),

@@ -105,7 +105,7 @@ fn answer(bed: &Bed, request: &str) -> (u16, Value) {
 fn every_error_is_a_sentence_in_json() {
     let host = host();
     let bed = Bed::new(&host);
-    bed.up(&["--deny", "127.0.0.2"]);
+    bed.up_here(&["--deny", "127.0.0.2"]);
     let head = "Host: a\r\nConnection: close\r\n";
     let json = "Content-Type: application/json\r\n";
     let long = "x".repeat(300);

@@ -49,13 +49,13 @@ impl Fleet {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let fleet = directory.to_str().unwrap();
         fine(&fwnet(&["fleet", "init", fleet, "--listen", &free]).output().unwrap());
-        let mut fleet = Self { controller: controller(fleet, &[]), directory };
+        let fleet = Self { controller: controller(fleet, &[]), directory };
         fleet.answers();
         fleet
     }
 
     #[track_caller]
-    fn answers(&mut self) {
+    fn answers(&self) {
         wait_until(DEADLINE, "the controller", || self.verb(&["hosts"]).status.success());
     }
 

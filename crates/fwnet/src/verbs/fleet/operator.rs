@@ -81,7 +81,7 @@ pub(super) fn revoke(reached: &Reached, typed: &RevokeTyped) -> anyhow::Result<u
     }
     fleet.get::<Vec<Revoked>>("/v1/fleet/operators")?.then(|all| {
         if typed.output == Output::Json {
-            answer::print_json(&all)?;
+            answer::print_json(&json!(all))?;
             return Ok(answer::FINE);
         }
         let line = |it: &Revoked| {
