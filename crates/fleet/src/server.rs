@@ -1,8 +1,8 @@
 //! The one listener of a controller or a relay: TLS 1.3, then `fwnet-sync/1` or HTTP, as the caller asked for by ALPN.
 //!
 //! Whoever calls is a stranger until they have shown a certificate of the fleet. There are at most so many strangers at a
-//! time, each for a few seconds, and the oldest goes when another one calls: silence, garbage and half a handshake cost
-//! those who try it, and a bounded amount of memory here. Agents, relays and other controllers become [lines](line),
+//! time, each for a few seconds, and where others call the one goes for whom we wait longest: silence, garbage and half a
+//! handshake cost those who try it, and a bounded amount of memory here. Agents, relays and other controllers become [lines](line),
 //! which live as long as they are wanted; HTTP connections of hosts stay strangers, because they only ask once.
 
 pub mod counted;
@@ -35,7 +35,7 @@ pub use self::listening::{ListenError, Listening};
 use self::{
     counted::{Counted, Outcome},
     line::{Allowed, Heard, LineEnd, Mailbox},
-    strangers::{Stranger, Strangers},
+    strangers::{Stranger, Strangers, Watched},
 };
 use crate::{
     join::random,
@@ -48,6 +48,8 @@ use crate::{
 pub struct Limits {
     /// How many there are at most.
     pub strangers: usize,
+    /// How long each of them is waited for in all, where there is no room for others.
+    pub patience: Duration,
     /// How long a handshake may take.
     pub handshake: Duration,
     /// How long one may ask and be answered by HTTP.
@@ -62,6 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             strangers: 2_048,
+            patience: Duration::from_secs(1),
             handshake: Duration::from_secs(10),
             asking: Duration::from_secs(15),
             operator: Duration::from_secs(900),
@@ -144,12 +147,14 @@ pub struct Server {
 impl Server {
     /// Serves until the future is dropped. Connections go on until they are ended.
     pub async fn serve(self, listener: TcpListener) {
-        let strangers = Strangers::new(self.limits.strangers, self.counted.clone());
+        let strangers =
+            Strangers::new(self.limits.strangers, self.limits.patience, self.counted.clone());
         let server = Arc::new(self);
         let mut next = 0;
         let began = Instant::now();
         let mut gate = Gate::new(server.limits.per_second, 0);
         loop {
+            strangers.room().await;
             match listener.accept().await {
                 Ok((stream, address)) => {
                     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -185,7 +190,7 @@ impl Server {
         let _told = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
         let shaken = tokio::select! {
-            shaken = timeout(self.limits.handshake, acceptor.accept(stream)) => shaken,
+            shaken = timeout(self.limits.handshake, acceptor.accept(stranger.watch(stream))) => shaken,
             () = stranger.pushed_out() => return,
         };
         let stream = match shaken {
@@ -217,7 +222,7 @@ impl Server {
         }
     }
 
-    async fn line(&self, stream: TlsStream<TcpStream>, line: LineId, shown: Shown) {
+    async fn line(&self, stream: TlsStream<Watched>, line: LineId, shown: Shown) {
         let gathers = shown.subject.kind().serves();
         let left = shown.until.duration_since(Timestamp::now());
         let allowed = Allowed {
@@ -252,7 +257,7 @@ impl Server {
         let _heard = self.told.send(Told::Gone { line }).await;
     }
 
-    async fn ask(&self, stream: TlsStream<TcpStream>, visitor: Visitor, stranger: Stranger) {
+    async fn ask(&self, stream: TlsStream<Watched>, visitor: Visitor, stranger: Stranger) {
         let is_operator =
             visitor.shown.as_ref().is_some_and(|it| it.subject.kind() == Kind::Operator);
         let patience = if is_operator { self.limits.operator } else { self.limits.asking };
@@ -287,7 +292,7 @@ struct Came {
 }
 
 /// Tells somebody to come again.
-async fn later(mut stream: TlsStream<TcpStream>, after_ms: u64) {
+async fn later(mut stream: TlsStream<Watched>, after_ms: u64) {
     let why = "too many come at once".to_owned();
     let message = Downward { say: Some(Down::Later(Later { after_ms, why })) };
     let Ok(frame) = encode(&message) else { return };

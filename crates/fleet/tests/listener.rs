@@ -178,7 +178,7 @@ async fn only_hosts_relays_and_controllers_have_lines_and_everybody_may_ask() {
 
 #[tokio::test]
 async fn silence_garbage_and_half_a_handshake_push_each_other_out_and_nobody_else() {
-    let limits = Limits { strangers: 32, ..Limits::default() };
+    let limits = Limits { strangers: 32, patience: Duration::from_millis(50), ..Limits::default() };
     let mut fleet = Fleet::new("silence", limits).await;
     let mut crowd = Vec::new();
     for number in 0..400 {
