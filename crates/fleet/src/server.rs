@@ -64,7 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             strangers: 2_048,
-            patience: Duration::from_secs(1),
+            patience: Duration::from_millis(500),
             handshake: Duration::from_secs(10),
             asking: Duration::from_secs(15),
             operator: Duration::from_secs(900),

@@ -2,6 +2,7 @@
 
 use controller::{
     Batch, Model, Refusal,
+    limits::STEPS_MAX,
     orders::{Apply, Keep, apply, collect, found, idle},
 };
 use fleet::store::{self, CommitError, Leadership, Store};
@@ -11,8 +12,8 @@ use crate::{
     promises::{lead, soon},
 };
 
-/// Versions that are applied.
-const VERSIONS: u64 = 12;
+/// Versions that are applied: more than hosts may be left with, so that the documents of the first are needed no more.
+const VERSIONS: u64 = STEPS_MAX as u64 + 4;
 
 /// Nothing that hosts are to have is ever missing, and in the end the documents of old versions are gone.
 pub(crate) async fn no_piece_of_a_version_goes_while_it_is_applied(store: Store) {
