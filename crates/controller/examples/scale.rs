@@ -8,7 +8,6 @@
 //! what the virtual hosts themselves do, to read what they are told, is not counted.
 
 #[path = "../tests/support/people.rs"]
-#[expect(clippy::unwrap_used, reason = "written for tests, which panic where they fail")]
 mod people;
 
 use std::{collections::BTreeMap, fs, time::Instant};

@@ -95,9 +95,11 @@ fn a_manifest_that_was_forgotten_is_asked_for_again() {
     relay.heard(assigned(vec![assignment(1, &manifest(1))], Vec::new()), at(0), &mut out);
     let carried: Vec<&Carried> = out
         .iter()
-        .filter_map(|effect| match effect {
-            Effect::Upstream(Upward { say: Some(Up::Carried(carried)) }) => Some(carried),
-            _ => None,
+        .filter_map(|effect| {
+            let Effect::Upstream(Upward { say: Some(Up::Carried(carried)) }) = effect else {
+                return None;
+            };
+            Some(carried)
         })
         .collect();
     let [gone, came] = carried.as_slice() else { panic!("{carried:?}") };
