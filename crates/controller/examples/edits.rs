@@ -13,6 +13,8 @@
 //! and so is a version that is told to everybody because hosts would be left with too many. Every edit's order is made by a
 //! model of the same policy without hosts; what it costs with them is measured once.
 
+#[path = "../tests/support/enrolled.rs"]
+mod enrolled;
 #[path = "../tests/support/people.rs"]
 mod people;
 
@@ -24,9 +26,9 @@ use std::{
 use controller::{
     Batch, Change, Controller, Digest, Model, Settings,
     orders::{Apply, apply, found, label},
-    records::{HostRecord, Key, Taken, encode},
     serving::{At, Effect, Peer, Serve},
 };
+use enrolled::enrolled;
 use people::{Making, at, key, policy, root_bytes};
 use verdict::Address;
 use wire::sync::{Hello, Progress, Stage, Up, Upward};
@@ -165,22 +167,8 @@ impl Fleet {
     fn new(hosts: u32, rules: u32) -> Self {
         let documents = rules.div_ceil(DOCUMENT_RULES);
         let apps = (hosts / APP_HOSTS).max(20);
-        let record = move |number: u32| {
-            let id = id(number);
-            let address = address(number);
-            let host = HostRecord {
-                labels: labels(number, apps),
-                addresses: vec![address],
-                names: Vec::new(),
-                certificate: Digest::of(id.as_bytes()),
-                previous: None,
-                enrolled_at: at(0),
-                quarantined: false,
-                since: 0,
-            };
-            let key = Key::Host(id.clone()).text();
-            [(key, encode(&host)), (Key::Address(address).text(), encode(&Taken { host: id }))]
-        };
+        let record =
+            move |number: u32| enrolled(&id(number), labels(number, apps), address(number));
         let trust = found(&Model::default(), &root_bytes()).expect("a root");
         let records = (0..hosts).flat_map(record).chain(trust.put);
         let serve = Serve { connections_max: usize::MAX, ..Serve::default() };

@@ -7,6 +7,8 @@
 //! Processor seconds are those of the one thread while the controller works (CLOCK_THREAD_CPUTIME_ID, clock_gettime(2));
 //! what the virtual hosts themselves do, to read what they are told, is not counted.
 
+#[path = "../tests/support/enrolled.rs"]
+mod enrolled;
 #[path = "../tests/support/people.rs"]
 mod people;
 
@@ -15,9 +17,9 @@ use std::{collections::BTreeMap, fs, time::Instant};
 use controller::{
     Batch, Change, Controller, Digest, Settings,
     orders::{Apply, apply, found},
-    records::{HostRecord, Key, Taken, encode},
     serving::{At, Effect, Link, Peer, Serve},
 };
+use enrolled::enrolled;
 use people::{Making, at, policy, root_bytes};
 use prost::Message;
 use rustix::time::{ClockId, clock_gettime};
@@ -136,22 +138,9 @@ struct Virtual {
 impl Fleet {
     fn new(hosts: u32, rules: u32) -> Self {
         let record = |number: u32| {
-            let id = id(number);
             let labels = [("role", number % ROLES, "role"), ("app", number % APPS, "app")];
             let labels = labels.map(|(key, at, value)| (key.to_owned(), format!("{value}-{at}")));
-            let address = Address::v4(0x0a00_0001 + number);
-            let host = HostRecord {
-                labels: labels.into(),
-                addresses: vec![address],
-                names: Vec::new(),
-                certificate: Digest::of(id.as_bytes()),
-                previous: None,
-                enrolled_at: at(0),
-                quarantined: false,
-                since: 0,
-            };
-            let key = Key::Host(id.clone()).text();
-            [(key, encode(&host)), (Key::Address(address).text(), encode(&Taken { host: id }))]
+            enrolled(&id(number), labels.into(), Address::v4(0x0a00_0001 + number))
         };
         let trust = found(&controller::Model::default(), &root_bytes()).expect("a root");
         let records = (0..hosts).flat_map(record).chain(trust.put);

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+#[path = "support/enrolled.rs"]
+mod enrolled;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/people.rs"]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use controller::{
     Batch, Change, Controller, Digest, Model, Settings,
     orders::{Apply, Canary, apply, found},
-    records::{HostRecord, Key, Taken, encode},
     serving::{At, Effect, Link, Peer},
 };
 use verdict::Address;
@@ -14,6 +13,7 @@ use wire::sync::{
 };
 
 use crate::{
+    enrolled::enrolled,
     people::{Making, at, policy, root_bytes},
     swap::swap,
 };
@@ -46,20 +46,8 @@ impl Fleet {
         let trusting = found(&Model::default(), &root_bytes()).unwrap();
         swap(&mut records, trusting).unwrap();
         for number in 0..hosts {
-            let id = id(number);
             let address = Address::v4(0x0a00_0001 + u32::try_from(number).unwrap());
-            let host = HostRecord {
-                labels: labels(number),
-                addresses: vec![address],
-                names: Vec::new(),
-                certificate: Digest::of(id.as_bytes()),
-                previous: None,
-                enrolled_at: at(0),
-                quarantined: false,
-                since: 0,
-            };
-            records.insert(Key::Host(id.clone()).text(), encode(&host));
-            records.insert(Key::Address(address).text(), encode(&Taken { host: id }));
+            records.extend(enrolled(&id(number), labels(number), address));
         }
         let ms = 1_000_000;
         let now = At { wall: at(1), ms };

@@ -179,13 +179,7 @@ impl Line {
         if !self.write()? {
             return Ok(Came::End);
         }
-        match self.tls.reader().read(to) {
-            Ok(0) => Ok(Came::End),
-            Ok(count) => Ok(Came::Bytes(count)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Came::Nothing),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Came::End),
-            Err(error) => Err(error.into()),
-        }
+        self.more(to)
     }
 
     /// What more was read with what came before.
