@@ -1,7 +1,7 @@
 //! The other process of the doors that need two: it connects or accepts on a socket it inherited, or makes a socket and
 //! sends it back in an `SCM_RIGHTS` message (unix(7)).
 //!
-//! The child is `tcpcli` or `tcpserv` started with a hidden first argument; both call [`serve`] before anything else. A
+//! The child is `tcpcli`, `tcpserv` or `matrix` started with a hidden first argument; each calls [`serve`] before anything else. A
 //! program that is neither finds one of them in its own directory or the one above (where cargo puts tests), or by the
 //! environment variable [`PROGRAM`]; otherwise those doors are `Unsupported`.
 //! Between the two: the errno as decimal text on standard output, or four bytes (little end first) with the descriptor.
@@ -30,6 +30,9 @@ use crate::socket::create;
 
 /// Names the program that plays the child, where it is not to be found beside the running one.
 pub const PROGRAM: &str = "FWNET_DOORS_CHILD";
+
+/// The programs that call [`serve`].
+const SERVES: [&str; 3] = ["tcpcli", "tcpserv", "matrix"];
 
 /// The hidden first argument.
 const ROLE: &str = "door-child";
@@ -106,7 +109,7 @@ fn program() -> Result<PathBuf, DoorError> {
         return Ok(named.into());
     }
     let own = env::current_exe().map_err(at(Stage::Child))?;
-    if own.file_name().is_some_and(|name| name == "tcpcli" || name == "tcpserv") {
+    if own.file_name().is_some_and(|name| SERVES.iter().any(|serves| name == *serves)) {
         return Ok(own);
     }
     own.ancestors()

@@ -19,6 +19,16 @@ pub struct Door {
     pub families: Families,
     /// What the kernel does behind it, in a sentence.
     pub note: &'static str,
+    /// The hooks that judge each peer here, by their names in [`kernel::Hook::ALL`]: any one of them that is in place
+    /// closes this door to a peer that rules deny. Empty where no hook can.
+    pub judged_by: &'static [&'static str],
+    /// The first release of Linux (major, minor) in which the hooks judge here.
+    pub judged_since: (u32, u32),
+    /// The hooks that refuse to make its socket at all where rules allow its protocol to nobody. Empty where a hook judges
+    /// each peer as well, or where no hook sees the socket made.
+    pub refused_by: &'static [&'static str],
+    /// Whether `tcpcli` and `tcpserv` offer it: it leads to the address that was asked for, and carries what is said.
+    pub offered: bool,
     pub(crate) way: Way,
 }
 
@@ -38,6 +48,19 @@ impl Door {
         }
     }
 
+    /// How far it is open where `hooks` are in place, at the root of the cgroup tree of a kernel of this `release`
+    /// (major, minor).
+    pub fn extent(&self, hooks: &[&str], release: (u32, u32)) -> Extent {
+        let in_place = |named: &[&str]| named.iter().any(|hook| hooks.contains(hook));
+        if release >= self.judged_since && in_place(self.judged_by) {
+            Extent::Judged
+        } else if in_place(self.refused_by) {
+            Extent::Unjudged
+        } else {
+            Extent::Open
+        }
+    }
+
     /// Whether this door can name `address` at all.
     pub fn reaches(&self, address: SocketAddr) -> bool {
         match self.families {
@@ -51,6 +74,17 @@ impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Door").field(&self.name).finish()
     }
+}
+
+/// How far a door is open to a peer that rules deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// Not at all: a hook judges each peer.
+    Judged,
+    /// Its socket cannot be made where rules allow its protocol to nobody; else it is open.
+    Unjudged,
+    /// Whatever the rules say.
+    Open,
 }
 
 /// The side of a door.
@@ -71,7 +105,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// The protocol that the socket was made for. On the wire MPTCP is TCP, and either end takes the other.
+/// The protocol that the socket was made for. On the wire MPTCP and SMC are TCP, and either end takes the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `IPPROTO_TCP`.
@@ -80,12 +114,27 @@ pub enum Protocol {
     Mptcp,
     /// `IPPROTO_UDP`.
     Udp,
+    /// `IPPROTO_UDPLITE`.
+    UdpLite,
+    /// `IPPROTO_SCTP`.
+    Sctp,
+    /// `IPPROTO_DCCP` (until Linux 6.15).
+    Dccp,
+    /// `AF_SMC` or `IPPROTO_SMC`: on the wire TCP, and a TCP peer is as good.
+    Smc,
+    /// `IPPROTO_ICMP` and `IPPROTO_ICMPV6` on a datagram socket: echo requests.
+    Icmp,
+    /// A raw socket of the internet families.
+    Raw,
+    /// `AF_PACKET`: whole frames.
+    Packet,
 }
 
 impl Protocol {
     /// Whether a door of this protocol can talk to one of the other.
     pub fn meets(self, other: Self) -> bool {
-        (self == Self::Udp) == (other == Self::Udp)
+        let is_tcp = |protocol| matches!(protocol, Self::Tcp | Self::Mptcp | Self::Smc);
+        self == other || is_tcp(self) && is_tcp(other)
     }
 }
 
@@ -95,6 +144,13 @@ impl fmt::Display for Protocol {
             Self::Tcp => "tcp",
             Self::Mptcp => "mptcp",
             Self::Udp => "udp",
+            Self::UdpLite => "udp-lite",
+            Self::Sctp => "sctp",
+            Self::Dccp => "dccp",
+            Self::Smc => "smc",
+            Self::Icmp => "icmp",
+            Self::Raw => "raw",
+            Self::Packet => "packet",
         })
     }
 }

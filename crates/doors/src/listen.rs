@@ -11,7 +11,9 @@ use kernel::raw::uring::{MultishotAccept, Ring};
 use rustix::io::Errno;
 
 pub(crate) use make::{
-    autobound, bound, bound_datagram, bound_mptcp, dual_stack, made_by_child, nonblocking,
+    autobound, autobound_mptcp, bound, bound_by_ring, bound_datagram, bound_dccp, bound_mptcp,
+    bound_sctp, bound_smc, bound_transparently, bound_udp_lite, bound_without_family, dual_stack,
+    made_by_child, nonblocking,
 };
 pub(crate) use take::{
     accept, accept_by_child, accept_null, accept_when_ready, accept4, accept4_mptcp, datagram,

@@ -3,6 +3,7 @@
 
 mod datagram;
 mod fast;
+mod foreign;
 mod handed;
 mod ia32;
 mod plain;
@@ -16,10 +17,20 @@ use rustix::net::sockopt::Timeout;
 
 pub(crate) use datagram::{connected_datagram, mapped_datagram, sendmsg_datagram, sendto_datagram};
 pub(crate) use fast::{fast_by_connect, fast_by_mptcp, fast_by_sendmsg, fast_by_sendto};
+pub use foreign::MADE_BY_HAND;
+pub(crate) use foreign::{
+    dccp_connect, packet_send, ping, raw_connect, raw_send, sctp_connect, sctp_send, smc_by_family,
+    smc_by_protocol, udp_lite,
+};
 pub(crate) use handed::{inherited, passed};
 pub(crate) use ia32::{direct_connect, ia32, socketcall_connect};
-pub(crate) use plain::{connect, connect_mapped, connect_mptcp, connect_nonblocking};
-pub(crate) use uring::{no_ring, ring, ring_connect, ring_connect_async, ring_fast};
+pub(crate) use plain::{
+    connect, connect_again, connect_itself, connect_mapped, connect_mptcp, connect_nonblocking,
+    connect_other_family, connect_unspecified, connect_x32,
+};
+pub(crate) use uring::{
+    no_ring, ring, ring_connect, ring_connect_async, ring_connect_polled, ring_fast, ring_socket,
+};
 
 use crate::door::{Attempt, Door, Protocol, Way};
 use crate::error::{DoorError, Stage, at};

@@ -1,6 +1,7 @@
 //! Sockets as the doors make them: created close-on-exec, bounded by a deadline, waited for, and asked who is at the ends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,11 @@ use rustix::net::{
 
 use crate::door::Protocol;
 use crate::error::{DoorError, Stage, at};
+
+/// `SOCK_DCCP` (include/linux/net.h).
+const SOCK_DCCP: SocketType = SocketType::from_raw(6);
+/// `IPPROTO_SMC` (include/uapi/linux/in.h, Linux 6.11).
+const IPPROTO_SMC: Number = Number::from_raw(NonZeroU32::new(256).expect("256 is not zero"));
 
 /// The shortest time limit a socket option can hold: zero would mean none.
 const LIMIT_MIN: Duration = Duration::from_millis(1);
@@ -42,9 +48,21 @@ pub(crate) fn create(
         Protocol::Tcp => (SocketType::STREAM, None),
         Protocol::Mptcp => (SocketType::STREAM, Some(ipproto::MPTCP)),
         Protocol::Udp => (SocketType::DGRAM, None),
+        Protocol::UdpLite => (SocketType::DGRAM, Some(ipproto::UDPLITE)),
+        Protocol::Sctp => (SocketType::STREAM, Some(ipproto::SCTP)),
+        Protocol::Dccp => (SOCK_DCCP, Some(ipproto::DCCP)),
+        Protocol::Smc => (SocketType::STREAM, Some(IPPROTO_SMC)),
+        Protocol::Icmp if address.is_ipv4() => (SocketType::DGRAM, Some(ipproto::ICMP)),
+        Protocol::Icmp => (SocketType::DGRAM, Some(ipproto::ICMPV6)),
+        Protocol::Raw => (SocketType::RAW, Some(ipproto::TCP)),
+        Protocol::Packet => return Err(DoorError::unsupported("a packet socket has no address")),
     };
     socket_with(family, kind, flags | SocketFlags::CLOEXEC, number).map_err(|errno| {
         match (protocol, errno) {
+            (
+                Protocol::UdpLite | Protocol::Sctp | Protocol::Dccp | Protocol::Smc,
+                Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT | Errno::NOPROTOOPT,
+            ) => DoorError::unsupported(format!("this kernel has no {protocol}")),
             (Protocol::Mptcp, Errno::PROTONOSUPPORT) => {
                 DoorError::unsupported("this kernel has no MPTCP")
             }

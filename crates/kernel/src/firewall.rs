@@ -42,7 +42,7 @@ use links::{Attached, Judged};
 pub use links::{Joined, Namespaces};
 pub use mend::Mended;
 pub use pinned::{Adopted, Removed};
-pub use runs::Runs;
+pub use runs::{Counting, Runs};
 pub use schedule::{Digests, Retired, Scheduled, SwapError, boottime};
 
 /// Lines of a slot at least: 1 MiB, so that small policies can change without a new load.
@@ -130,6 +130,8 @@ pub struct Firewall {
     judged: Vec<Judged>,
     births: Births,
     open: Vec<(&'static Hook, AttachError)>,
+    /// Names of hooks that are not to be attached.
+    left_out: Vec<String>,
     pinned: Option<pinned::Pinned>,
 }
 
@@ -142,6 +144,24 @@ impl Firewall {
     pub fn load(image: &Image, attachments: Attachments) -> Result<Self, LoadError> {
         let pins = Pins::new().map_err(no_file_system)?;
         Self::load_with(pins, image, attachments)
+    }
+
+    /// As [`Firewall::load`], but leaves out the hooks with these names, required or not: what is open then shows what
+    /// each of them closes.
+    ///
+    /// # Errors
+    /// As [`Firewall::load`].
+    pub fn load_without(
+        left_out: &[&str],
+        image: &Image,
+        attachments: Attachments,
+    ) -> Result<Self, LoadError> {
+        let pins = Pins::new().map_err(no_file_system)?;
+        let numbers = numbers(Scheduled::forever(image), &attachments)?;
+        let mut firewall = Self::make(pins, numbers, attachments)?;
+        firewall.left_out = left_out.iter().map(|&name| name.to_owned()).collect();
+        firewall.swap(image)?;
+        Ok(firewall)
     }
 
     /// Loads a second set of programs beside this one, for an image that does not fit into its slots. It shares what
@@ -197,6 +217,7 @@ impl Firewall {
             judged: Vec::new(),
             births: Births::default(),
             open: Vec::new(),
+            left_out: Vec::new(),
             object: None,
             pins,
             pinned: None,

@@ -44,9 +44,9 @@ pub use event::{Door, Event};
 pub use executable::exe_number;
 pub use features::Features;
 pub use firewall::{
-    Adopted, Attachments, Digests, Firewall, Hits, Identity, Joined, Known, LoadError, Lost,
-    Mended, Namespaces, Removed, Retired, Runs, Scheduled, Stamps, Stranger, SwapError, boottime,
-    pinned,
+    Adopted, Attachments, Counting, Digests, Firewall, Hits, Identity, Joined, Known, LoadError,
+    Lost, Mended, Namespaces, Removed, Retired, Runs, Scheduled, Stamps, Stranger, SwapError,
+    boottime, pinned,
 };
 pub use flows::Counted;
 pub use held::Held;

@@ -14,7 +14,7 @@ use std::{
 
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_3, bpf_cmd, bpf_link_info, bpf_map_type,
-    bpf_prog_info,
+    bpf_prog_info, bpf_stats_type,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -102,6 +102,37 @@ pub(crate) fn link_info(link: BorrowedFd<'_>, netns: bool) -> io::Result<LinkInf
     Ok(LinkInfo { id: info.id, program: info.prog_id, target })
 }
 
+/// `BPF_LINK_GET_NEXT_ID`: the numbers of all links of the machine.
+pub(crate) fn links() -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    let mut last = 0;
+    loop {
+        let mut attributes = attributes();
+        attributes.__bindgen_anon_6.__bindgen_anon_1.start_id = last;
+        match bpf(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attributes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            answer => answer?,
+        };
+        // SAFETY: the arm that was filled in above and that the command writes its answer to.
+        last = unsafe { attributes.__bindgen_anon_6.next_id };
+        found.push(last);
+    }
+}
+
+/// `BPF_LINK_GET_FD_BY_ID`: opens a link, whoever made it.
+pub(crate) fn link(id: u32) -> io::Result<OwnedFd> {
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
+    owned(bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attributes)?)
+}
+
+/// `BPF_LINK_DETACH`: takes a link's program from its place, whoever holds the link (Linux 5.9).
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = attributes();
+    attributes.link_detach.link_fd = raw(link);
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes).map(drop)
+}
+
 /// Programs at one hook of a cgroup at most: `BPF_CGROUP_MAX_PROGS` in kernel/bpf/cgroup.c.
 const CGROUP_PROGRAMS_MAX: usize = 64;
 
@@ -137,6 +168,13 @@ pub(crate) fn program_tag(id: u32) -> io::Result<[u8; 8]> {
     tag[..4].copy_from_slice(&words[2].to_ne_bytes());
     tag[4..].copy_from_slice(&words[3].to_ne_bytes());
     Ok(tag)
+}
+
+/// `BPF_ENABLE_STATS`: until the descriptor is closed, run times and counts are kept.
+pub(crate) fn enable_stats() -> io::Result<OwnedFd> {
+    let mut attributes = attributes();
+    attributes.enable_stats.type_ = bpf_stats_type::BPF_STATS_RUN_TIME as u32;
+    owned(bpf(bpf_cmd::BPF_ENABLE_STATS, &mut attributes)?)
 }
 
 /// How long and how often a program ran, as far as the kernel counted that.

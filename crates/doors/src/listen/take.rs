@@ -109,7 +109,9 @@ pub(crate) fn ring_accept_multishot(
         Some(multishot) => multishot,
         None => multishot.insert(MultishotAccept::new().map_err(|error| out::no_ring(&error))?),
     };
-    let socket = multishot.accept(socket.as_fd(), deadline).map_err(at(Stage::Accept))?;
+    let socket = multishot.accept(socket.as_fd(), deadline).map_err(|error| {
+        at(Stage::Accept)(error).lacking(Errno::INVAL, "no multishot accept (Linux 5.19)")
+    })?;
     opened(socket, None)
 }
 

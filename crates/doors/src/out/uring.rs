@@ -3,9 +3,9 @@
 use kernel::raw::address::KernelAddress;
 use kernel::raw::uring::{Issue, Ring};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::dial;
+use super::{dial, dial_on};
 use crate::door::{Attempt, Protocol};
 use crate::error::{DoorError, Stage, at, errno_text};
 use crate::opened::Opened;
@@ -16,6 +16,31 @@ pub(crate) fn ring_connect(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
 
 pub(crate) fn ring_connect_async(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
     by_connect(attempt, Issue::Async)
+}
+
+pub(crate) fn ring_connect_polled(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    let mut ring = Ring::polled().map_err(|error| no_ring(&error))?;
+    dial(attempt, Protocol::Tcp, SocketFlags::empty(), |socket| {
+        let target = KernelAddress::from(attempt.target);
+        ring.connect(socket, target, Issue::Inline, attempt.deadline)
+            .map_err(at(Stage::Connect))?;
+        Ok(0)
+    })
+}
+
+pub(crate) fn ring_socket(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    let mut ring = ring()?;
+    let family = if attempt.target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = SocketType::STREAM.as_raw().cast_signed();
+    let socket = ring.socket(family.as_raw().into(), kind, 0).map_err(|error| {
+        at(Stage::Socket)(error).lacking(Errno::INVAL, "no IORING_OP_SOCKET (Linux 5.19)")
+    })?;
+    dial_on(socket, attempt, |socket| {
+        let target = KernelAddress::from(attempt.target);
+        ring.connect(socket, target, Issue::Inline, attempt.deadline)
+            .map_err(at(Stage::Connect))?;
+        Ok(0)
+    })
 }
 
 pub(crate) fn ring_fast(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {

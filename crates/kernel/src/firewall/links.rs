@@ -156,7 +156,10 @@ impl Firewall {
     fn needed(&self, flags: u32) -> Vec<&'static Hook> {
         let counted = if self.attachments.count_flows { FLAG_DATAGRAMS | FLAG_INBOUND } else { 0 };
         let tripwire = self.attachments.tripwire;
-        Hook::ALL.iter().filter(|hook| hook.needed(flags | counted, tripwire)).collect()
+        let mut needed: Vec<_> =
+            Hook::ALL.iter().filter(|hook| hook.needed(flags | counted, tripwire)).collect();
+        needed.retain(|hook| self.left_out.iter().all(|name| name != hook.name));
+        needed
     }
 
     /// Attaches a hook to each of its targets where it is not yet; `found` are namespaces to judge besides named ones.

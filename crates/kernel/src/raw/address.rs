@@ -24,6 +24,13 @@ pub struct KernelAddress {
 }
 
 impl KernelAddress {
+    /// 0.0.0.0 with the family `AF_UNSPEC`, which bind(2) takes as `AF_INET` (`__inet_bind` in net/ipv4/af_inet.c).
+    pub fn without_family(port: u16) -> Self {
+        let mut bytes = [0; BYTES_MAX];
+        bytes[2..4].copy_from_slice(&port.to_be_bytes());
+        Self { bytes, len: 16 }
+    }
+
     /// The bytes in use: 16 for IPv4, 28 for IPv6.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len as usize]

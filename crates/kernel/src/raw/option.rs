@@ -1,10 +1,13 @@
-//! Two socket options that no safe library sets. Each takes one int, so no length can disagree with a buffer.
+//! Socket options that no safe library sets. Each takes one int, so no length can disagree with a buffer.
 
 #![expect(unsafe_code, reason = "setsockopt(2)")]
 
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `BPF_MAXINSNS` (include/uapi/linux/bpf_common.h).
+const FILTER_MAX: usize = 4096;
 
 /// Sets `TCP_FASTOPEN_CONNECT` (tcp(7), Linux 4.11): with a cookie at hand connect() returns at once and the SYN
 /// leaves with the first write.
@@ -29,6 +32,55 @@ pub fn set_receive_errors_v4(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// `ENOPROTOOPT` on an IPv4 socket.
 pub fn set_receive_errors_v6(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+}
+
+/// Sets `IP_TRANSPARENT` (ip(7)): the socket may be bound to an address that is not this host's.
+///
+/// # Errors
+/// `EPERM` without CAP_NET_ADMIN or CAP_NET_RAW.
+pub fn set_transparent(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_IP, libc::IP_TRANSPARENT)
+}
+
+/// Attaches filters that pass everything to the socket (`SO_ATTACH_FILTER`, socket(7)), one larger than the next, until no
+/// memory for options is left (`net.core.optmem_max`): what a program may do so that nothing can be stored on its socket.
+///
+/// # Errors
+/// Those of setsockopt(2) other than `ENOMEM`.
+pub fn fill_option_memory(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // `BPF_RET | BPF_K` with all of the packet, over and over (include/uapi/linux/bpf_common.h).
+    let pass = libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX };
+    let mut filter = vec![pass; FILTER_MAX];
+    let mut size = FILTER_MAX;
+    // A filter replaces the one before, whose memory is freed after: halves find the largest that fits.
+    while size > 0 {
+        let program = libc::sock_fprog {
+            len: u16::try_from(size).expect("at most FILTER_MAX"),
+            filter: filter.as_mut_ptr(),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "the structure has 16 bytes")]
+        let len = size_of::<libc::sock_fprog>() as libc::socklen_t;
+        // SAFETY: the value is a live structure of `len` bytes, and its pointer leads to `size` instructions at least;
+        // the kernel copies both.
+        let answer = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                len,
+            )
+        };
+        if answer == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ENOMEM) {
+            return Err(error);
+        }
+        size /= 2;
+    }
+    Ok(())
 }
 
 fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<()> {

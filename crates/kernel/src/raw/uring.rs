@@ -9,11 +9,18 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 use super::address::KernelAddress;
 
 /// Entries of the queue: one operation and its cancellation.
 const ENTRIES: u32 = 4;
+
+/// After how many milliseconds without work the polling thread of a ring sleeps.
+const POLL_IDLE_MS: u32 = 50;
 
 /// Marks the operation's own answer, and that of its cancellation.
 const OPERATION: u64 = 1;
@@ -54,6 +61,48 @@ impl Ring {
     /// Those of io_uring_setup(2): `ENOSYS` without io_uring, `EPERM` where `kernel.io_uring_disabled` forbids it.
     pub fn new() -> io::Result<Self> {
         Ok(Self { ring: IoUring::new(ENTRIES)? })
+    }
+
+    /// Sets up a ring that a kernel thread polls (`IORING_SETUP_SQPOLL`): operations are submitted by a store to memory.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    pub fn polled() -> io::Result<Self> {
+        Ok(Self { ring: IoUring::builder().setup_sqpoll(POLL_IDLE_MS).build(ENTRIES)? })
+    }
+
+    /// `IORING_OP_SOCKET` (Linux 5.19): a socket that no socket() call makes, close-on-exec. `family`, `kind` and
+    /// `protocol` are those of socket(2).
+    ///
+    /// # Errors
+    /// Those of socket(2), and `EINVAL` where the kernel has no such operation.
+    pub fn socket(&mut self, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+        let kind = kind | libc::SOCK_CLOEXEC;
+        let entry = opcode::Socket::new(family, kind, protocol).build();
+        self.complete(&entry, operands_of_none(), None).map(owned)
+    }
+
+    /// `IORING_OP_BIND` (Linux 6.11).
+    ///
+    /// # Errors
+    /// Those of bind(2), and `EINVAL` where the kernel has no such operation.
+    pub fn bind(&mut self, socket: BorrowedFd<'_>, address: KernelAddress) -> io::Result<()> {
+        let operands = operands(address, &[]);
+        let entry = opcode::Bind::new(
+            types::Fd(socket.as_raw_fd()),
+            operands.address.bytes().as_ptr().cast(),
+            operands.address.len(),
+        );
+        self.complete(&entry.build(), operands, None).map(drop)
+    }
+
+    /// `IORING_OP_LISTEN` (Linux 6.11).
+    ///
+    /// # Errors
+    /// Those of listen(2), and `EINVAL` where the kernel has no such operation.
+    pub fn listen(&mut self, socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+        let entry = opcode::Listen::new(types::Fd(socket.as_raw_fd()), backlog).build();
+        self.complete(&entry, operands_of_none(), None).map(drop)
     }
 
     /// `IORING_OP_CONNECT`.
@@ -182,6 +231,17 @@ impl Ring {
         }
     }
 
+    /// Waits until the ring has a completion, at most `left`.
+    fn readable_within(&self, left: Duration) -> io::Result<()> {
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        // SAFETY: the ring's descriptor is open as long as the ring, which is borrowed through the call.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        match poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// The next completion, or `None` past the deadline.
     fn next_completion(&mut self, deadline: Option<Instant>) -> io::Result<Option<cqueue::Entry>> {
         loop {
@@ -194,6 +254,11 @@ impl Ring {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left == Duration::ZERO {
                         return Ok(None);
+                    }
+                    // Before Linux 5.11 the call itself takes no time limit.
+                    if !self.ring.params().is_feature_ext_arg() {
+                        self.readable_within(left)?;
+                        continue;
                     }
                     let left = types::Timespec::from(left);
                     self.ring

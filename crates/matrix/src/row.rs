@@ -1,0 +1,74 @@
+//! The rows: every door, by each family of addresses that it can name, and what is tried besides.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use doors::{Door, Extent, Side};
+use verdict::Direction;
+
+use crate::line::Situation;
+use crate::odd::Odd;
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Row {
+    /// A way in or out, and this host as the row names it.
+    Door(&'static Door, IpAddr),
+    /// Something else.
+    Odd(Odd),
+}
+
+impl Row {
+    /// Every row, the ways out first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let families = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let each = doors::ALL.iter().flat_map(move |door| families.map(|ip| (door, ip)));
+        let doors = each.filter(|(door, ip)| door.reaches(SocketAddr::new(*ip, 0)));
+        doors.map(|(door, ip)| Self::Door(door, ip)).chain(Odd::all().map(Self::Odd))
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Door(door, ip) => {
+                format!("{}/{}", door.name, if ip.is_ipv4() { 4 } else { 6 })
+            }
+            Self::Odd(odd) => odd.detour.name.to_owned(),
+        }
+    }
+
+    /// How far it is open where `hooks` are in place at the root of the cgroup tree.
+    pub(crate) fn extent(&self, hooks: &[&str], release: (u32, u32)) -> Extent {
+        match self {
+            Self::Odd(odd) => odd.detour.extent(hooks),
+            Self::Door(door, _) => door.extent(hooks, release),
+        }
+    }
+
+    /// Whether its hooks see it only where the firewall is attached to the root of the cgroup tree.
+    pub(crate) fn is_at_root(&self) -> bool {
+        matches!(self, Self::Odd(odd) if odd.detour.at_root)
+    }
+
+    /// Whether it is played in that situation. What takes hooks out of their places is, where that shows.
+    pub(crate) fn is_of(&self, situation: Situation, direction: Option<Direction>) -> bool {
+        direction.is_none_or(|it| it == self.direction())
+            && match self {
+                Self::Odd(odd) if odd.ruins => {
+                    matches!(situation, Situation::Bare | Situation::Denied)
+                }
+                Self::Odd(_) | Self::Door(..) => true,
+            }
+    }
+
+    /// The direction in which it is judged.
+    pub(crate) fn direction(&self) -> Direction {
+        let side = match self {
+            Self::Odd(odd) => odd.detour.side,
+            Self::Door(door, _) => door.side(),
+        };
+        match side {
+            Side::Out => Direction::Out,
+            Side::In => Direction::In,
+        }
+    }
+}
