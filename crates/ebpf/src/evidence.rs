@@ -16,6 +16,12 @@ pub(crate) fn unknown() {
     count(|evidence| evidence.unknown += 1);
 }
 
+/// Somebody tried to take away what is guarded.
+#[inline(always)]
+pub(crate) fn guarded() {
+    count(|evidence| evidence.guarded += 1);
+}
+
 #[inline(always)]
 fn count(one: impl Fn(&mut Evidence)) {
     if let Some(evidence) = EVIDENCE.get_ptr_mut(0) {

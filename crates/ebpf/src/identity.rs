@@ -23,7 +23,8 @@ use verdict::{
 
 use crate::{
     evidence,
-    maps::{OWNERS, OWNERS_APART, exe_path, has},
+    maps::{OWNERS, OWNERS_APART, exe_offset, has},
+    sock::Sock,
 };
 
 /// The stamp of `sk`, which may be null; `cookie` is asked for the socket's only where it needs to be known.
@@ -44,6 +45,14 @@ pub(crate) fn stamp_of<'a>(sk: *mut bpf_sock, cookie: impl Fn() -> u64) -> Optio
         }
     }
     stamp.or_else(|| apart(cookie()))
+}
+
+/// The stamp of a socket that an LSM hook is given. Such a program cannot go from a subflow to its MPTCP socket
+/// (`bpf_skc_to_mptcp_sock` takes no pointer of its kind); of all hooks but one it is given that itself. A function of its
+/// own: see [`stamp_current`].
+#[inline(never)]
+pub(crate) fn stamp_of_sock<'a>(sk: Sock) -> Option<&'a Stamp> {
+    stamp(sk.as_ptr().cast()).or_else(|| apart(sk.cookie()))
 }
 
 /// The stamp of the socket of a cgroup_sock context.
@@ -172,16 +181,18 @@ pub(crate) fn exe() -> u64 {
 
 #[inline(always)]
 fn exe_file() -> Option<u64> {
-    let [mm, exe_file, f_inode, i_ino, i_sb, s_dev, s_magic, i_generation] = exe_path();
     // SAFETY: a helper without arguments.
     let task = unsafe { bpf_get_current_task() };
-    let inode = pointer(pointer(pointer(task, mm)?, exe_file)?, f_inode)?;
-    let system = pointer(inode, i_sb)?;
-    let (device, magic): (u32, u64) = (number(system, s_dev)?, number(system, s_magic)?);
+    let file = pointer(pointer(task, exe_offset::<0>())?, exe_offset::<1>())?;
+    let inode = pointer(file, exe_offset::<2>())?;
+    let number_of_inode = number(inode, exe_offset::<3>())?;
+    let system = pointer(inode, exe_offset::<4>())?;
+    let device: u32 = number(system, exe_offset::<5>())?;
+    let magic: u64 = number(system, exe_offset::<6>())?;
     let [ext, xfs, btrfs, f2fs] = GENERATIONS;
     let told = magic == ext || magic == xfs || magic == btrfs || magic == f2fs;
-    let generation = if told { number(inode, i_generation)? } else { 0 };
-    Some(verdict::abi::exe(device, number(inode, i_ino)?, generation))
+    let generation = if told { number(inode, exe_offset::<7>())? } else { 0 };
+    Some(verdict::abi::exe(device, number_of_inode, generation))
 }
 
 #[inline(always)]

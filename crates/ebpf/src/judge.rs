@@ -141,10 +141,29 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool
     if decision.denies() && answers(slot, flow, &decision, witness) {
         return (true, decision);
     }
-    count(slot, &decision);
+    settle(slot, flow, &decision, witness);
+    (!decision.denies(), decision)
+}
+
+/// As [`allowed`], for a lock that comes before another one which judges the same flow: whichever refuses counts and
+/// reports, and what passes here is counted there. So each flow is, once.
+#[inline(always)]
+pub(crate) fn passes(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool, Decision) {
+    let decision = judge(flow, slot);
+    if !decision.denies() || answers(slot, flow, &decision, witness) {
+        return (true, decision);
+    }
+    settle(slot, flow, &decision, witness);
+    (false, decision)
+}
+
+/// Counts and reports what a flow came to.
+#[inline(always)]
+pub(crate) fn settle(slot: &Slot, flow: &Flow, decision: &Decision, witness: &impl Witness) {
+    count(slot, decision);
     let counted = slot.report & REPORT_FLOWS != 0;
     if counted && (decision.denies() || !goes_on(slot, flow, witness)) {
-        tally(slot, flow, &decision, witness);
+        tally(slot, flow, decision, witness);
     }
     if !decision.denies() {
         remember(slot, flow, witness);
@@ -154,16 +173,14 @@ pub(crate) fn allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> (bool
         || slot.flags & FLAG_LOG != 0 && rule_flags(decision.enforced.rule, slot) & RULE_LOG != 0
         || decision.would.verdict as u8 != decision.enforced.verdict as u8;
     if wanted {
-        report(slot, flow, &decision, witness);
+        report(slot, flow, decision, witness);
     }
-    (!decision.denies(), decision)
 }
 
 /// Judges a claim on a local port: refused where no peer at all could be accepted.
 #[inline(always)]
 pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> bool {
-    // SAFETY: two references.
-    if unsafe { shut(inbound(flow), flow, slot) } == 0 {
+    if !is_shut(slot, flow) {
         return true;
     }
     let decision = judge(flow, slot);
@@ -172,15 +189,28 @@ pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) ->
     false
 }
 
+/// Whether the local port of `flow` is closed to every peer.
+#[inline(always)]
+pub(crate) fn is_shut(slot: &Slot, flow: &Flow) -> bool {
+    // SAFETY: two references.
+    unsafe { shut(inbound(flow), flow, slot) != 0 }
+}
+
 /// The return code of a cgroup hook for a denied call, with the errno that the deciding rule asks for.
 #[inline(always)]
 pub(crate) fn refuse(slot: &Slot, rule: RuleNumber) -> i32 {
     if has(FEATURE_RETVAL) {
-        let errno = if rule_flags(rule, slot) & RULE_REFUSE != 0 { ECONNREFUSED } else { EACCES };
         // SAFETY: a helper without pointers.
-        unsafe { bpf_set_retval(-errno) };
+        unsafe { bpf_set_retval(error(slot, rule)) };
     }
     REFUSE
+}
+
+/// What a denied call ends with, as its rule asks: the return code of an LSM hook. One of two constants, which the verifier
+/// wants to see (`bpf_lsm_get_retval_range` in kernel/bpf/bpf_lsm.c).
+#[inline(always)]
+pub(crate) fn error(slot: &Slot, rule: RuleNumber) -> i32 {
+    if rule_flags(rule, slot) & RULE_REFUSE != 0 { -ECONNREFUSED } else { -EACCES }
 }
 
 /// Exact: no count is lost, whatever interrupts whom. The would-be verdict counts where another rule would make it.

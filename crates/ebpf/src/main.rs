@@ -14,11 +14,17 @@
 mod answers;
 mod bind4;
 mod bind6;
+mod bpf;
+mod bpf_map;
 mod connect4;
 mod connect6;
 mod evidence;
 mod flows;
+mod guard;
 mod identity;
+mod inet_conn_request;
+mod inode_rename;
+mod inode_unlink;
 mod judge;
 mod listeners;
 mod maps;
@@ -28,9 +34,14 @@ mod report;
 mod sendmsg4;
 mod sendmsg6;
 mod sk_lookup;
+mod sock;
 mod sock_addr;
 mod sock_create;
 mod sock_release;
+mod socket_accept;
+mod socket_connect;
+mod socket_create;
+mod socket_listen;
 mod tripwire;
 
 /// The helpers that only GPL-compatible programs may call (`bpf_probe_read_kernel` and its kin) ask for this.

@@ -13,8 +13,8 @@ use verdict::{
     Address, Line, Tables,
     abi::{
         APART_MAX, Control, EXCHANGES_MAX, EXE_PATH, Evidence, Exchange, FLOWS_MAX, FlowCount,
-        FlowKey, LOCKDOWN_SLOT, Listener, ListenerKey, Losses, SLOTS, STANCE_LOCKDOWN, Stamp,
-        TAMPER_BYTES,
+        FlowKey, GUARDED_MAX, Guarded, Keeper, LOCKDOWN_SLOT, Listener, ListenerKey, Losses,
+        NAMESPACES_MAX, SLOTS, STANCE_LOCKDOWN, Stamp, TAMPER_BYTES, field,
     },
     image_flags,
 };
@@ -56,6 +56,20 @@ pub(crate) static EVIDENCE: PerCpuArray<Evidence> = PerCpuArray::with_max_entrie
 /// The generation whose image judged a socket's connection, for the tripwire.
 #[btf_map]
 pub(crate) static JUDGED: SkStorage<u64> = SkStorage::new();
+
+/// When a listener's accept() was refused last, CLOCK_BOOTTIME nanoseconds.
+#[btf_map]
+pub(crate) static REFUSED: SkStorage<u64> = SkStorage::new();
+
+/// Cookies of the network namespaces in which the LSM tier judges what comes in, where that is not all of them.
+#[map]
+pub(crate) static NAMESPACES: HashMap<u64, u64> =
+    HashMap::with_max_entries(NAMESPACES_MAX, BPF_F_NO_PREALLOC);
+
+/// What no program but fwnet may take away, with 1.
+#[map]
+pub(crate) static GUARDED: HashMap<Guarded, u64> =
+    HashMap::with_max_entries(GUARDED_MAX, BPF_F_NO_PREALLOC);
 
 /// Who claimed which local endpoint.
 #[map]
@@ -108,6 +122,20 @@ static CGROUP_LEVEL: u32 = 0;
 #[unsafe(no_mangle)]
 static EXE_OFFSETS: [u32; EXE_PATH] = [0; EXE_PATH];
 
+/// See [`field`]; set by the loader from the running kernel's BTF.
+#[unsafe(no_mangle)]
+static OFFSETS: [u32; field::COUNT] = [0; field::COUNT];
+
+/// Whether the LSM tier judges what comes in in every network namespace; set by the loader.
+#[unsafe(no_mangle)]
+static EVERYWHERE: u32 = 0;
+/// The error that accept() ends with on a closed port, in place of one of listen(); 0 is none. Set by the loader.
+#[unsafe(no_mangle)]
+static ACCEPT_ERRNO: u32 = 0;
+/// Who may do what the guard keeps from all others; set by the loader.
+#[unsafe(no_mangle)]
+static KEEPER: Keeper = Keeper { directory: 0, device: 0, length: 0, name: [0; 32] };
+
 /// Cookie of the network namespace that this copy of the inbound program is attached to; set by the loader, because
 /// the program itself cannot ask (`sk_lookup_func_proto` in net/core/filter.c has no helper for it).
 #[unsafe(no_mangle)]
@@ -129,11 +157,43 @@ pub(crate) fn watched_cgroup() -> (u64, i32) {
     }
 }
 
-/// The way from a task to its executable.
+/// One offset on the way from a task to its executable. Each is read where it is needed: all at once would be kept on the
+/// stack.
 #[inline(always)]
-pub(crate) fn exe_path() -> [u32; EXE_PATH] {
+pub(crate) fn exe_offset<const STEP: usize>() -> u32 {
+    const { assert!(STEP < EXE_PATH, "a step of the way") };
+    // SAFETY: within the static, as the assertion says; else as in `has`.
+    unsafe { read_volatile((&raw const EXE_OFFSETS).cast::<u32>().add(STEP)) }
+}
+
+/// The offset of a [`field`]: a constant for the verifier, so that what is added to a pointer to a structure leaves it one.
+#[inline(always)]
+pub(crate) fn offset<const FIELD: usize>() -> usize {
+    const { assert!(FIELD < field::COUNT, "a field of the list") };
+    // SAFETY: within the static, as the assertion says; else as in `has`.
+    unsafe { read_volatile((&raw const OFFSETS).cast::<u32>().add(FIELD)) as usize }
+}
+
+/// Whether every network namespace is judged.
+#[inline(always)]
+pub(crate) fn everywhere() -> bool {
     // SAFETY: as in `has`.
-    unsafe { read_volatile(&raw const EXE_OFFSETS) }
+    unsafe { read_volatile(&raw const EVERYWHERE) != 0 }
+}
+
+/// What accept() ends with on a closed port that listen() is let have.
+#[inline(always)]
+pub(crate) fn accept_errno() -> Option<i32> {
+    // SAFETY: as in `has`.
+    let errno = unsafe { read_volatile(&raw const ACCEPT_ERRNO) }.cast_signed();
+    if errno == 0 { None } else { Some(errno) }
+}
+
+/// Who may do what the guard keeps from all others.
+#[inline(always)]
+pub(crate) fn keeper() -> Keeper {
+    // SAFETY: as in `has`.
+    unsafe { read_volatile(&raw const KEEPER) }
 }
 
 /// The namespace of the inbound program.
@@ -211,6 +271,12 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn blur_long(&self, value: u64) -> u64 {
         value ^ u64::from(self.zero)
+    }
+
+    /// As [`Tables::blur`], for a port.
+    #[inline(always)]
+    pub(crate) fn blur_port(&self, port: u16) -> u16 {
+        self.blur(u32::from(port)) as u16
     }
 
     /// Its number: that of a generation's slot, or of the lockdown slot.

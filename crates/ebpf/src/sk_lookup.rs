@@ -9,11 +9,13 @@ use core::ptr::read_volatile;
 use aya_ebpf::{macros::sk_lookup, programs::SkLookupContext};
 use verdict::{
     Address, Direction, Endpoint, Flow, Protocol, Subject,
-    abi::{Hook, Stamp},
+    abi::{Hook, REPORT_AT_REQUEST, Stamp},
+    layout::RULE_DROP,
+    rule_flags,
 };
 
 use crate::{
-    judge::{Witness, allowed},
+    judge::{Witness, allowed, judge, settle},
     listeners::listener,
     maps::{Slot, own_netns},
 };
@@ -31,7 +33,17 @@ pub(crate) fn lookup(ctx: SkLookupContext) -> u32 {
         return SK_PASS;
     }
     Knock.identify(&slot, &mut flow);
-    if allowed(&slot, &flow, &Knock).0 { SK_PASS } else { SK_DROP }
+    if slot.report & REPORT_AT_REQUEST == 0 || !matches!(flow.protocol, Protocol::TCP) {
+        return if allowed(&slot, &flow, &Knock).0 { SK_PASS } else { SK_DROP };
+    }
+    // What passes is judged once more, and counted, where the listener is known. What is to be dropped in silence passes
+    // too: here there are only resets.
+    let decision = judge(&flow, &slot);
+    if !decision.denies() || rule_flags(decision.enforced.rule, &slot) & RULE_DROP != 0 {
+        return SK_PASS;
+    }
+    settle(&slot, &flow, &decision, &Knock);
+    SK_DROP
 }
 
 /// What this hook can tell.

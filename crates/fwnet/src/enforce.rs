@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use verdict::{Direction, Verdict};
 
 use crate::{
+    accepting,
     before::Before,
     orders::{Orders, Ready},
     own::OwnAddresses,
@@ -152,6 +153,7 @@ impl Enforcement {
                 };
                 event = resolved;
             }
+            accepting::follow(&event, self.firewall.refuses_accept());
             if self.reporter.closed() {
                 continue;
             }

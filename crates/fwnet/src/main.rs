@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it did not work (or, for verbs that answer a question, the answer is "no"), 2 the command line
 //! is wrong (or, for those, a file is). Errors are one line on standard error that names what is wrong.
 
+mod accepting;
 mod agent;
 mod answer;
 mod api;

@@ -28,6 +28,11 @@ pub(crate) struct Place {
     /// connection
     #[arg(long)]
     pub(crate) tripwire: bool,
+    /// Let a denied port be listened on, and end accept() with this error, as the module of 2015 did; needs a kernel that
+    /// runs security programs (fwnet doctor)
+    #[arg(long, value_enum, value_name = "EIO|EPERM|EACCES", ignore_case = true)]
+    #[serde(default)]
+    pub(crate) accept_errno: Option<AcceptErrno>,
     /// Whether flows are counted by what they have in common.
     #[arg(skip)]
     #[serde(default)]
@@ -49,6 +54,30 @@ impl From<InboundFlag> for Inbound {
         match flag {
             InboundFlag::Reject => Self::Reject,
             InboundFlag::Off => Self::Off,
+        }
+    }
+}
+
+/// What accept() ends with on a denied port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[value(rename_all = "UPPER")]
+pub(crate) enum AcceptErrno {
+    /// Input/output error: the module's
+    Eio,
+    /// Firewall rules forbid connection (accept(2))
+    Eperm,
+    /// Permission denied
+    Eacces,
+}
+
+impl From<AcceptErrno> for u16 {
+    fn from(errno: AcceptErrno) -> Self {
+        // asm-generic/errno-base.h
+        match errno {
+            AcceptErrno::Eio => 5,
+            AcceptErrno::Eperm => 1,
+            AcceptErrno::Eacces => 13,
         }
     }
 }
@@ -77,6 +106,7 @@ impl Place {
             tripwire: self.tripwire,
             report_allowed,
             count_flows: self.count_flows,
+            accept_errno: self.accept_errno.map(u16::from),
         })
     }
 

@@ -3,14 +3,12 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
-use aya::{
-    Btf, Ebpf,
-    programs::{Program, ProgramError, ProgramFd},
-};
+use aya::programs::{ProgramError, ProgramFd};
 
-use crate::{hook::Hook, hook::Scope, sys};
+use crate::{hook::Hook, hook::Scope, lsm::LsmError, sys};
 
 /// Why a hook is not in place.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +26,28 @@ pub enum AttachError {
         hook: &'static str,
         /// What the kernel said.
         source: Box<ProgramError>,
+    },
+    /// No program of the LSM tier would run here.
+    #[error("load the program of {hook}: {source}")]
+    Tier {
+        /// The hook.
+        hook: &'static str,
+        /// Why.
+        source: Arc<LsmError>,
+    },
+    /// The kernel's structures are not as the program reads them.
+    #[error(
+        "load the program of {hook}: this kernel has no {structure}.{field} of {sizes:?} bytes by its own account (BTF)"
+    )]
+    Field {
+        /// The hook.
+        hook: &'static str,
+        /// The structure.
+        structure: &'static str,
+        /// Its member.
+        field: &'static str,
+        /// How wide the program reads it: any of these.
+        sizes: &'static [u32],
     },
     /// A copy of the object for one network namespace cannot be made.
     #[error("load a copy of {hook}")]
@@ -76,31 +96,6 @@ fn verdict_of(error: &ProgramError) -> String {
     }
 }
 
-/// Loads the hook's program, unless that was done before.
-pub(crate) fn load<'a>(object: &'a mut Ebpf, hook: &Hook) -> Result<&'a ProgramFd, AttachError> {
-    let missing = AttachError::Missing { hook: hook.name };
-    let Some(program) = object.program_mut(hook.program) else { return Err(missing) };
-    let failed = |source| AttachError::Load { hook: hook.name, source: Box::new(source) };
-    if program.fd().is_err() {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the object has programs of these four kinds only"
-        )]
-        match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::SkLookup(program) => program.load(),
-            Program::BtfTracePoint(program) => match Btf::from_sys_fs() {
-                Ok(btf) => program.load("inet_sock_set_state", &btf),
-                Err(error) => Err(error.into()),
-            },
-            _ => return Err(missing),
-        }
-        .map_err(failed)?;
-    }
-    program.fd().map_err(failed)
-}
-
 /// Attaches a loaded program by a link of its own, which detaches it when closed.
 pub(crate) fn attach(
     program: &ProgramFd,
@@ -111,6 +106,7 @@ pub(crate) fn attach(
     let program = program.as_fd();
     let link = match hook.scope {
         Scope::Cgroup | Scope::Netns => sys::link_create(program, target, hook.attach_type),
+        // A security hook's program is attached as a tracepoint's is (`bpf_raw_tp_link_attach` in kernel/bpf/syscall.c).
         Scope::Host => sys::tracepoint_open(program),
     };
     link.map_err(|source| AttachError::Attach { hook: hook.name, target: name.to_owned(), source })

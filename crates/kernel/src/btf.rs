@@ -7,8 +7,10 @@ use std::{collections::BTreeMap, fs, io};
 
 /// What the kernel's BTF looks like on disk.
 const MAGIC: u16 = 0xeb9f;
+const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const FUNCTION: u32 = 12;
 
 /// Unions and structures without a name that are searched for a member, one inside the other.
 const NESTING_MAX: u32 = 8;
@@ -88,6 +90,15 @@ impl Btf {
         Ok(btf)
     }
 
+    /// The number of a function's type, by which programs are attached to it.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        let number = self.types.iter().skip(1).position(|&at| {
+            self.word(at + 4).is_some_and(|info| kind(info) == FUNCTION)
+                && self.word(at).and_then(|own| self.string(own)) == Some(name)
+        })?;
+        u32::try_from(number + 1).ok()
+    }
+
     /// A member of a structure, also inside its nameless unions and structures. `None` where there is none, or where it
     /// is a bit field.
     pub fn field(&self, structure: &str, name: &str) -> Option<Field> {
@@ -129,15 +140,20 @@ impl Btf {
 
     /// Bytes that a value of a type takes, behind its typedefs and qualifiers.
     fn size(&self, number: u32) -> Option<u32> {
-        let mut number = number;
+        let (mut number, mut count) = (number, 1u32);
         for _ in 0..32 {
             let at = *self.types.get(number as usize).filter(|_| number != 0)?;
             let referred = self.word(at + 8)?;
             match kind(self.word(at + 4)?) {
                 // int, struct, union, enum, float, enum64: the third word is the size.
-                1 | STRUCT | UNION | 6 | 16 | 19 => return Some(referred),
+                1 | STRUCT | UNION | 6 | 16 | 19 => return referred.checked_mul(count),
                 // pointer
-                2 => return Some(8),
+                2 => return count.checked_mul(8),
+                // array: behind the three words are the type of its elements, that of its index, and how many they are.
+                ARRAY => {
+                    number = self.word(at + 12)?;
+                    count = count.checked_mul(self.word(at + 20)?)?;
+                }
                 // typedef, volatile, const, restrict, type tag
                 8..=11 | 18 => number = referred,
                 _ => return None,
@@ -168,8 +184,7 @@ fn tail(info: u32) -> Option<usize> {
     Some(match kind(info) {
         // int, variable, declaration tag
         1 | 14 | 17 => 4,
-        // array
-        3 => 12,
+        ARRAY => 12,
         // structure, union, data section, 64-bit enumeration
         STRUCT | UNION | 15 | 19 => 12 * count,
         // enumeration, function prototype

@@ -18,6 +18,14 @@ pub enum Door {
     Create,
     /// A socket connects or listens without a verdict.
     Tripwire,
+    /// listen() was called.
+    Listen,
+    /// A peer's packet found a listener.
+    Request,
+    /// accept() was called on a port that is closed to every peer.
+    Accept,
+    /// accept() was called by a process that may not take what its listener's owner may.
+    Passed,
     /// No hook: a sweep after a swap ended a connection or a listener that is newly denied.
     Sweep,
 }
@@ -101,6 +109,10 @@ fn door(hook: u8) -> Option<Door> {
         (abi::Hook::Lookup, Door::Lookup),
         (abi::Hook::Create, Door::Create),
         (abi::Hook::Tripwire, Door::Tripwire),
+        (abi::Hook::Listen, Door::Listen),
+        (abi::Hook::Request, Door::Request),
+        (abi::Hook::Accept, Door::Accept),
+        (abi::Hook::Passed, Door::Passed),
     ]
     .into_iter()
     .find(|&(number, _)| number as u8 == hook)

@@ -25,13 +25,19 @@ const GETVERSION: Opcode = opcode::read::<libc::c_long>(b'v', 1);
 /// # Errors
 /// Where the file system does not answer.
 pub fn exe_number(file: &File) -> io::Result<u64> {
+    let (device, inode) = device_and_inode(file)?;
+    Ok(abi::exe(device, inode, generation(file)?))
+}
+
+/// The device and the inode of an open file or directory, as the kernel has them inside.
+pub(crate) fn device_and_inode(file: &File) -> io::Result<(u32, u64)> {
     let metadata = file.metadata()?;
     let (inode, mount) = inside(file);
     // A file of a mount that is not in our mount namespace has only what stat(2) says.
     let device = mount.and_then(device_of_mount).unwrap_or_else(|| {
         packed(rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()))
     });
-    Ok(abi::exe(device, inode.unwrap_or_else(|| metadata.ino()), generation(file)?))
+    Ok((device, inode.unwrap_or_else(|| metadata.ino())))
 }
 
 /// `dev_t` as the kernel keeps it (include/linux/kdev_t.h).

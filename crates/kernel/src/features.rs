@@ -1,12 +1,11 @@
 //! What this kernel offers the programs beyond the least: found out by loading, never by version.
 
 use verdict::abi::{
-    EXE_PATH, FEATURE_ANCESTORS, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, FEATURE_RETVAL,
+    FEATURE_ANCESTORS, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, FEATURE_RETVAL,
 };
 
 use crate::{
-    attach::{AttachError, load},
-    btf::Btf,
+    attach::AttachError,
     hook::Hook,
     object::{Numbers, ObjectError, open},
 };
@@ -30,8 +29,8 @@ impl Features {
     }
 
     /// Loads the connect program with all features, and where that fails with one at a time.
-    pub(crate) fn probe() -> Result<Self, ObjectError> {
-        let known = if exe_offsets().is_some() { u32::MAX } else { !FEATURE_EXE };
+    pub(crate) fn probe(exe_is_known: bool) -> Result<Self, ObjectError> {
+        let known = if exe_is_known { u32::MAX } else { !FEATURE_EXE };
         let all = known & ALL.into_iter().fold(0, |all, (feature, _)| all | feature);
         if Self::loads(all)?.is_ok() {
             return Ok(Self(all));
@@ -52,25 +51,6 @@ impl Features {
             .iter()
             .find(|hook| hook.program == "connect4")
             .expect("the table has the connect hook");
-        Ok(load(&mut object, connect).map(drop))
+        Ok(object.load(connect).map(drop))
     }
-}
-
-/// The way from a task to its executable in the running kernel; `None` where its BTF does not tell it, or the fields
-/// are not as wide as the programs read them.
-pub(crate) fn exe_offsets() -> Option<[u32; EXE_PATH]> {
-    let btf = Btf::running().ok()?;
-    let field = |structure, name, size| {
-        btf.field(structure, name).filter(|field| field.size == size).map(|field| field.offset)
-    };
-    Some([
-        field("task_struct", "mm", 8)?,
-        field("mm_struct", "exe_file", 8)?,
-        field("file", "f_inode", 8)?,
-        field("inode", "i_ino", 8)?,
-        field("inode", "i_sb", 8)?,
-        field("super_block", "s_dev", 4)?,
-        field("super_block", "s_magic", 8)?,
-        field("inode", "i_generation", 4)?,
-    ])
 }

@@ -2,6 +2,7 @@
 
 mod before;
 mod counters;
+mod guarded;
 mod links;
 mod mend;
 pub mod pinned;
@@ -13,24 +14,24 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use aya::{
-    Ebpf,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use image::Image;
-use verdict::abi::{self, Losses, REPORT_ALLOWED, REPORT_FLOWS};
+use verdict::abi::{self, Losses, REPORT_ALLOWED, REPORT_AT_REQUEST, REPORT_FLOWS};
 
 use crate::{
     attach::AttachError,
     births::Births,
+    btf::Btf,
     cgroup::Cgroup,
     event::Event,
-    features::{Features, exe_offsets},
+    features::Features,
+    fields::{Fields, exe_offsets},
     flows::{Counted, Flows},
+    guard,
     hook::Hook,
     listeners::Listeners,
-    memory,
-    object::{Numbers, ObjectError, Pins, open},
+    lsm, memory,
+    object::{Numbers, Object, ObjectError, Pins, open},
     set::PinError,
     slots::Slots,
     sys::Barrier,
@@ -66,6 +67,9 @@ pub struct Attachments {
     /// Whether every flow is counted by what it has in common with others, for [`Firewall::take_flows`]. Then the hooks
     /// for datagrams and for what comes in are attached whatever the image.
     pub count_flows: bool,
+    /// With an errno, a port that no peer may reach can be listened on, and accept() ends with it: what the module of 2015
+    /// did. Needs the LSM tier; without it, and with `None`, such a port cannot be claimed.
+    pub accept_errno: Option<u16>,
 }
 
 /// Why nothing is enforced. Whatever had been attached is detached again.
@@ -108,7 +112,7 @@ pub enum LoadError {
 pub struct Firewall {
     links: Vec<Attached>,
     /// The object that programs are loaded from, while there is something to load: it takes megabytes.
-    object: Option<Ebpf>,
+    object: Option<Object>,
     slots: Slots,
     numbers: Numbers,
     pins: Pins,
@@ -120,6 +124,9 @@ pub struct Firewall {
     losses: PerCpuArray<MapData, [u8; size_of::<Losses>()]>,
     listeners: Listeners,
     owners: before::Owners,
+    guard: guarded::Guard,
+    /// Cookies of the namespaces in which the LSM tier judges what comes in, where that is not all.
+    scope: HashMap<MapData, u64, u64>,
     /// `FLAG_*` for which strangers were looked for.
     introduced: u32,
     attachments: Attachments,
@@ -197,7 +204,7 @@ impl Firewall {
             numbers.slot_lines,
         )
         .map_err(system("map the image into memory"))?;
-        slots.set_report(reported(&attachments));
+        slots.set_report(reported(&attachments) | slots.report() & REPORT_AT_REQUEST);
         Ok(Self {
             links: Vec::new(),
             slots,
@@ -210,6 +217,8 @@ impl Firewall {
             losses: take(&pins, "LOSSES")?,
             listeners: Listeners::new(take::<HashMap<_, _, _>>(&pins, "LISTENERS")?),
             owners: before::Owners::of(&pins)?,
+            guard: guarded::Guard::of(&pins)?,
+            scope: take(&pins, "NAMESPACES")?,
             introduced: 0,
             features: Features(numbers.features & !abi::FEATURE_TRIPWIRE),
             attachments,
@@ -260,7 +269,19 @@ impl Firewall {
     /// Begins or ends to report allowed flows one by one.
     pub fn report_allowed(&mut self, wanted: bool) {
         self.attachments.report_allowed = wanted;
-        self.slots.set_report(reported(&self.attachments));
+        self.set_report();
+    }
+
+    /// Says to the programs what is reported, and where.
+    fn set_report(&self) {
+        let requests = self.links.iter().any(|it| it.hook.program == "inet_conn_request");
+        let at_request = if requests { REPORT_AT_REQUEST } else { 0 };
+        self.slots.set_report(reported(&self.attachments) | at_request);
+    }
+
+    /// Whether accept() ends with the errno that was asked for.
+    pub fn refuses_accept(&self) -> bool {
+        self.numbers.accept_errno != 0
     }
 
     /// Takes every counted flow out of the kernel's table and gives it to `each`.
@@ -306,7 +327,10 @@ impl Firewall {
 
 /// What programs are loaded with that are to hold these images, and larger ones.
 fn numbers(scheduled: Scheduled<'_>, attachments: &Attachments) -> Result<Numbers, ObjectError> {
-    let features = Features::probe()?;
+    let types = Btf::running();
+    let exe_offsets = types.as_ref().ok().and_then(exe_offsets);
+    let features = Features::probe(exe_offsets.is_some())?;
+    let accept_errno = attachments.accept_errno.filter(|_| lsm::is_on().is_ok());
     let wanted = if attachments.tripwire { abi::FEATURE_TRIPWIRE } else { 0 };
     let largest = |size: &dyn Fn(&Image) -> u32| scheduled.images().map(size).max();
     let lines = |image: &Image| {
@@ -320,8 +344,12 @@ fn numbers(scheduled: Scheduled<'_>, attachments: &Attachments) -> Result<Number
         features: features.0 | wanted,
         event_bytes: EVENT_BYTES,
         cgroup: (attachments.cgroup.id(), attachments.cgroup.level()),
-        exe_offsets: exe_offsets().unwrap_or_default(),
+        exe_offsets: exe_offsets.unwrap_or_default(),
         netns: 0,
+        fields: types.as_ref().map_or(Fields::NONE, Fields::of),
+        everywhere: matches!(attachments.namespaces, Namespaces::All),
+        accept_errno: accept_errno.map_or(0, u32::from),
+        keeper: guard::own_place(),
     })
 }
 
@@ -356,11 +384,11 @@ fn next_of(ring: &mut RingBuf<MapData>) -> Option<Event> {
 
 /// The object, opened again where nothing had to be loaded for a while.
 fn opened<'a>(
-    object: &'a mut Option<Ebpf>,
+    object: &'a mut Option<Object>,
     numbers: &Numbers,
     pins: &Pins,
     hook: &Hook,
-) -> Result<&'a mut Ebpf, AttachError> {
+) -> Result<&'a mut Object, AttachError> {
     match object {
         Some(object) => Ok(object),
         None => {

@@ -8,7 +8,10 @@ use std::{
 
 use rustix::{
     fs::fstat,
-    net::{Shutdown, shutdown, sockopt::socket_acceptconn},
+    net::{
+        Shutdown, shutdown,
+        sockopt::{socket_acceptconn, socket_cookie},
+    },
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
@@ -40,12 +43,21 @@ impl Held {
         }
     }
 
+    /// The socket's cookie: of an MPTCP socket its own, which is none of its connections'.
+    ///
+    /// # Errors
+    /// As for [`Self::end_listener`].
+    pub fn cookie(&self) -> io::Result<u64> {
+        Ok(socket_cookie(self.borrow()?)?)
+    }
+
     /// Ends a listener as its own process would: shutdown(2), by which accept() ends with EINVAL from then on, and what
     /// waits to be accepted is reset. For MPTCP, of which sock_diag(7) ends no listener (`tcp_abort_override` in
     /// net/mptcp/subflow.c, and net/mptcp/mptcp_diag.c has no way to end anything).
     ///
     /// # Errors
-    /// As [`Self::borrow`]; NotFound also where it does not listen any more.
+    /// Where the process has ended, the descriptor is that of something else by now, or the kernel refuses; NotFound also
+    /// where it does not listen any more.
     pub fn end_listener(&self) -> io::Result<()> {
         let socket = self.borrow()?;
         if !socket_acceptconn(socket.as_fd())? {

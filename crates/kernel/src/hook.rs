@@ -1,6 +1,8 @@
 //! The hooks: which program goes where, what it covers, and what is open without it. `doctor` prints this table.
 
 use aya_obj::generated::bpf_attach_type;
+
+use crate::fields;
 use verdict::layout::{FLAG_CLOSED, FLAG_DATAGRAMS, FLAG_INBOUND, FLAG_PROTOCOLS, FLAG_SUBJECTS};
 
 /// What a program is attached to.
@@ -30,6 +32,19 @@ pub struct Hook {
     pub(crate) program: &'static str,
     pub(crate) attach_type: bpf_attach_type,
     pub(crate) need: Need,
+    /// For a program of the LSM tier: the hook as the kernel's list of them has it, and the fields that it reads.
+    pub(crate) lsm: Option<Lsm>,
+}
+
+/// A program of the LSM tier.
+#[derive(Debug)]
+pub(crate) struct Lsm {
+    /// As in include/linux/lsm_hook_defs.h.
+    pub(crate) hook: &'static str,
+    /// Numbers of [`verdict::abi::field`].
+    pub(crate) fields: &'static [&'static [usize]],
+    /// Whether it also reads which program a task runs (`EXE_OFFSETS`).
+    pub(crate) programs: bool,
 }
 
 /// When a hook is attached.
@@ -56,6 +71,7 @@ impl Hook {
             program: "sock_create",
             attach_type: bpf_attach_type::BPF_CGROUP_INET_SOCK_CREATE,
             need: Need::Image(FLAG_SUBJECTS | FLAG_PROTOCOLS),
+            lsm: None,
         },
         Self {
             name: "cgroup/sock_release",
@@ -66,6 +82,7 @@ impl Hook {
             program: "sock_release",
             attach_type: bpf_attach_type::BPF_CGROUP_INET_SOCK_RELEASE,
             need: Need::Image(FLAG_INBOUND),
+            lsm: None,
         },
         Self {
             name: "cgroup/post_bind4",
@@ -76,6 +93,7 @@ impl Hook {
             program: "post_bind4",
             attach_type: bpf_attach_type::BPF_CGROUP_INET4_POST_BIND,
             need: Need::Image(FLAG_INBOUND),
+            lsm: None,
         },
         Self {
             name: "cgroup/post_bind6",
@@ -86,6 +104,7 @@ impl Hook {
             program: "post_bind6",
             attach_type: bpf_attach_type::BPF_CGROUP_INET6_POST_BIND,
             need: Need::Image(FLAG_INBOUND),
+            lsm: None,
         },
         Self {
             name: "cgroup/connect4",
@@ -96,6 +115,7 @@ impl Hook {
             program: "connect4",
             attach_type: bpf_attach_type::BPF_CGROUP_INET4_CONNECT,
             need: Need::Always,
+            lsm: None,
         },
         Self {
             name: "cgroup/connect6",
@@ -106,6 +126,7 @@ impl Hook {
             program: "connect6",
             attach_type: bpf_attach_type::BPF_CGROUP_INET6_CONNECT,
             need: Need::Always,
+            lsm: None,
         },
         Self {
             name: "cgroup/sendmsg4",
@@ -116,6 +137,7 @@ impl Hook {
             program: "sendmsg4",
             attach_type: bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG,
             need: Need::Image(FLAG_DATAGRAMS),
+            lsm: None,
         },
         Self {
             name: "cgroup/sendmsg6",
@@ -126,6 +148,7 @@ impl Hook {
             program: "sendmsg6",
             attach_type: bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG,
             need: Need::Image(FLAG_DATAGRAMS),
+            lsm: None,
         },
         Self {
             name: "cgroup/bind4",
@@ -136,6 +159,7 @@ impl Hook {
             program: "bind4",
             attach_type: bpf_attach_type::BPF_CGROUP_INET4_BIND,
             need: Need::Image(FLAG_CLOSED),
+            lsm: None,
         },
         Self {
             name: "cgroup/bind6",
@@ -146,6 +170,7 @@ impl Hook {
             program: "bind6",
             attach_type: bpf_attach_type::BPF_CGROUP_INET6_BIND,
             need: Need::Image(FLAG_CLOSED),
+            lsm: None,
         },
         Self {
             name: "sk_lookup",
@@ -156,6 +181,106 @@ impl Hook {
             program: "lookup",
             attach_type: bpf_attach_type::BPF_SK_LOOKUP,
             need: Need::Image(FLAG_INBOUND),
+            lsm: None,
+        },
+        Self {
+            name: "lsm/socket_listen",
+            scope: Scope::Host,
+            covers: "listen() on a port that no peer may reach, with or without bind()",
+            without: "listen() on a denied port succeeds where bind() was not called, and nothing comes to it",
+            required: false,
+            program: "socket_listen",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Image(FLAG_CLOSED | FLAG_SUBJECTS),
+            lsm: Some(Lsm { hook: "socket_listen", fields: fields::LISTENER, programs: false }),
+        },
+        Self {
+            name: "lsm/inet_conn_request",
+            scope: Scope::Host,
+            covers: "inbound TCP in every network namespace, with the identity of the listener itself; drops in silence where a rule asks for it",
+            without: "a network namespace is judged inbound only once it is found; a denied peer always gets a reset",
+            required: false,
+            program: "inet_conn_request",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Image(FLAG_INBOUND),
+            lsm: Some(Lsm { hook: "inet_conn_request", fields: fields::REQUEST, programs: false }),
+        },
+        Self {
+            name: "lsm/socket_accept",
+            scope: Scope::Host,
+            covers: "accept() by a process that may not, on a listener that was handed to it or is older than the rules",
+            without: "a process that a listener was handed to accepts what the listener's owner may",
+            required: false,
+            program: "socket_accept",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Image(FLAG_CLOSED),
+            lsm: Some(Lsm { hook: "socket_accept", fields: fields::LISTENER, programs: false }),
+        },
+        Self {
+            name: "lsm/socket_create",
+            scope: Scope::Host,
+            covers: "packet and XDP sockets where a rule denies raw sockets; a second lock on protocols that may reach nobody",
+            without: "packet and XDP sockets cannot be refused (they need CAP_NET_RAW)",
+            required: false,
+            program: "socket_create",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Image(FLAG_PROTOCOLS),
+            lsm: Some(Lsm { hook: "socket_create", fields: fields::TASK, programs: false }),
+        },
+        Self {
+            name: "lsm/socket_connect",
+            scope: Scope::Host,
+            covers: "a second lock on connect(), which nobody can detach or overrule; SCTP, DCCP, UDP-Lite and raw sockets",
+            without: "whoever detaches the connect hooks or overrules them opens connect(); SCTP, DCCP, UDP-Lite and raw sockets connect unjudged",
+            required: false,
+            program: "socket_connect",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Always,
+            lsm: Some(Lsm { hook: "socket_connect", fields: fields::SOCKET, programs: false }),
+        },
+        Self {
+            name: "lsm/bpf",
+            scope: Scope::Host,
+            covers: "tamper guard: no other program opens our links by number, detaches them or changes their programs",
+            without: "another root process can detach the programs",
+            required: false,
+            program: "bpf",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Always,
+            lsm: Some(Lsm { hook: "bpf", fields: fields::LINKS, programs: true }),
+        },
+        Self {
+            name: "lsm/bpf_map",
+            scope: Scope::Host,
+            covers: "tamper guard: no other program opens our maps to write",
+            without: "another root process can write the tables of rules",
+            required: false,
+            program: "bpf_map",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Always,
+            lsm: Some(Lsm { hook: "bpf_map", fields: fields::MAPS, programs: true }),
+        },
+        Self {
+            name: "lsm/inode_unlink",
+            scope: Scope::Host,
+            covers: "tamper guard: no other program removes our pins",
+            without: "another root process can remove the pins, and with the last of them the programs",
+            required: false,
+            program: "inode_unlink",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Always,
+            lsm: Some(Lsm { hook: "inode_unlink", fields: fields::PINS, programs: true }),
+        },
+        Self {
+            name: "lsm/inode_rename",
+            scope: Scope::Host,
+            covers: "tamper guard: no other program renames or replaces our pins",
+            without: "another root process can rename the pins",
+            required: false,
+            program: "inode_rename",
+            attach_type: bpf_attach_type::BPF_LSM_MAC,
+            need: Need::Always,
+            lsm: Some(Lsm { hook: "inode_rename", fields: fields::PINS, programs: true }),
         },
         Self {
             name: "tp_btf/inet_sock_set_state",
@@ -166,8 +291,14 @@ impl Hook {
             program: "tripwire",
             attach_type: bpf_attach_type::BPF_TRACE_RAW_TP,
             need: Need::Tripwire,
+            lsm: None,
         },
     ];
+
+    /// Whether it is one of the LSM tier.
+    pub fn is_lsm(&self) -> bool {
+        self.lsm.is_some()
+    }
 
     /// Whether an image with `flags` needs this hook.
     pub(crate) fn needed(&self, flags: u32, tripwire: bool) -> bool {

@@ -18,11 +18,14 @@ mod cgroup;
 mod event;
 mod executable;
 mod features;
+mod fields;
 mod firewall;
 mod flows;
+mod guard;
 mod held;
 mod hook;
 mod listeners;
+mod lsm;
 mod memory;
 mod netns;
 mod object;
@@ -43,6 +46,7 @@ pub use cgroup::{Cgroup, CgroupError, CgroupTree};
 pub use event::{Door, Event};
 pub use executable::exe_number;
 pub use features::Features;
+pub use fields::{Fields, Wanted as WantedField};
 pub use firewall::{
     Adopted, Attachments, Counting, Digests, Firewall, Hits, Identity, Joined, Known, LoadError,
     Lost, Mended, Namespaces, Removed, Retired, Runs, Scheduled, Stamps, Stranger, SwapError,
@@ -51,6 +55,7 @@ pub use firewall::{
 pub use flows::Counted;
 pub use held::Held;
 pub use hook::{Hook, Scope};
+pub use lsm::LsmError;
 pub use memory::give_back;
 pub use netns::{Netns, NetnsError};
 pub use object::ObjectError;

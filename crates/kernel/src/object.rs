@@ -9,13 +9,22 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData, MapError},
+    programs::{Program, ProgramError, ProgramFd},
 };
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use verdict::abi::{EXE_PATH, SLOTS};
+use verdict::abi::{EXE_PATH, Keeper, SLOTS};
+use zerocopy::IntoBytes as _;
 
-use crate::{slots::image_lines, sys};
+use crate::{
+    attach::AttachError,
+    fields::Fields,
+    hook::Hook,
+    lsm::{self, LsmError},
+    slots::image_lines,
+    sys,
+};
 
 /// The committed object. `cargo xtask bpf` builds it from crates/ebpf.
 static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
@@ -41,11 +50,30 @@ pub enum ObjectError {
 }
 
 /// Maps that hold what the programs have learnt of sockets and peers, whatever image is in force.
-const LEARNT: [&str; 7] =
-    ["CLAIMS", "CLAIMS_APART", "EXCHANGES", "JUDGED", "LISTENERS", "OWNERS", "OWNERS_APART"];
+const LEARNT: [&str; 8] = [
+    "CLAIMS",
+    "CLAIMS_APART",
+    "EXCHANGES",
+    "JUDGED",
+    "LISTENERS",
+    "OWNERS",
+    "OWNERS_APART",
+    "REFUSED",
+];
 /// Maps that belong to one set of programs.
-const OWN: [&str; 9] =
-    ["CONTROL", "EVENTS", "EVIDENCE", "FLOWS", "FLOWS_TAKEN", "HITS", "IMAGE", "LOSSES", "TAMPER"];
+const OWN: [&str; 11] = [
+    "CONTROL",
+    "EVENTS",
+    "EVIDENCE",
+    "FLOWS",
+    "FLOWS_TAKEN",
+    "GUARDED",
+    "HITS",
+    "IMAGE",
+    "LOSSES",
+    "NAMESPACES",
+    "TAMPER",
+];
 
 /// Where the maps of a set are found by those who load further copies of the object.
 #[derive(Debug)]
@@ -137,6 +165,14 @@ pub(crate) struct Numbers {
     pub(crate) exe_offsets: [u32; EXE_PATH],
     /// Cookie of the network namespace that the inbound program is for.
     pub(crate) netns: u64,
+    /// Where the kernel's structures have what programs of the LSM tier read.
+    pub(crate) fields: Fields,
+    /// Whether they judge what comes in in every network namespace.
+    pub(crate) everywhere: bool,
+    /// What accept() ends with on a closed port that listen() is let have; 0 is that listen() is refused.
+    pub(crate) accept_errno: u32,
+    /// Who may do what the guard keeps from all others.
+    pub(crate) keeper: Keeper,
 }
 
 impl Numbers {
@@ -151,7 +187,78 @@ impl Numbers {
             cgroup: (0, 0),
             exe_offsets,
             netns: 0,
+            fields: Fields::NONE,
+            everywhere: false,
+            accept_errno: 0,
+            keeper: Keeper::default(),
         }
+    }
+}
+
+/// The object with its maps made, from which programs are loaded one by one.
+pub(crate) struct Object {
+    programs: Ebpf,
+    fields: Fields,
+    /// Whether the way from a task to its executable is known.
+    knows_programs: bool,
+    /// Whether programs of the LSM tier would run, once that was asked.
+    lsm: Option<Result<(), Arc<LsmError>>>,
+    /// The kernel's types, once a program needed them: reading them takes a moment.
+    types: Option<Btf>,
+}
+
+impl Object {
+    /// Loads the hook's program, unless that was done before.
+    pub(crate) fn load(&mut self, hook: &Hook) -> Result<&ProgramFd, AttachError> {
+        if let Some(program) = &hook.lsm {
+            let on = self.lsm.get_or_insert_with(|| lsm::is_on().map_err(Arc::new));
+            if let Err(source) = on {
+                return Err(AttachError::Tier { hook: hook.name, source: Arc::clone(source) });
+            }
+            if program.programs && !self.knows_programs {
+                return Err(AttachError::Field {
+                    hook: hook.name,
+                    structure: "mm_struct",
+                    field: "exe_file",
+                    sizes: &[8],
+                });
+            }
+            if let Some(wanted) = self.fields.missing(program.fields) {
+                return Err(AttachError::Field {
+                    hook: hook.name,
+                    structure: wanted.structure,
+                    field: wanted.name,
+                    sizes: wanted.sizes,
+                });
+            }
+        }
+        let missing = AttachError::Missing { hook: hook.name };
+        let Some(program) = self.programs.program_mut(hook.program) else { return Err(missing) };
+        let failed = |source| AttachError::Load { hook: hook.name, source: Box::new(source) };
+        if program.fd().is_err() {
+            match (program, &hook.lsm) {
+                (Program::CgroupSockAddr(program), _) => program.load(),
+                (Program::CgroupSock(program), _) => program.load(),
+                (Program::SkLookup(program), _) => program.load(),
+                (Program::BtfTracePoint(program), _) => types(&mut self.types)
+                    .and_then(|types| program.load("inet_sock_set_state", types)),
+                (Program::Lsm(program), Some(lsm)) => {
+                    types(&mut self.types).and_then(|types| program.load(lsm.hook, types))
+                }
+                _ => return Err(missing),
+            }
+            .map_err(failed)?;
+        }
+        let program = self.programs.program(hook.program).ok_or(missing)?;
+        program.fd().map_err(failed)
+    }
+}
+
+/// The kernel's types, read when they are asked for first.
+fn types(known: &mut Option<Btf>) -> Result<&Btf, ProgramError> {
+    match known {
+        Some(types) => Ok(types),
+        None => Ok(known.insert(Btf::from_sys_fs()?)),
     }
 }
 
@@ -171,13 +278,14 @@ pub(crate) fn digest() -> Result<[u8; 32], ObjectError> {
 }
 
 /// Creates the maps, or takes those that an earlier call has left in `pins`; programs are loaded one by one afterwards.
-pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, ObjectError> {
+pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Object, ObjectError> {
     let bytes = bytes()?;
+    let everywhere = u32::from(numbers.everywhere);
     let mut loader = EbpfLoader::new();
     for (map, path) in pins.iter().flat_map(|pins| pins.paths()) {
         loader.map_pin_path(map, path);
     }
-    loader
+    let programs = loader
         .override_global("SLOT_LINES", &numbers.slot_lines, true)
         .override_global("SLOT_RULES", &numbers.slot_rules, true)
         .override_global("FEATURES", &numbers.features, true)
@@ -185,9 +293,15 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Ebpf, Objec
         .override_global("CGROUP_LEVEL", &numbers.cgroup.1, true)
         .override_global("EXE_OFFSETS", numbers.exe_offsets.as_slice(), true)
         .override_global("NETNS_COOKIE", &numbers.netns, true)
+        .override_global("OFFSETS", numbers.fields.offsets(), true)
+        .override_global("EVERYWHERE", &everywhere, true)
+        .override_global("ACCEPT_ERRNO", &numbers.accept_errno, true)
+        .override_global("KEEPER", numbers.keeper.as_bytes(), true)
         .map_max_entries("IMAGE", image_lines(numbers.slot_lines))
         .map_max_entries("HITS", 2 * (SLOTS + 1) * numbers.slot_rules)
         .map_max_entries("EVENTS", numbers.event_bytes)
         .load(&bytes)
-        .map_err(|error| Box::new(error).into())
+        .map_err(Box::new)?;
+    let knows_programs = numbers.exe_offsets != [0; EXE_PATH];
+    Ok(Object { programs, fields: numbers.fields, knows_programs, lsm: None, types: None })
 }

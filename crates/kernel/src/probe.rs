@@ -1,8 +1,10 @@
 //! What this machine offers: each hook's program loaded once and let go.
 
 use crate::{
-    attach::{AttachError, load},
+    attach::AttachError,
+    btf::Btf,
     features::Features,
+    fields::{Fields, exe_offsets},
     hook::Hook,
     object::{Numbers, ObjectError, open},
 };
@@ -14,6 +16,8 @@ pub struct Probe {
     pub hooks: Vec<(&'static Hook, Result<(), AttachError>)>,
     /// The optional features.
     pub features: Features,
+    /// Where the kernel's structures have what programs of the LSM tier read.
+    pub fields: Fields,
 }
 
 /// Loads every program and attaches none.
@@ -21,8 +25,13 @@ pub struct Probe {
 /// # Errors
 /// Where not even the maps can be made.
 pub fn probe() -> Result<Probe, ObjectError> {
-    let features = Features::probe()?;
-    let mut object = open(&Numbers::probing(features.0), None)?;
-    let hooks = Hook::ALL.iter().map(|hook| (hook, load(&mut object, hook).map(drop))).collect();
-    Ok(Probe { hooks, features })
+    let types = Btf::running();
+    let exe = types.as_ref().ok().and_then(exe_offsets);
+    let fields = types.as_ref().map_or(Fields::NONE, Fields::of);
+    let features = Features::probe(exe.is_some())?;
+    let exe_offsets = exe.unwrap_or_default();
+    let numbers = Numbers { fields, exe_offsets, ..Numbers::probing(features.0) };
+    let mut object = open(&numbers, None)?;
+    let hooks = Hook::ALL.iter().map(|hook| (hook, object.load(hook).map(drop))).collect();
+    Ok(Probe { hooks, features, fields })
 }

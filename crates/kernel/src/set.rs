@@ -22,7 +22,7 @@ use rustix::{
 use verdict::abi::EXE_PATH;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::sys;
+use crate::{fields::Fields, sys};
 
 /// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -66,7 +66,7 @@ impl PinError {
 }
 
 /// What a set is: the value of its map `META`. The first two fields stay where they are in every ABI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(crate) struct Meta {
     /// [`verdict::abi::ABI`] of its programs and maps.
@@ -78,12 +78,16 @@ pub(crate) struct Meta {
     pub(crate) features: u32,
     pub(crate) event_bytes: u32,
     pub(crate) cgroup_level: u32,
-    pub(crate) padding: u32,
+    /// 1 where what comes in is judged in every network namespace.
+    pub(crate) everywhere: u32,
     pub(crate) cgroup: u64,
     /// The running kernel's, see [`EXE_PATH`]: pins do not outlive it.
     pub(crate) exe_offsets: [u32; EXE_PATH],
     /// BLAKE3 of the object that its programs come from.
     pub(crate) object: [u8; 32],
+    /// The running kernel's, too.
+    pub(crate) fields: Fields,
+    pub(crate) accept_errno: u32,
 }
 
 /// The directory that an agent keeps its sets in, locked for as long as this value lives.
@@ -207,6 +211,12 @@ impl Set {
             sys::array_set(map.as_fd(), meta.as_bytes().to_vec())
         };
         write().map_err(PinError::at("write", &path))
+    }
+
+    /// Its directories, and that of all sets.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let all = self.path.parent().map(Path::to_owned);
+        [self.path.clone(), self.maps(), self.links()].into_iter().chain(all)
     }
 
     /// Where the word is that says what is in force.

@@ -91,6 +91,10 @@ impl Slots {
         self.word(offset_of!(Control, generation)).store(generation, Ordering::Release);
     }
 
+    pub(crate) fn report(&self) -> u32 {
+        self.word(offset_of!(Control, report)).load(Ordering::Acquire)
+    }
+
     pub(crate) fn set_report(&self, report: u32) {
         self.word(offset_of!(Control, report)).store(report, Ordering::Release);
     }

@@ -14,7 +14,7 @@ use std::{
 
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_attr__bindgen_ty_3, bpf_cmd, bpf_link_info, bpf_map_type,
-    bpf_prog_info, bpf_stats_type,
+    bpf_prog_info, bpf_prog_type, bpf_stats_type,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -58,7 +58,40 @@ pub(crate) fn link_create(
     owned(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attributes)?)
 }
 
-/// `BPF_RAW_TRACEPOINT_OPEN` of a program whose tracepoint was named when it was loaded.
+/// `BPF_PROG_LOAD` of the least program for the security hook with this function: it sets the one value (8 bytes) of `map`
+/// to 1, and lets the call go on.
+pub(crate) fn noting_program(map: BorrowedFd<'_>, function: u32) -> io::Result<OwnedFd> {
+    /// An instruction (Documentation/bpf/standardization/instruction-set.rst): opcode, destination and source registers,
+    /// offset, immediate.
+    #[repr(C)]
+    struct Instruction(u8, u8, i16, i32);
+    const LOAD_LONG: u8 = 0x18;
+    /// As the source register of the above: the value of the map whose descriptor is the immediate.
+    const MAP_VALUE: u8 = 2 << 4;
+    const STORE_LONG: u8 = 0x7a;
+    const MOVE: u8 = 0xb7;
+    const EXIT: u8 = 0x95;
+    let program = [
+        Instruction(LOAD_LONG, 1 | MAP_VALUE, 0, map.as_raw_fd()),
+        Instruction(0, 0, 0, 0),
+        Instruction(STORE_LONG, 1, 0, 1),
+        Instruction(MOVE, 0, 0, 0),
+        Instruction(EXIT, 0, 0, 0),
+    ];
+    let mut attributes = attributes();
+    // SAFETY: the fields of the program's arm, all plain numbers; the pointers are to `program` and a literal, which
+    // outlive the call.
+    let load = unsafe { &mut attributes.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_LSM as u32;
+    load.expected_attach_type = bpf_attach_type::BPF_LSM_MAC as u32;
+    load.attach_btf_id = function;
+    load.insn_cnt = program.len().try_into().map_err(io::Error::other)?;
+    load.insns = program.as_ptr() as u64;
+    load.license = c"GPL".as_ptr() as u64;
+    owned(bpf(bpf_cmd::BPF_PROG_LOAD, &mut attributes)?)
+}
+
+/// `BPF_RAW_TRACEPOINT_OPEN` of a program whose tracepoint or security hook was named when it was loaded.
 pub(crate) fn tracepoint_open(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut attributes = attributes();
     attributes.raw_tracepoint.prog_fd = raw(program);

@@ -17,7 +17,9 @@ use std::{
 
 use bed::Bed;
 use image::{RuleSet, compile, evaluate};
-use kernel::{Attachments, Cgroup, Door, Event, Firewall, SwapError, boottime, exe_number};
+use kernel::{
+    AttachError, Attachments, Cgroup, Door, Event, Firewall, SwapError, boottime, exe_number,
+};
 use proptest::{
     collection::vec,
     strategy::{Strategy, ValueTree},
@@ -342,12 +344,21 @@ fn counters_are_exact_and_survive_a_swap() {
 }
 
 #[test]
-fn every_hook_loads_here() {
+fn every_hook_loads_here_and_the_lsm_tier_as_a_whole_or_not_at_all() {
     let probed = kernel::probe().expect("the maps can be made");
-    let refused: Vec<String> = probed
-        .hooks
+    let (tier, others): (Vec<_>, Vec<_>) =
+        probed.hooks.iter().partition(|(hook, _)| hook.name.starts_with("lsm/"));
+    let refused: Vec<String> = others
         .iter()
         .filter_map(|(hook, result)| Some(format!("{}: {}", hook.name, result.as_ref().err()?)))
         .collect();
     assert_eq!(refused, [""; 0]);
+    let missing = tier.iter().filter(|(_, result)| result.is_err()).count();
+    assert!(missing == 0 || missing == tier.len(), "{tier:?}");
+    for (hook, result) in tier {
+        let Err(error) = result else { continue };
+        assert!(matches!(error, AttachError::Tier { .. }), "{error}");
+        let told = error.to_string();
+        assert!(told.contains(hook.name) && !hook.without.is_empty(), "{told}");
+    }
 }

@@ -91,6 +91,7 @@ impl Stage {
             tripwire: true,
             report_allowed: false,
             count_flows: false,
+            accept_errno: None,
         };
         let left_out: Vec<_> = self.left_out.iter().map(String::as_str).collect();
         // The largest image first: the slots are made for it.

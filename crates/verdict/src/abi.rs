@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::limits::ANCESTORS_MAX;
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Slots of map `IMAGE` that images take turns in: the slot of a generation is its lower bits. Two are for the image in
 /// force and the one that follows at its end, two for the next ones while they are staged.
@@ -51,6 +51,9 @@ pub const STANCE_LOCKDOWN: u32 = 1;
 pub const REPORT_ALLOWED: u32 = 1 << 0;
 /// Count every judged flow in map `FLOWS`.
 pub const REPORT_FLOWS: u32 = 1 << 1;
+/// `lsm/inet_conn_request` is in place: TCP that comes in and that `sk_lookup` does not reset is counted and reported
+/// there, and dropped there where its rule says so.
+pub const REPORT_AT_REQUEST: u32 = 1 << 2;
 
 /// `bpf_set_retval` exists: a denied call gets the errno that its rule asks for (5.18 and later; EPERM before).
 pub const FEATURE_RETVAL: u32 = 1 << 0;
@@ -144,6 +147,8 @@ pub struct Evidence {
     pub refused: u64,
     /// Verdicts of an image with rules about processes, for a process that nobody knows.
     pub unknown: u64,
+    /// Attempts of other programs to take away what is guarded.
+    pub guarded: u64,
 }
 
 /// Key of map `LISTENERS`: a claimed local endpoint.
@@ -223,7 +228,132 @@ pub enum Hook {
     Create = 5,
     /// tp_btf/inet_sock_set_state
     Tripwire = 6,
+    /// lsm/socket_listen
+    Listen = 7,
+    /// lsm/inet_conn_request
+    Request = 8,
+    /// lsm/socket_accept, on a port that is closed to every peer: nothing more comes to that listener.
+    Accept = 9,
+    /// lsm/socket_accept, by a process that may not take what its listener's owner may.
+    Passed = 10,
 }
+
+/// Fields of the kernel's structures that the programs of the LSM tier read: indices of their offsets in `OFFSETS`, which
+/// the loader sets from the running kernel's BTF.
+pub mod field {
+    /// `socket.sk`
+    pub const SOCKET_SK: usize = 0;
+    /// `sock_common.skc_family`
+    pub const FAMILY: usize = 1;
+    /// `sock_common.skc_num`: the local port, host byte order; of a request the port that the peer asked for.
+    pub const NUM: usize = 2;
+    /// `sock_common.skc_dport`: the remote port, network byte order.
+    pub const DPORT: usize = 3;
+    /// `sock_common.skc_daddr`: the remote IPv4 address.
+    pub const DADDR: usize = 4;
+    /// `sock_common.skc_rcv_saddr`: the local IPv4 address.
+    pub const SADDR: usize = 5;
+    /// `sock_common.skc_v6_daddr`: the remote IPv6 address.
+    pub const DADDR6: usize = 6;
+    /// `sock_common.skc_v6_rcv_saddr`: the local IPv6 address.
+    pub const SADDR6: usize = 7;
+    /// `sock_common.skc_net`: the network namespace.
+    pub const NET: usize = 8;
+    /// `net.net_cookie`
+    pub const NET_COOKIE: usize = 9;
+    /// `sock.sk_protocol`
+    pub const PROTOCOL: usize = 10;
+    /// `sock.sk_type`
+    pub const TYPE: usize = 11;
+    /// `sock.sk_ack_backlog`: connections that wait to be accepted.
+    pub const BACKLOG: usize = 12;
+    /// `sk_buff.cb`, in which TCP keeps a `tcp_skb_cb`.
+    pub const CB: usize = 13;
+    /// `tcp_skb_cb.tcp_flags`
+    pub const TCP_FLAGS: usize = 14;
+    /// `task_struct.nsproxy`
+    pub const NSPROXY: usize = 15;
+    /// `nsproxy.net_ns`
+    pub const NET_NS: usize = 16;
+    /// `file.f_path`
+    pub const FILE_PATH: usize = 17;
+    /// `path.dentry`
+    pub const DENTRY: usize = 18;
+    /// `dentry.d_parent`
+    pub const PARENT: usize = 19;
+    /// `dentry.d_inode`
+    pub const INODE: usize = 20;
+    /// `dentry.d_name`
+    pub const NAME: usize = 21;
+    /// `qstr.name`
+    pub const NAME_TEXT: usize = 22;
+    /// `bpf_map.id`
+    pub const MAP_ID: usize = 23;
+    /// `bpf_link.id`
+    pub const LINK_ID: usize = 24;
+    /// `task_struct.files`
+    pub const FILES: usize = 25;
+    /// `files_struct.fdt`
+    pub const FILE_TABLE: usize = 26;
+    /// `fdtable.max_fds`
+    pub const FILES_MAX: usize = 27;
+    /// `fdtable.fd`
+    pub const FILE_ARRAY: usize = 28;
+    /// `file.private_data`
+    pub const PRIVATE: usize = 29;
+    /// `sock_common.skc_state`
+    pub const STATE: usize = 30;
+    /// How many they are.
+    pub const COUNT: usize = 31;
+}
+
+/// Network namespaces that can be named, where not all of them are judged.
+pub const NAMESPACES_MAX: u32 = 65_536;
+
+/// Key of map `GUARDED`: what no program but fwnet may take away.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+)]
+#[repr(C)]
+pub struct Guarded {
+    /// `GUARDED_*`
+    pub kind: u32,
+    /// The device of a directory as the kernel keeps it (`super_block.s_dev`); else 0.
+    pub device: u32,
+    /// The number of a link or map, the inode of a directory.
+    pub id: u64,
+}
+
+const _: () = assert!(size_of::<Guarded>() == 16, "Guarded has no hidden padding");
+
+/// A link: nobody else opens it by its number, detaches it or changes its program.
+pub const GUARDED_LINK: u32 = 1;
+/// A map: nobody else opens it to write.
+pub const GUARDED_MAP: u32 = 2;
+/// A directory of pins: nobody else removes or renames what is in it.
+pub const GUARDED_DIRECTORY: u32 = 3;
+/// Entries of map `GUARDED`: a link for each hook in each network namespace, a few maps and directories.
+pub const GUARDED_MAX: u32 = 131_072;
+
+/// Where the program is that may do what the guard keeps from all others: in which directory, under which name. An upgrade
+/// puts another file in its place, which is then the one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Keeper {
+    /// The directory's inode.
+    pub directory: u64,
+    /// The directory's device as the kernel keeps it.
+    pub device: u32,
+    /// Bytes of the name; 0: nobody is kept from anything.
+    pub length: u32,
+    /// The name, zero padded.
+    pub name: [u8; KEEPER_NAME_MAX],
+}
+
+/// Bytes of a program's name that the guard compares.
+pub const KEEPER_NAME_MAX: usize = 32;
+
+const _: () = assert!(size_of::<Keeper>() == 48, "Keeper has no hidden padding");
 
 /// One record of the ring buffer `EVENTS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]

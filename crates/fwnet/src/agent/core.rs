@@ -29,7 +29,7 @@ use super::{
     paths::Paths,
     revoking::Revoking,
 };
-use crate::{api::routes::stance::Final, own::OwnAddresses, seeing::Seeing, tripwire};
+use crate::{accepting, api::routes::stance::Final, own::OwnAddresses, seeing::Seeing, tripwire};
 
 /// How often at most it is looked whether somebody took programs away: events wake the core far more often.
 const MEND_EVERY: Duration = Duration::from_millis(400);
@@ -211,6 +211,7 @@ impl Core {
                 let Some(resolved) = tripwire::resolved(event, &image) else { continue };
                 event = resolved;
             }
+            accepting::follow(&event, self.force.firewall.refuses_accept());
             let listener =
                 if event.owner.is_none() { self.force.firewall.listener(&event) } else { None };
             let account = self.force.judged_by(&event);

@@ -80,7 +80,7 @@ pub(crate) fn event(seen: &Seen) -> Value {
     let denied = event.decision.denies();
     let activity = match (event.door, denied) {
         (Door::Sweep, _) => Activity::Reset,
-        (Door::Bind, _) => Activity::Listen,
+        (Door::Bind | Door::Listen, _) => Activity::Listen,
         (_, false) => Activity::Open,
         (_, true) if inbound => Activity::Refuse,
         (_, true) => Activity::Fail,

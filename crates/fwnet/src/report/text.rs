@@ -4,7 +4,7 @@ use std::{fmt::Write, net::SocketAddr};
 
 use agent::connections::{Container, place};
 use kernel::Door;
-use verdict::{Endpoint, Verdict};
+use verdict::{Direction, Endpoint, Verdict};
 
 use super::Seen;
 use crate::prefix::standard;
@@ -15,7 +15,9 @@ pub(super) fn lines(seen: &Seen, debug: u8) -> String {
     let what = match event.door {
         Door::Connect => format!("connect to {}", shown(event.remote)),
         Door::Send => format!("send to {}", shown(event.remote)),
-        Door::Lookup => format!("accept from {}", shown(event.remote)),
+        Door::Lookup | Door::Request => format!("accept from {}", shown(event.remote)),
+        Door::Listen => format!("listen on {}", shown(event.local)),
+        Door::Accept | Door::Passed => format!("accept on {}", shown(event.local)),
         Door::Bind => format!("bind to {}", shown(event.local)),
         Door::Create => format!("socket of protocol {}", event.protocol.0),
         Door::Tripwire => format!(
@@ -35,8 +37,9 @@ pub(super) fn lines(seen: &Seen, debug: u8) -> String {
         let _written = writeln!(lines, "! {what}");
     }
     if event.decision.denies() {
-        let by_port =
-            matches!(event.door, Door::Lookup | Door::Bind) && seen.rule.id.starts_with("port ");
+        let by_port = event.direction == Direction::In
+            && event.door != Door::Sweep
+            && seen.rule.id.starts_with("port ");
         let whose = whose(seen);
         let _written = if event.door == Door::Sweep {
             writeln!(lines, "! {what} revoked{whose}")

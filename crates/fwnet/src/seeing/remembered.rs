@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Doors by the number that is kept: a new one is added at the end.
-const DOORS: [Door; 7] = [
+const DOORS: [Door; 11] = [
     Door::Connect,
     Door::Send,
     Door::Bind,
@@ -24,6 +24,10 @@ const DOORS: [Door; 7] = [
     Door::Create,
     Door::Tripwire,
     Door::Sweep,
+    Door::Listen,
+    Door::Request,
+    Door::Accept,
+    Door::Passed,
 ];
 
 /// Both halves of a canonical address, and a port.

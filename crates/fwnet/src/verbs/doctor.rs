@@ -14,14 +14,16 @@ pub(crate) struct Typed {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    /// Show also where the kernel's structures have what the programs read
+    #[arg(long)]
+    fields: bool,
 }
 
 /// What no tier of this version covers, whatever the kernel offers.
-const NEVER: [&str; 4] = [
+const NEVER: [&str; 3] = [
     "connections that were established before",
-    "raw and packet sockets, SCTP and other protocols connect to denied addresses unjudged (their creation needs CAP_NET_RAW or a module)",
-    "a process that accepts on a socket another process listens on",
-    "another root process that detaches the programs",
+    "what raw and packet sockets send, unless their creation is denied (it needs CAP_NET_RAW)",
+    "a root process that runs this program, or loads a module",
 ];
 
 /// Exit code 0 where everything that is required works, 1 where something is missing.
@@ -34,22 +36,31 @@ pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     let mount =
         tree.as_ref().map(|tree| tree.mount().display().to_string()).map_err(ToString::to_string);
     let text = match typed.output {
-        Output::Text => text(&probe, &mount, works),
+        Output::Text => text(&probe, &mount, works, typed.fields),
         Output::Json => format!("{}\n", document(&probe, &mount, works)),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tier(works: bool) -> &'static str {
-    if works { "T0 (cgroup and sk_lookup hooks)" } else { "none" }
+/// The hooks that work, by tier: those of every kernel, and security hooks besides.
+fn tier(probe: &Probe, works: bool) -> Option<(&'static str, &'static str)> {
+    let mut security = probe.hooks.iter().filter(|(hook, _)| hook.is_lsm());
+    match (works, security.all(|(_, result)| result.is_ok())) {
+        (false, _) => None,
+        (true, false) => Some(("T0", "cgroup and sk_lookup hooks")),
+        (true, true) => Some(("T1", "cgroup, sk_lookup and security hooks")),
+    }
 }
 
-fn text(probe: &Probe, mount: &Result<String, String>, works: bool) -> String {
+fn text(probe: &Probe, mount: &Result<String, String>, works: bool, fields: bool) -> String {
     let mut lines = vec![
         format!("kernel      {}", rustix::system::uname().release().to_string_lossy()),
         format!("cgroup v2   {}", mount.as_ref().unwrap_or_else(|error| error)),
-        format!("tier        {}", tier(works)),
+        format!(
+            "tier        {}",
+            tier(probe, works).map_or("none".into(), |(name, hooks)| format!("{name} ({hooks})"))
+        ),
         String::new(),
     ];
     for (hook, result) in &probe.hooks {
@@ -63,6 +74,13 @@ fn text(probe: &Probe, mount: &Result<String, String>, works: bool) -> String {
     for (feature, has) in probe.features.list() {
         lines.push(format!("{} {feature}", if has { "yes" } else { "no " }));
     }
+    if fields {
+        lines.push("\nfields of the kernel's structures, by its BTF".into());
+        lines.extend(probe.fields.list().map(|(field, offset)| {
+            let at = offset.map_or("not as it is read".into(), |at| format!("at byte {at}"));
+            format!("  {:<28}{at}", format!("{}.{}", field.structure, field.name))
+        }));
+    }
     lines.push("\nnot covered".into());
     lines.extend(uncovered(probe).map(|gap| format!("  - {gap}")));
     lines.join("\n") + "\n"
@@ -72,7 +90,7 @@ fn document(probe: &Probe, mount: &Result<String, String>, works: bool) -> serde
     json!({
         "kernel": rustix::system::uname().release().to_string_lossy(),
         "cgroup2": mount.as_ref().ok(),
-        "tier": if works { json!("T0") } else { json!(null) },
+        "tier": tier(probe, works).map(|(name, _)| name),
         "hooks": probe.hooks.iter().map(|(hook, result)| json!({
             "name": hook.name,
             "scope": match hook.scope { Scope::Cgroup => "cgroup", Scope::Netns => "netns", Scope::Host => "host" },
@@ -82,6 +100,11 @@ fn document(probe: &Probe, mount: &Result<String, String>, works: bool) -> serde
             "covers": hook.covers,
         })).collect::<Vec<_>>(),
         "features": probe.features.list().map(|(name, has)| json!({ "name": name, "works": has })).collect::<Vec<_>>(),
+        "fields": probe.fields.list().map(|(field, offset)| json!({
+            "structure": field.structure,
+            "field": field.name,
+            "offset": offset,
+        })).collect::<Vec<_>>(),
         "not_covered": uncovered(probe).collect::<Vec<_>>(),
     })
 }

@@ -93,6 +93,11 @@ fn announce(typed: &Typed, enforcement: &Enforcement) {
             eprintln!("fwnet: attached {} to {target}", hook.name);
         }
     }
+    if typed.place.accept_errno.is_some() && !firewall.refuses_accept() {
+        eprintln!(
+            "fwnet: --accept-errno: this kernel runs no security programs (fwnet doctor): a denied port is refused to bind()"
+        );
+    }
     for (hook, error) in firewall.open_hooks() {
         eprintln!("fwnet: not covered: {} ({error})", hook.without);
     }

@@ -98,6 +98,7 @@ fn foreign(host: &Host) -> Firewall {
         tripwire: false,
         report_allowed: false,
         count_flows: false,
+        accept_errno: None,
     };
     Firewall::load(&compile(&rules).unwrap(), attachments).unwrap()
 }

@@ -66,6 +66,8 @@ pub struct Identity {
     pub refused: u64,
     /// Verdicts of rules about processes for somebody whom nobody knows: no such rule held for him.
     pub unknown: u64,
+    /// Attempts of other programs to take away links, maps or pins, which the guard of the LSM tier refused.
+    pub guarded: u64,
 }
 
 /// Who made which socket, for a thread of its own: reads what the programs enter, and changes nothing.
@@ -204,6 +206,7 @@ impl Firewall {
         each.fold(Identity::default(), |sum, own| Identity {
             refused: sum.refused + own.refused,
             unknown: sum.unknown + own.unknown,
+            guarded: sum.guarded + own.guarded,
         })
     }
 }

@@ -12,10 +12,10 @@ use verdict::layout::{FLAG_DATAGRAMS, FLAG_INBOUND};
 
 use super::{Firewall, opened};
 use crate::{
-    attach::{AttachError, attach, load},
+    attach::{AttachError, attach},
     hook::{Hook, Scope},
     netns::Netns,
-    object::{Numbers, open},
+    object::{Numbers, Object, open},
     sys::{self, LinkInfo},
 };
 
@@ -89,7 +89,7 @@ impl Attached {
 
     /// Whether the kernel still runs it.
     pub(super) fn is_alive(&self) -> bool {
-        // A tracepoint's link cannot be detached.
+        // The link of a tracepoint or security hook cannot be detached.
         self.key == Key::Host || self.info().is_some()
     }
 }
@@ -118,7 +118,7 @@ impl Firewall {
         // First load all, then attach all: a program that does not load is found before anything is in place.
         for hook in &missing {
             if let Err(error) =
-                load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)
+                opened(&mut self.object, &self.numbers, &self.pins, hook)?.load(hook)
             {
                 if hook.required {
                     return Err(error);
@@ -156,8 +156,18 @@ impl Firewall {
     fn needed(&self, flags: u32) -> Vec<&'static Hook> {
         let counted = if self.attachments.count_flows { FLAG_DATAGRAMS | FLAG_INBOUND } else { 0 };
         let tripwire = self.attachments.tripwire;
-        let mut needed: Vec<_> =
-            Hook::ALL.iter().filter(|hook| hook.needed(flags | counted, tripwire)).collect();
+        let wanted = |hook: &&Hook| match hook.program {
+            // Where accept() is what ends with an error, bind() does not.
+            "bind4" | "bind6" => self.numbers.accept_errno == 0,
+            // Nothing that comes in is judged.
+            "inet_conn_request" => match &self.attachments.namespaces {
+                Namespaces::Named(named) => !named.is_empty(),
+                Namespaces::All => true,
+            },
+            _ => true,
+        };
+        let needed = Hook::ALL.iter().filter(|hook| hook.needed(flags | counted, tripwire));
+        let mut needed: Vec<_> = needed.filter(wanted).collect();
         needed.retain(|hook| self.left_out.iter().all(|name| name != hook.name));
         needed
     }
@@ -175,7 +185,7 @@ impl Firewall {
                 }
                 let target = format!("cgroup {}", self.attachments.cgroup.path().display());
                 let program =
-                    load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)?;
+                    opened(&mut self.object, &self.numbers, &self.pins, hook)?.load(hook)?;
                 let link = attach(program, hook, self.attachments.cgroup.as_fd(), &target)?;
                 self.keep(hook, Key::Cgroup, target, link)
             }
@@ -185,7 +195,7 @@ impl Firewall {
                 }
                 let target = "this machine".to_owned();
                 let program =
-                    load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)?;
+                    opened(&mut self.object, &self.numbers, &self.pins, hook)?.load(hook)?;
                 let link = attach(program, hook, self.attachments.cgroup.as_fd(), &target)?;
                 self.keep(hook, Key::Host, target, link)
             }
@@ -219,15 +229,23 @@ impl Firewall {
             return Ok(());
         }
         let target = format!("network namespace {}", namespace.name());
+        if !self.numbers.everywhere {
+            let entered = self.scope.insert(namespace.cookie(), 1, 0);
+            entered.map_err(|error| AttachError::Attach {
+                hook: hook.name,
+                target: target.clone(),
+                source: io::Error::other(error),
+            })?;
+        }
         let mut copy = self.copy_for(hook, namespace.cookie())?;
-        let link = attach(load(&mut copy, hook)?, hook, namespace.as_fd(), &target)?;
+        let link = attach(copy.load(hook)?, hook, namespace.as_fd(), &target)?;
         self.keep(hook, key, target, link)?;
         self.judged.push(Judged { inode: namespace.inode(), cookie: namespace.cookie() });
         Ok(())
     }
 
     /// A copy of the object for the network namespace with this cookie.
-    pub(super) fn copy_for(&self, hook: &Hook, cookie: u64) -> Result<aya::Ebpf, AttachError> {
+    pub(super) fn copy_for(&self, hook: &Hook, cookie: u64) -> Result<Object, AttachError> {
         let numbers = Numbers { netns: cookie, ..self.numbers };
         open(&numbers, Some(&self.pins))
             .map_err(|source| AttachError::Copy { hook: hook.name, source })
@@ -249,7 +267,13 @@ impl Firewall {
                 source,
             })?;
         }
+        self.guard.link(link.as_fd()).map_err(|source| AttachError::Attach {
+            hook: hook.name,
+            target: target.clone(),
+            source,
+        })?;
         self.links.push(Attached { hook, key, target, link, pin });
+        self.set_report();
         Ok(())
     }
 
@@ -260,15 +284,24 @@ impl Firewall {
     /// Detaches what was attached after the first `count`.
     pub(super) fn forget(&mut self, count: usize) {
         for attached in self.links.split_off(count) {
+            self.guard.forget(attached.link.as_fd());
             attached.unpin();
         }
         self.forget_unjudged();
+        self.set_report();
     }
 
     /// Forgets namespaces that no link judges any more.
     pub(super) fn forget_unjudged(&mut self) {
-        let links = &self.links;
-        self.judged.retain(|judged| links.iter().any(|it| it.key == Key::Netns(judged.inode)));
+        let (links, scope) = (&self.links, &mut self.scope);
+        self.judged.retain(|judged| {
+            let stays = links.iter().any(|it| it.key == Key::Netns(judged.inode));
+            if !stays {
+                // Where it never was it need not go.
+                let _gone = scope.remove(&judged.cookie);
+            }
+            stays
+        });
     }
 
     fn judged_inodes(&self) -> BTreeSet<u64> {
@@ -319,6 +352,7 @@ impl Firewall {
 
     fn let_go(&mut self, gone: impl Fn(&Attached) -> bool) {
         for attached in self.links.extract_if(.., |attached| gone(attached)) {
+            self.guard.forget(attached.link.as_fd());
             attached.unpin();
         }
         self.forget_unjudged();
@@ -334,4 +368,11 @@ pub(super) fn pin_over(object: BorrowedFd<'_>, path: &std::path::Path) -> io::Re
         }
         done => done,
     }
+}
+
+/// Pins `object` at `path`, and whatever was there goes in the same moment.
+pub(super) fn pin_in_place(object: BorrowedFd<'_>, path: &std::path::Path) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    pin_over(object, &beside)?;
+    fs::rename(beside, path)
 }

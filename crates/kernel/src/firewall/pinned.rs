@@ -14,12 +14,13 @@ use verdict::abi::{ABI, SLOTS, STANCE_LOCKDOWN, STANCE_POLICY};
 
 use super::{
     Attachments, Firewall, LoadError, Scheduled,
-    links::{Attached, Judged, Key, Namespaces, pin_over},
+    links::{Attached, Judged, Key, Namespaces, pin_in_place, pin_over},
     mend::Mended,
     numbers, opened,
 };
 use crate::{
-    attach::{AttachError, load},
+    attach::{AttachError, attach},
+    guard,
     hook::{Hook, Scope},
     netns::Netns,
     object::{self, Numbers, Pins},
@@ -146,6 +147,7 @@ impl Firewall {
             }
             let mut firewall = Self::make(Pins::directory(set.maps()), numbers, attachments)?;
             firewall.pinned = Some(Pinned::new(directory, set.clone(), &firewall.pins)?);
+            firewall.guard_pins()?;
             firewall.stage_lockdown(lockdown)?;
             firewall.schedule(scheduled)?;
             firewall.note_meta()?;
@@ -199,6 +201,7 @@ impl Firewall {
         firewall.adopt_links(&set)?;
         firewall.flags = firewall.flags_of_slots();
         firewall.pinned = Some(Pinned::new(directory, set, &firewall.pins)?);
+        firewall.guard_pins()?;
         if meta.object != object::digest()? {
             firewall.renew()?;
             notes.push("replaced the programs of another version in place".to_owned());
@@ -235,8 +238,12 @@ impl Firewall {
                 (Scope::Host | Scope::Netns, _) => (Key::Host, "this machine".to_owned()),
             };
             let pin = Some(set.links().join(&name));
+            self.guard
+                .link(link.as_fd())
+                .map_err(|source| LoadError::System { what: "guard a link", source })?;
             self.links.push(Attached { hook, key, target, link, pin });
         }
+        self.set_report();
         Ok(())
     }
 
@@ -256,22 +263,36 @@ impl Firewall {
         self.note_meta()
     }
 
-    fn renew_link(&mut self, attached: &Attached) -> Result<(), LoadError> {
+    fn renew_link(&mut self, attached: &mut Attached) -> Result<(), LoadError> {
         let hook = attached.hook;
-        let failed = |source| AttachError::Attach {
-            hook: hook.name,
-            target: attached.target.clone(),
-            source,
-        };
+        let target = attached.target.clone();
+        let failed = |source| AttachError::Attach { hook: hook.name, target, source };
+        let guarding = |source| LoadError::System { what: "guard a link", source };
         if !attached.is_alive() {
             return Ok(());
         }
         match attached.key {
-            // A tracepoint's link has one program for life: it goes on with the old one, which reads the same maps.
-            Key::Host => Ok(()),
+            // Such a link has one program for life. The old one of the tripwire goes on, which reads the same maps. Of a
+            // security hook's program the new one is attached before the old one goes: meanwhile both judge.
+            Key::Host => {
+                if hook.lsm.is_none() {
+                    return Ok(());
+                }
+                let program =
+                    opened(&mut self.object, &self.numbers, &self.pins, hook)?.load(hook)?;
+                let cgroup = self.attachments.cgroup.as_fd();
+                let link = attach(program, hook, cgroup, &attached.target)?;
+                if let Some(pin) = &attached.pin {
+                    pin_in_place(link.as_fd(), pin).map_err(failed)?;
+                }
+                self.guard.link(link.as_fd()).map_err(guarding)?;
+                self.guard.forget(attached.link.as_fd());
+                attached.link = link;
+                Ok(())
+            }
             Key::Cgroup => {
                 let program =
-                    load(opened(&mut self.object, &self.numbers, &self.pins, hook)?, hook)?;
+                    opened(&mut self.object, &self.numbers, &self.pins, hook)?.load(hook)?;
                 sys::link_update(attached.link.as_fd(), program.as_fd()).map_err(failed)?;
                 Ok(())
             }
@@ -281,11 +302,22 @@ impl Firewall {
                     return Ok(());
                 };
                 let mut copy = self.copy_for(hook, cookie)?;
-                let program = load(&mut copy, hook)?;
+                let program = copy.load(hook)?;
                 sys::link_update(attached.link.as_fd(), program.as_fd()).map_err(failed)?;
                 Ok(())
             }
         }
+    }
+
+    /// Has the guard keep the directories of the pins from other programs.
+    fn guard_pins(&mut self) -> Result<(), LoadError> {
+        let Some(pinned) = &self.pinned else { return Ok(()) };
+        for directory in pinned.set.directories() {
+            self.guard
+                .directory(&directory)
+                .map_err(|source| LoadError::System { what: "guard the pins", source })?;
+        }
+        Ok(())
     }
 
     /// Removes every other set in the directory of pins, whoever made it: this one is complete.
@@ -334,7 +366,10 @@ impl Firewall {
                 result: result.map_err(failed),
             }
         };
-        lost.iter().map(again).collect()
+        let mended = lost.iter().map(again).collect();
+        // The directories may be others than they were. Without this guard they are looked after all the same.
+        let _guarded = self.guard_pins();
+        mended
     }
 
     /// Detaches and unpins everything in the directory, and looks whether it is gone from the kernel.
@@ -449,10 +484,12 @@ fn meta(numbers: &Numbers) -> Result<Meta, LoadError> {
         features: numbers.features,
         event_bytes: numbers.event_bytes,
         cgroup_level: numbers.cgroup.1,
-        padding: 0,
+        everywhere: u32::from(numbers.everywhere),
         cgroup: numbers.cgroup.0,
         exe_offsets: numbers.exe_offsets,
         object: object::digest()?,
+        fields: numbers.fields,
+        accept_errno: numbers.accept_errno,
     })
 }
 
@@ -465,5 +502,9 @@ fn numbers_of(meta: &Meta) -> Numbers {
         cgroup: (meta.cgroup, meta.cgroup_level),
         exe_offsets: meta.exe_offsets,
         netns: 0,
+        fields: meta.fields,
+        everywhere: meta.everywhere != 0,
+        accept_errno: meta.accept_errno,
+        keeper: guard::own_place(),
     }
 }

@@ -36,6 +36,7 @@ impl Bed {
             tripwire: false,
             report_allowed: false,
             count_flows: false,
+            accept_errno: None,
         }
     }
 

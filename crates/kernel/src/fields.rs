@@ -1,0 +1,232 @@
+//! Which fields of the kernel's structures the programs of the LSM tier read, and where the running kernel has them.
+//!
+//! A field that is missing, or not as wide as it is read, is an offset that nobody knows: a program that reads it is not
+//! loaded. No offset is ever guessed.
+
+use verdict::abi::{EXE_PATH, field};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::btf::Btf;
+
+/// A field that a program reads.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Index of its offset in what the programs are loaded with.
+    number: usize,
+    /// The structure.
+    pub structure: &'static str,
+    /// Its member.
+    pub name: &'static str,
+    /// How wide it is, in bytes: any of these.
+    pub sizes: &'static [u32],
+}
+
+const fn wanted(
+    number: usize,
+    structure: &'static str,
+    name: &'static str,
+    sizes: &'static [u32],
+) -> Wanted {
+    Wanted { number, structure, name, sizes }
+}
+
+/// All of them, in the order of their numbers.
+const ALL: [Wanted; field::COUNT] = [
+    wanted(field::SOCKET_SK, "socket", "sk", &[8]),
+    wanted(field::FAMILY, "sock_common", "skc_family", &[2]),
+    wanted(field::NUM, "sock_common", "skc_num", &[2]),
+    wanted(field::DPORT, "sock_common", "skc_dport", &[2]),
+    wanted(field::DADDR, "sock_common", "skc_daddr", &[4]),
+    wanted(field::SADDR, "sock_common", "skc_rcv_saddr", &[4]),
+    wanted(field::DADDR6, "sock_common", "skc_v6_daddr", &[16]),
+    wanted(field::SADDR6, "sock_common", "skc_v6_rcv_saddr", &[16]),
+    wanted(field::NET, "sock_common", "skc_net", &[8]),
+    wanted(field::NET_COOKIE, "net", "net_cookie", &[8]),
+    // Until Linux 5.6 these two were bit fields of one word.
+    wanted(field::PROTOCOL, "sock", "sk_protocol", &[2]),
+    wanted(field::TYPE, "sock", "sk_type", &[2]),
+    wanted(field::BACKLOG, "sock", "sk_ack_backlog", &[4]),
+    wanted(field::CB, "sk_buff", "cb", &[48]),
+    // The flags that are looked at are in the first byte of either.
+    wanted(field::TCP_FLAGS, "tcp_skb_cb", "tcp_flags", &[1, 2]),
+    wanted(field::NSPROXY, "task_struct", "nsproxy", &[8]),
+    wanted(field::NET_NS, "nsproxy", "net_ns", &[8]),
+    wanted(field::FILE_PATH, "file", "f_path", &[16]),
+    wanted(field::DENTRY, "path", "dentry", &[8]),
+    wanted(field::PARENT, "dentry", "d_parent", &[8]),
+    wanted(field::INODE, "dentry", "d_inode", &[8]),
+    wanted(field::NAME, "dentry", "d_name", &[16]),
+    wanted(field::NAME_TEXT, "qstr", "name", &[8]),
+    wanted(field::MAP_ID, "bpf_map", "id", &[4]),
+    wanted(field::LINK_ID, "bpf_link", "id", &[4]),
+    wanted(field::FILES, "task_struct", "files", &[8]),
+    wanted(field::FILE_TABLE, "files_struct", "fdt", &[8]),
+    wanted(field::FILES_MAX, "fdtable", "max_fds", &[4]),
+    wanted(field::FILE_ARRAY, "fdtable", "fd", &[8]),
+    wanted(field::PRIVATE, "file", "private_data", &[8]),
+    wanted(field::STATE, "sock_common", "skc_state", &[1]),
+];
+
+/// What a program reads of a socket that a hook is given.
+pub(crate) const SOCKET: &[&[usize]] = &[&[
+    field::SOCKET_SK,
+    field::FAMILY,
+    field::NUM,
+    field::DPORT,
+    field::DADDR,
+    field::SADDR,
+    field::DADDR6,
+    field::SADDR6,
+    field::NET,
+    field::NET_COOKIE,
+    field::PROTOCOL,
+    field::TYPE,
+]];
+/// And of a listener.
+pub(crate) const LISTENER: &[&[usize]] = &[&[
+    field::SOCKET_SK,
+    field::FAMILY,
+    field::NUM,
+    field::SADDR,
+    field::SADDR6,
+    field::NET,
+    field::NET_COOKIE,
+    field::PROTOCOL,
+    field::TYPE,
+    field::BACKLOG,
+    field::STATE,
+]];
+/// Of a connection that is asked for.
+pub(crate) const REQUEST: &[&[usize]] = &[&[
+    field::FAMILY,
+    field::NUM,
+    field::DPORT,
+    field::DADDR,
+    field::SADDR,
+    field::DADDR6,
+    field::SADDR6,
+    field::NET,
+    field::NET_COOKIE,
+    field::CB,
+    field::TCP_FLAGS,
+]];
+/// Of the running task's network namespace.
+pub(crate) const TASK: &[&[usize]] = &[&[field::NSPROXY, field::NET_NS, field::NET_COOKIE]];
+
+/// What tells which program a task runs.
+const PROGRAM: &[usize] =
+    &[field::FILE_PATH, field::DENTRY, field::PARENT, field::INODE, field::NAME, field::NAME_TEXT];
+/// For the guard of links.
+pub(crate) const LINKS: &[&[usize]] = &[
+    PROGRAM,
+    &[
+        field::LINK_ID,
+        field::FILES,
+        field::FILE_TABLE,
+        field::FILES_MAX,
+        field::FILE_ARRAY,
+        field::PRIVATE,
+    ],
+];
+/// For that of maps.
+pub(crate) const MAPS: &[&[usize]] = &[PROGRAM, &[field::MAP_ID]];
+/// For that of pins.
+pub(crate) const PINS: &[&[usize]] = &[PROGRAM];
+
+/// Structures that others begin with, which a pointer is therefore one to: at offset 0, or nothing can be read.
+const BEGINNINGS: [(&str, &str); 2] = [("sock", "__sk_common"), ("request_sock", "__req_common")];
+
+/// Stands for the offset of a field that is not known.
+const UNKNOWN: u32 = u32::MAX;
+
+/// The fields as one kernel has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
+pub struct Fields([u32; field::COUNT]);
+
+impl Fields {
+    /// Nothing is known.
+    pub(crate) const NONE: Self = Self([UNKNOWN; field::COUNT]);
+
+    /// Of the running kernel; of one without BTF none is known.
+    #[must_use]
+    pub fn running() -> Self {
+        Btf::running().map_or(Self::NONE, |btf| Self::of(&btf))
+    }
+
+    /// As `btf` tells.
+    #[must_use]
+    pub fn of(btf: &Btf) -> Self {
+        let first = |&(structure, name): &(&str, &str)| {
+            btf.field(structure, name).is_some_and(|field| field.offset == 0)
+        };
+        if !BEGINNINGS.iter().all(first) {
+            return Self::NONE;
+        }
+        Self(ALL.each_ref().map(|wanted| {
+            btf.field(wanted.structure, wanted.name)
+                .filter(|field| wanted.sizes.contains(&field.size))
+                .map_or(UNKNOWN, |field| field.offset)
+        }))
+    }
+
+    /// Each field and its offset in bytes; `None` where it is not there or of another size.
+    pub fn list(&self) -> impl Iterator<Item = (&'static Wanted, Option<u32>)> {
+        ALL.iter().map(|wanted| (wanted, Some(self.0[wanted.number]).filter(|at| *at != UNKNOWN)))
+    }
+
+    /// The first of these that is not known.
+    pub(crate) fn missing(&self, numbers: &[&[usize]]) -> Option<&'static Wanted> {
+        numbers
+            .iter()
+            .copied()
+            .flatten()
+            .find(|&&number| self.0[number] == UNKNOWN)
+            .map(|&number| &ALL[number])
+    }
+
+    /// As the programs are loaded with them. Where one is not known no program that reads it is loaded.
+    pub(crate) fn offsets(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+/// The way from a task to its executable in the running kernel, see [`EXE_PATH`]; `None` where its BTF does not tell it, or
+/// the fields are not as wide as the programs read them.
+pub(crate) fn exe_offsets(btf: &Btf) -> Option<[u32; EXE_PATH]> {
+    let field = |structure, name, size| {
+        btf.field(structure, name).filter(|field| field.size == size).map(|field| field.offset)
+    };
+    Some([
+        field("task_struct", "mm", 8)?,
+        field("mm_struct", "exe_file", 8)?,
+        field("file", "f_inode", 8)?,
+        field("inode", "i_ino", 8)?,
+        field("inode", "i_sb", 8)?,
+        field("super_block", "s_dev", 4)?,
+        field("super_block", "s_magic", 8)?,
+        field("inode", "i_generation", 4)?,
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_its_numbers() {
+        for (at, wanted) in ALL.iter().enumerate() {
+            assert_eq!(wanted.number, at, "{}.{}", wanted.structure, wanted.name);
+        }
+    }
+
+    #[test]
+    fn the_running_kernel_has_them_all() {
+        let fields = Fields::running();
+        for (wanted, offset) in fields.list() {
+            assert!(offset.is_some(), "{}.{}", wanted.structure, wanted.name);
+        }
+        let every: Vec<usize> = (0..field::COUNT).collect();
+        assert!(fields.missing(&[&every]).is_none());
+    }
+}
