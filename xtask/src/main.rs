@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xtask::{bench, bpf, demo, dist, fuzz, test, vm};
+use xtask::{bench, bpf, demo, dist, fuzz, matrix, test, vm};
 
 /// The developer's commands of fwnet.
 #[derive(Parser)]
@@ -13,6 +13,7 @@ enum Xtask {
     Demo(demo::Demo),
     Dist(dist::Dist),
     Fuzz(fuzz::Fuzz),
+    Matrix(matrix::Matrix),
     Test(test::Test),
     Vm(vm::Vm),
 }
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Xtask::Bench(command) => return command.run(),
         Xtask::Demo(command) => return command.run(),
         Xtask::Fuzz(command) => return command.run(),
+        Xtask::Matrix(command) => return command.run(),
         Xtask::Test(command) => return command.run(),
         Xtask::Vm(command) => return command.run(),
     };

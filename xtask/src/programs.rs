@@ -1,4 +1,4 @@
-//! The programs of the workspace, built as users get them.
+//! The programs of the workspace, built as users get them or as tests run them.
 
 use crate::{step, workspace};
 use anyhow::{Context as _, Result, bail};
@@ -16,8 +16,20 @@ impl Programs {
     /// # Errors
     /// If the build does not succeed; the compiler has said why.
     pub fn release(packages: &[&str]) -> Result<Self> {
+        Self::build(&["--release"], packages)
+    }
+
+    /// The same with the profile of development, which the tests have built already.
+    ///
+    /// # Errors
+    /// As [`Programs::release`].
+    pub fn development(packages: &[&str]) -> Result<Self> {
+        Self::build(&[], packages)
+    }
+
+    fn build(profile: &[&str], packages: &[&str]) -> Result<Self> {
         let mut command = workspace::cargo();
-        command.args(["build", "--release", "--bins"]);
+        command.args(["build", "--bins"]).args(profile);
         command.args(["--message-format", "json-render-diagnostics"]);
         command.args(packages.iter().flat_map(|package| ["--package", package]));
         let line = step::line(&command);

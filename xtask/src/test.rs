@@ -4,7 +4,7 @@
 mod summary;
 
 use crate::step::{announce, run, timed};
-use crate::{bpf, fuzz, packages, vm, workspace};
+use crate::{bpf, fuzz, matrix, packages, vm, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -80,6 +80,7 @@ impl Test {
         // A filter asks for certain tests, and neither a target nor a scene is one.
         if self.filter.is_none() {
             fuzz::step()?;
+            matrix::step(&mut summary.passed)?;
             vm::step(&mut summary.passed)?;
         }
         if summary.passed == 0 {

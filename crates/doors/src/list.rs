@@ -351,18 +351,18 @@ pub const ALL: &[Door] = &[
     ),
     Door {
         judged_by: NONE,
-        refused_by: CREATE,
+        refused_by: NONE,
         ..odd_in(
             Protocol::Sctp,
             "sctp-listener",
-            "bind(), listen(), accept4() on an SCTP socket",
+            "bind(), listen(), accept4() on an SCTP socket: closed only where SCTP may go out to nobody either",
             inn::bound_sctp,
             inn::accept4,
         )
     },
     Door {
         judged_by: NONE,
-        refused_by: CREATE,
+        refused_by: BIND,
         ..odd_in(
             Protocol::Dccp,
             "dccp-listener",
@@ -373,7 +373,7 @@ pub const ALL: &[Door] = &[
     },
     Door {
         judged_by: NONE,
-        refused_by: CREATE,
+        refused_by: BIND,
         ..odd_in(
             Protocol::UdpLite,
             "udp-lite-receive",
@@ -404,6 +404,8 @@ const CONNECT_BY_LSM: &[&str] = &["lsm/socket_connect"];
 const SEND: &[&str] = &["cgroup/sendmsg4", "cgroup/sendmsg6"];
 /// The hooks of a socket's making.
 const CREATE: &[&str] = &["cgroup/sock_create", "lsm/socket_create"];
+/// The hooks of a claim on a port.
+const BIND: &[&str] = &["cgroup/bind4", "cgroup/bind6"];
 /// The one that sees families beyond the internet's.
 const CREATE_BY_LSM: &[&str] = &["lsm/socket_create"];
 /// The hooks of a SYN.
@@ -512,7 +514,7 @@ mod tests {
         let known: BTreeSet<_> = kernel::Hook::ALL.iter().map(|hook| hook.name).collect();
         for door in ALL {
             for hook in door.judged_by.iter().chain(door.refused_by) {
-                assert!(known.contains(hook) || hook.starts_with("lsm/"), "{door:?}: {hook}");
+                assert!(known.contains(hook), "{door:?}: {hook}");
             }
         }
     }

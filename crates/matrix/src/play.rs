@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use doors::Extent;
+use anyhow::Result;
+use doors::{Extent, release};
 use verdict::Direction;
 
 use crate::line::{Golden, Hooks, Line, Situation};
@@ -47,7 +47,7 @@ pub(crate) fn run(typed: &Rows) -> Result<ExitCode> {
         }
     }
     let attached: Vec<&str> = hooks.attached.iter().map(String::as_str).collect();
-    let release = release()?;
+    let release = release();
     let open = Row::all().filter(|row| row.extent(&attached, release) != Extent::Judged);
     hooks.open = open.map(|row| row.name()).collect();
     say(&serde_json::to_string(&hooks)?)?;
@@ -98,15 +98,4 @@ fn contradiction(row: &Row, extent: Extent, root: bool, lines: &[Line]) -> Optio
     let through = of(Situation::Closed).is_some_and(Line::is_through);
     (through && extent != Extent::Open)
         .then(|| format!("closed: {} is listed as {extent:?}, and got through", row.name()))
-}
-
-/// The running kernel's release: major, minor.
-pub(crate) fn release() -> Result<(u32, u32)> {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
-        _ => None.with_context(|| format!("{release} is no release of Linux")),
-    }
 }

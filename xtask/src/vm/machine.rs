@@ -10,8 +10,6 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Memory, in MiB.
-const MEMORY: &str = "1024";
 /// No initramfs, no speculation to mend in an emulator, and nothing that waits for devices that are not there.
 const KERNEL_ARGUMENTS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 mitigations=off tsc=unstable \
      net.ifnames=0 systemd.show_status=false systemd.mask=serial-getty@ttyS0.service";
@@ -31,11 +29,8 @@ impl Machine {
     /// Switches it on; the line leads to the service that answers.
     pub(super) fn start(supplies: &Supplies, disk: &Disk) -> Result<(Self, Line)> {
         let console = disk.directory().join("console.log");
-        let mut command = supplies.emulator();
+        let mut command = supplies.emulator.command();
         command
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35"])
-            .args(["-m", MEMORY, "-smp", "2", "-nodefaults", "-no-user-config"])
-            .args(["-display", "none", "-no-reboot", "-nic", "none"])
             .arg("-serial")
             .arg(format!("file:{}", console.display()))
             .args(["-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line"])

@@ -1,8 +1,10 @@
-//! `fwnet doctor`: which hooks load here, which tier is active, and what is therefore not covered.
+//! `fwnet doctor`: which hooks load here, which tier is active, and what is therefore not covered: the doors that none of
+//! them closes, from the list that the matrix of kernels plays.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Args;
+use doors::{DETOURS, Extent, Side};
 use kernel::{CgroupTree, Probe, Scope, probe, require_privilege};
 use serde_json::json;
 
@@ -19,12 +21,8 @@ pub(crate) struct Typed {
     fields: bool,
 }
 
-/// What no tier of this version covers, whatever the kernel offers.
-const NEVER: [&str; 3] = [
-    "connections that were established before",
-    "what raw and packet sockets send, unless their creation is denied (it needs CAP_NET_RAW)",
-    "a root process that runs this program, or loads a module",
-];
+/// What no hook of any kernel covers, and no door: it is not a way out or in.
+const NEVER: [&str; 1] = ["a root process that runs this program, or loads a module"];
 
 /// Exit code 0 where everything that is required works, 1 where something is missing.
 pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
@@ -83,6 +81,13 @@ fn text(probe: &Probe, mount: &Result<String, String>, works: bool, fields: bool
     }
     lines.push("\nnot covered".into());
     lines.extend(uncovered(probe).map(|gap| format!("  - {gap}")));
+    lines.push("\nopen to a peer that rules deny".into());
+    lines.extend(open(probe).map(|open| match open.extent {
+        Extent::Judged | Extent::Open => format!("  - {}: {}", open.name, open.note),
+        Extent::Unjudged => {
+            format!("  - {}: {}; closed where no rule allows its protocol", open.name, open.note)
+        }
+    }));
     lines.join("\n") + "\n"
 }
 
@@ -106,6 +111,12 @@ fn document(probe: &Probe, mount: &Result<String, String>, works: bool) -> serde
             "offset": offset,
         })).collect::<Vec<_>>(),
         "not_covered": uncovered(probe).collect::<Vec<_>>(),
+        "open": open(probe).map(|open| json!({
+            "name": open.name,
+            "side": open.side.to_string(),
+            "note": open.note,
+            "closed_by_protocol": open.extent == Extent::Unjudged,
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -113,4 +124,29 @@ fn uncovered(probe: &Probe) -> impl Iterator<Item = &'static str> + '_ {
     let missing =
         probe.hooks.iter().filter(|(_, result)| result.is_err()).map(|(hook, _)| hook.without);
     missing.chain(NEVER)
+}
+
+/// A door or a detour that no hook closes here.
+struct Open {
+    name: &'static str,
+    side: Side,
+    note: &'static str,
+    extent: Extent,
+}
+
+/// What is open where the hooks that load are attached to the root of the cgroup tree and every network namespace.
+fn open(probe: &Probe) -> impl Iterator<Item = Open> {
+    let loaded = probe.hooks.iter().filter(|(_, result)| result.is_ok());
+    let loaded: Vec<_> = loaded.map(|(hook, _)| hook.name).collect();
+    let release = doors::release();
+    let of_doors = loaded.clone();
+    let doors = doors::ALL.iter().map(move |door| {
+        let extent = door.extent(&of_doors, release);
+        Open { name: door.name, side: door.side(), note: door.note, extent }
+    });
+    let detours = DETOURS.iter().map(move |detour| {
+        let extent = detour.extent(&loaded);
+        Open { name: detour.name, side: detour.side, note: detour.note, extent }
+    });
+    doors.chain(detours).filter(|open| open.extent != Extent::Judged)
 }
