@@ -31,7 +31,7 @@ const NEEDS: &[Need] = &[Need {
 /// Machines that run at a time, each with two emulated processors.
 const AT_A_TIME: usize = 2;
 /// What may come is waited for that long in an emulator on a busy machine, in milliseconds.
-const PATIENCE: &str = "1000";
+const PATIENCE: &str = "4000";
 
 /// Play every door on Debian's kernels in virtual machines, and compare with what is expected of each
 #[derive(clap::Args)]

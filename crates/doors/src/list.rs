@@ -361,7 +361,7 @@ pub const ALL: &[Door] = &[
         )
     },
     Door {
-        judged_by: NONE,
+        judged_by: REQUEST,
         refused_by: BIND,
         ..odd_in(
             Protocol::Dccp,
@@ -410,6 +410,8 @@ const BIND: &[&str] = &["cgroup/bind4", "cgroup/bind6"];
 const CREATE_BY_LSM: &[&str] = &["lsm/socket_create"];
 /// The hooks of a SYN.
 const SYN: &[&str] = &["sk_lookup", "lsm/inet_conn_request"];
+/// The one that sees DCCP's as well.
+const REQUEST: &[&str] = &["lsm/inet_conn_request"];
 /// The hook of a datagram that comes in.
 const LOOKUP: &[&str] = &["sk_lookup"];
 /// No hook.

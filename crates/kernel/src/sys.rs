@@ -137,12 +137,17 @@ pub(crate) fn link_info(link: BorrowedFd<'_>, netns: bool) -> io::Result<LinkInf
 
 /// `BPF_LINK_GET_NEXT_ID`: the numbers of all links of the machine.
 pub(crate) fn links() -> io::Result<Vec<u32>> {
+    numbers(bpf_cmd::BPF_LINK_GET_NEXT_ID)
+}
+
+/// The numbers of all objects of a kind, by the command that goes from one to the next.
+fn numbers(next: bpf_cmd) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     let mut last = 0;
     loop {
         let mut attributes = attributes();
         attributes.__bindgen_anon_6.__bindgen_anon_1.start_id = last;
-        match bpf(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attributes) {
+        match bpf(next, &mut attributes) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             answer => answer?,
         };
@@ -150,6 +155,27 @@ pub(crate) fn links() -> io::Result<Vec<u32>> {
         last = unsafe { attributes.__bindgen_anon_6.next_id };
         found.push(last);
     }
+}
+
+/// `BPF_MAP_GET_NEXT_ID`: the numbers of all maps of the machine.
+pub(crate) fn maps() -> io::Result<Vec<u32>> {
+    numbers(bpf_cmd::BPF_MAP_GET_NEXT_ID)
+}
+
+/// `BPF_MAP_GET_FD_BY_ID`: opens a map, whoever made it; to write too, unless `read_only`.
+pub(crate) fn map(id: u32, read_only: bool) -> io::Result<OwnedFd> {
+    let mut attributes = attributes();
+    attributes.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
+    attributes.__bindgen_anon_6.open_flags = if read_only { BPF_F_RDONLY } else { 0 };
+    owned(bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, &mut attributes)?)
+}
+
+/// A map's name: 16 bytes from the seventh word of `bpf_map_info` on.
+pub(crate) fn map_name(map: BorrowedFd<'_>) -> io::Result<String> {
+    let words = info_words::<10>(map)?;
+    let bytes: Vec<u8> = words[6..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 /// `BPF_LINK_GET_FD_BY_ID`: opens a link, whoever made it.
@@ -165,6 +191,9 @@ pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     attributes.link_detach.link_fd = raw(link);
     bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes).map(drop)
 }
+
+/// The flag of bpf(2) of that name.
+const BPF_F_RDONLY: u32 = 1 << 3;
 
 /// Programs at one hook of a cgroup at most: `BPF_CGROUP_MAX_PROGS` in kernel/bpf/cgroup.c.
 const CGROUP_PROGRAMS_MAX: usize = 64;

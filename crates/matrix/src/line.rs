@@ -59,7 +59,7 @@ impl Line {
     /// Whether the row got through: data or a connection crossed.
     pub(crate) fn is_through(&self) -> bool {
         matches!(self.peer.as_str(), "connection" | "datagram" | "packet" | "data")
-            || matches!(self.local.as_str(), "accepted" | "received")
+            || matches!(self.local.as_str(), "accepted" | "received" | "opened")
     }
 
     /// Whether the two ended alike: what both ends saw, and who told of it; not which programs ran for it.

@@ -38,6 +38,12 @@ enum Verb {
     /// The other end (started by `rows`)
     #[command(hide = true)]
     Peer,
+    /// What another program tries against the hooks (started by `rows`, as a copy)
+    #[command(hide = true)]
+    Tamper {
+        #[command(subcommand)]
+        what: odd::Tampering,
+    },
     /// A listener and a client in namespaces of their own (started by `rows`)
     #[command(hide = true)]
     Alone {
@@ -97,6 +103,7 @@ fn main() -> Result<ExitCode> {
     }
     match Typed::parse().command {
         Verb::Peer => peer::run(),
+        Verb::Tamper { what } => odd::tamper(&what),
         Verb::Alone { patience } => odd::alone(Duration::from_millis(patience)),
         Verb::Rows(typed) => play::run(&typed),
         Verb::Mutations(typed) => mutation::run(&typed),

@@ -11,10 +11,12 @@ use std::io;
 use anyhow::Result;
 use doors::{DETOURS, Detour, errno_name};
 
+use crate::line::Situation;
 use crate::stage::Stage;
 
 pub(crate) use before::Before;
 pub(crate) use elsewhere::alone;
+pub(crate) use evasion::{Tampering, tamper};
 
 /// Goes a detour once.
 type Way = fn(&mut Stage) -> Result<Played>;
@@ -26,6 +28,8 @@ pub(crate) struct Odd {
     pub(crate) detour: &'static Detour,
     /// Whether it takes hooks out of their places, so that the firewall must be loaded anew.
     pub(crate) ruins: bool,
+    /// The only situation that it is played in, where that is not every one.
+    pub(crate) only: Option<Situation>,
     pub(crate) play: Way,
 }
 
@@ -37,13 +41,15 @@ impl Odd {
                 .iter()
                 .find(|(name, _)| *name == detour.name)
                 .expect("a test holds that each detour is gone");
-            Self { detour, ruins: detour.name == RUINS, play: *play }
+            let tampers = TAMPERS.contains(&detour.name);
+            let ruins = detour.name == TAMPERS[0];
+            Self { detour, ruins, only: tampers.then_some(Situation::Denied), play: *play }
         })
     }
 }
 
-/// What takes hooks out of their places.
-const RUINS: &str = "detached";
+/// What another root process does to the programs: it shows where something is denied.
+const TAMPERS: [&str; 2] = ["detached", "map-opened"];
 
 /// How each detour is gone.
 const WAYS: &[(&str, Way)] = &[
@@ -55,6 +61,7 @@ const WAYS: &[(&str, Way)] = &[
     ("overruled-below", evasion::overrule_below),
     ("overruled", evasion::overrule),
     ("detached", evasion::detach),
+    ("map-opened", evasion::open_map),
     ("listening-before", before::accept),
     ("queued-before", before::accept_queued),
     ("listener-of-another", elsewhere::accept),

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use doors::{Attempt, DoorError, MADE_BY_HAND, Protocol, Side};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, accept, ipproto, recv};
 use rustix::net::{bind, listen, socket_with};
 
@@ -64,10 +65,11 @@ impl Peer {
         self.ask(&format!("reach {protocol} {address} {}", patience.as_millis()))
     }
 
-    /// Has it make a `socket` or a `listener` of IPv4's TCP, and names the process and the descriptor.
-    pub(crate) fn lends(&mut self, what: &str) -> Result<(i32, i32)> {
-        let number = self.ask(&format!("lend {what}"))?.parse().context("a descriptor")?;
-        Ok((self.child.id().cast_signed(), number))
+    /// Has it make a `socket` or a `listener` of IPv4's TCP, and names the process and the descriptor; or the errno and
+    /// the step that gave it.
+    pub(crate) fn lends(&mut self, what: &str) -> Result<Result<(i32, i32), String>> {
+        let answer = self.ask(&format!("lend {what}"))?;
+        Ok(answer.parse().map(|number| (self.child.id().cast_signed(), number)).or(Err(answer)))
     }
 
     fn ask(&mut self, question: &str) -> Result<String> {
@@ -109,12 +111,17 @@ pub(crate) fn run() -> Result<ExitCode> {
                 kept.clear();
                 ears.heard(milliseconds(patience)?, &mut kept)?.to_owned()
             }
-            ["lend", what] => {
-                let socket = lend(what)?;
-                let number = socket.as_raw_fd().to_string();
-                lent.push(socket);
-                number
-            }
+            ["lend", what] => match lend(what)? {
+                Ok(socket) => {
+                    let number = socket.as_raw_fd().to_string();
+                    lent.push(socket);
+                    number
+                }
+                Err(error) => {
+                    let errno = error.raw_os_error().unwrap_or_default();
+                    format!("{} at listen", doors::errno_name(errno))
+                }
+            },
             ["reach", protocol, address, patience] => {
                 let address = address.parse().context("an address")?;
                 reach(protocol, address, milliseconds(patience)?)?
@@ -153,6 +160,8 @@ impl Ears {
                 socket_with(AddressFamily::INET6, kind, SocketFlags::CLOEXEC, Some(protocol));
             // Not every kernel has them.
             if let Ok(socket) = made {
+                // Associations of an earlier run may still be ending.
+                set_socket_reuseaddr(&socket, true).context("share a port")?;
                 bind(&socket, &anyone).context("bind for SCTP or DCCP")?;
                 listen(&socket, 8).context("listen for SCTP or DCCP")?;
                 listeners.push(socket);
@@ -234,11 +243,14 @@ impl Ears {
     }
 }
 
-fn lend(what: &str) -> Result<OwnedFd> {
+fn lend(what: &str) -> Result<io::Result<OwnedFd>> {
     Ok(match what {
-        "listener" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?.into(),
-        _ => socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .context("make a socket")?,
+        "listener" => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(OwnedFd::from),
+        _ => {
+            let family = AddressFamily::INET;
+            let made = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+            Ok(made.context("make a socket")?)
+        }
     })
 }
 

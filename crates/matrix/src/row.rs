@@ -49,15 +49,14 @@ impl Row {
         matches!(self, Self::Odd(odd) if odd.detour.at_root)
     }
 
-    /// Whether it is played in that situation. What takes hooks out of their places is, where that shows.
+    /// Whether it is played in that situation.
     pub(crate) fn is_of(&self, situation: Situation, direction: Option<Direction>) -> bool {
+        let only = match self {
+            Self::Odd(odd) => odd.only,
+            Self::Door(..) => None,
+        };
         direction.is_none_or(|it| it == self.direction())
-            && match self {
-                Self::Odd(odd) if odd.ruins => {
-                    matches!(situation, Situation::Bare | Situation::Denied)
-                }
-                Self::Odd(_) | Self::Door(..) => true,
-            }
+            && only.is_none_or(|only| only == situation)
     }
 
     /// The direction in which it is judged.

@@ -43,6 +43,11 @@ pub(crate) fn image(denied: Denied, peers: &[IpAddr]) -> Image {
         let users = vec![UNUSED_USER];
         let subject = SubjectTest { users, ..SubjectTest::default() };
         rules.rules.push(Rule { id: format!("nobody {direction:?}"), subject, ..deny() });
+        if denied == Denied::Everybody(direction) {
+            // By name: a default deny alone leaves packet sockets to DHCP clients.
+            let services = vec![Service::protocol(Protocol::RAW)];
+            rules.rules.push(Rule { id: "raw".to_owned(), services, ..deny() });
+        }
         if denied == Denied::Peer(direction) {
             rules.rules.push(Rule { id: "peer".to_owned(), remote: Some(0), ..deny() });
         }
@@ -52,5 +57,5 @@ pub(crate) fn image(denied: Denied, peers: &[IpAddr]) -> Image {
         };
         rules.rules.push(Rule::default(direction, default, 1));
     }
-    compile(&rules).expect("eight rules fit, and each direction has its default")
+    compile(&rules).expect("nine rules fit, and each direction has its default")
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use doors::{Attempt, Door, DoorError, Protocol, Side, errno_name};
-use kernel::{Attachments, Cgroup, CgroupTree, Counting, Firewall, Hook, Netns};
+use kernel::{Attachments, Cgroup, CgroupTree, Counting, Firewall, Hook, Namespaces, Netns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 use verdict::Direction;
@@ -87,7 +87,11 @@ impl Stage {
         self.before = Before::make(&mut self.peer)?;
         let attachments = Attachments {
             cgroup: Cgroup::open(&self.cgroup)?,
-            namespaces: vec![Netns::open("/proc/self/ns/net")?].into(),
+            namespaces: match self.is_root() {
+                // As by default.
+                true => Namespaces::All,
+                false => vec![Netns::open("/proc/self/ns/net")?].into(),
+            },
             tripwire: true,
             report_allowed: false,
             count_flows: false,
@@ -146,8 +150,8 @@ impl Stage {
         self.peer.reach(protocol, address, self.patience)
     }
 
-    /// Has the peer make a socket: its process and the descriptor.
-    pub(crate) fn peer_lends(&mut self, what: &str) -> Result<(i32, i32)> {
+    /// Has the peer make a socket: its process and the descriptor, or why it could not.
+    pub(crate) fn peer_lends(&mut self, what: &str) -> Result<Result<(i32, i32), String>> {
         self.peer.lends(what)
     }
 

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use kernel::raw::plain::send_frame;
 use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
-use super::{dial, dial_on};
+use super::dial;
 use crate::door::{Attempt, Protocol};
 use crate::error::{DoorError, Stage, at};
 use crate::opened::{Carrier, Opened, SendCall};
@@ -35,7 +36,7 @@ pub(crate) fn sctp_send(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
         }
         errno => at(Stage::Socket)(errno),
     })?;
-    socket::limit(socket.as_fd(), rustix::net::sockopt::Timeout::Send, Some(attempt.deadline))?;
+    socket::limit(socket.as_fd(), Timeout::Send, Some(attempt.deadline))?;
     unconnected(socket, attempt, attempt.first)
 }
 
@@ -51,15 +52,20 @@ pub(crate) fn smc_by_family(attempt: &Attempt<'_>) -> Result<Opened, DoorError> 
         socket_with(AF_SMC, SocketType::STREAM, SocketFlags::CLOEXEC, number).map_err(|errno| {
             at(Stage::Socket)(errno).lacking(Errno::AFNOSUPPORT, "this kernel has no smc")
         })?;
-    dial_on(socket, attempt, |socket| {
-        rustix::net::connect(socket, &attempt.target).map_err(at(Stage::Connect))?;
-        Ok(0)
-    })
+    connected(socket, attempt)
 }
 
 /// The same by a protocol of the internet families (Linux 6.11).
 pub(crate) fn smc_by_protocol(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
-    connect(attempt, Protocol::Smc)
+    connected(socket::create(attempt.target, Protocol::Smc, SocketFlags::empty())?, attempt)
+}
+
+/// Connects and asks nothing more: poll() on a socket that has just fallen back to TCP may wait for ever (seen on 6.12).
+fn connected(socket: OwnedFd, attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
+    socket::limit(socket.as_fd(), Timeout::Send, Some(attempt.deadline))?;
+    rustix::net::connect(&socket, &attempt.target).map_err(at(Stage::Connect))?;
+    let local = socket::local(&socket).map_err(at(Stage::Handshake))?;
+    Ok(Opened::new(socket, Carrier::Stream, local, attempt.target))
 }
 
 pub(crate) fn udp_lite(attempt: &Attempt<'_>) -> Result<Opened, DoorError> {

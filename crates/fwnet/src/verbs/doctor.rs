@@ -136,7 +136,9 @@ struct Open {
 
 /// What is open where the hooks that load are attached to the root of the cgroup tree and every network namespace.
 fn open(probe: &Probe) -> impl Iterator<Item = Open> {
-    let loaded = probe.hooks.iter().filter(|(_, result)| result.is_ok());
+    // Nothing is attached where one of those is missing that are required.
+    let complete = probe.hooks.iter().all(|(hook, result)| !hook.required || result.is_ok());
+    let loaded = probe.hooks.iter().filter(|(_, result)| complete && result.is_ok());
     let loaded: Vec<_> = loaded.map(|(hook, _)| hook.name).collect();
     let release = doors::release();
     let of_doors = loaded.clone();

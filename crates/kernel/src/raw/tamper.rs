@@ -25,3 +25,24 @@ pub fn detach(cgroup: BorrowedFd<'_>, hook: &str) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Opens every map of that name to write, whoever made it, as another root process would: by the maps' numbers. The name is
+/// cut to 15 bytes, as the kernel keeps it.
+///
+/// # Errors
+/// Those of bpf(2); `EPERM` where a guard refuses one, `NotFound` where there is none.
+pub fn open_map(name: &str) -> io::Result<()> {
+    let mut found = Err(io::ErrorKind::NotFound.into());
+    for map in sys::maps()? {
+        // To read is let: so that the name is known before it is opened to write.
+        let readable = match sys::map(map, true) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            map => map?,
+        };
+        if sys::map_name(std::os::fd::AsFd::as_fd(&readable))? == name {
+            sys::map(map, false)?;
+            found = Ok(());
+        }
+    }
+    found
+}

@@ -17,15 +17,21 @@ use crate::stage::Stage;
 const PORT: u16 = 10_000;
 
 /// The descriptor with that number in the peer, by pidfd_getfd(2): the same socket, as by inheritance or `SCM_RIGHTS`.
-fn take(stage: &mut Stage, what: &str) -> Result<OwnedFd> {
-    let (process, number) = stage.peer_lends(what)?;
+fn take(stage: &mut Stage, what: &str) -> Result<Result<OwnedFd, Played>> {
+    let (process, number) = match stage.peer_lends(what)? {
+        Ok(lent) => lent,
+        Err(refused) => return Ok(Err(Played::new("-", refused))),
+    };
     let process = Pid::from_raw(process).context("a process has a number")?;
     let process = pidfd_open(process, PidfdFlags::empty()).context("open the peer")?;
-    pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).context("take its socket")
+    pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).map(Ok).context("take its socket")
 }
 
 pub(super) fn connect(stage: &mut Stage) -> Result<Played> {
-    let socket = take(stage, "socket")?;
+    let socket = match take(stage, "socket")? {
+        Ok(socket) => socket,
+        Err(played) => return Ok(played),
+    };
     let connected = rustix::net::connect(&socket, &stage.target());
     let local = match &connected {
         Ok(()) => "connected".to_owned(),
@@ -35,7 +41,10 @@ pub(super) fn connect(stage: &mut Stage) -> Result<Played> {
 }
 
 pub(super) fn accept(stage: &mut Stage) -> Result<Played> {
-    let listener = take(stage, "listener")?;
+    let listener = match take(stage, "listener")? {
+        Ok(listener) => listener,
+        Err(played) => return Ok(played),
+    };
     let address: SocketAddr = getsockname(&listener).context("ask for an address")?.try_into()?;
     let peer = stage.peer_reaches(Protocol::Tcp, address)?;
     Ok(Played::new(stage.accepts(&listener, peer == "connected")?, peer))

@@ -1,16 +1,19 @@
 //! What another root process can try against the programs, and what any process can try against its own socket.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::net::TcpStream;
-use std::path::Path;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr};
 use kernel::raw::option::fill_option_memory;
 use kernel::raw::tamper;
 use rustix::net::{AddressFamily, SocketType, socket};
-use std::os::fd::AsFd as _;
 
 use super::{Played, refused};
 use crate::stage::Stage;
@@ -78,15 +81,59 @@ fn overruling(cgroup: &Path) -> Result<Option<Ebpf>> {
     Ok(Some(object))
 }
 
-pub(super) fn detach(stage: &mut Stage) -> Result<Played> {
-    let cgroup = File::open(stage.cgroup()).context("open the cgroup")?;
-    match tamper::detach(cgroup.as_fd(), HOOK) {
-        Ok(()) => connect(stage),
-        Err(error) => {
-            let Played { local, peer } = connect(stage)?;
-            Ok(Played::new(format!("{}, then {local}", refused(&error, "detach")), peer))
+/// What another program tries.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum Tampering {
+    /// Detaches the links of connect4 from a cgroup
+    Detach {
+        /// The cgroup
+        cgroup: PathBuf,
+    },
+    /// Opens the table that says which rules are in force, to write
+    OpenMap,
+}
+
+/// Tries it, and prints what came of it.
+pub(crate) fn tamper(what: &Tampering) -> Result<ExitCode> {
+    let (outcome, step) = match what {
+        Tampering::Detach { cgroup } => {
+            let cgroup = File::open(cgroup).context("open the cgroup")?;
+            (tamper::detach(cgroup.as_fd(), HOOK), "detach")
         }
-    }
+        Tampering::OpenMap => (tamper::open_map("CONTROL"), "open"),
+    };
+    crate::say(&match outcome {
+        Ok(()) => "done".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => format!("ENOENT at {step}"),
+        Err(error) => refused(&error, step),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has another program try it: a copy of this one, for to this one a guard would let it.
+fn by_another(arguments: &[&OsStr]) -> Result<String> {
+    let own = std::env::current_exe().context("find this program")?;
+    let copy = std::env::temp_dir().join(format!("not-matrix-{}", std::process::id()));
+    std::fs::copy(own, &copy).context("copy this program")?;
+    let output = Command::new(&copy).arg("tamper").args(arguments).output();
+    std::fs::remove_file(&copy).context("remove the copy")?;
+    let output = output.context("start the copy")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+pub(super) fn detach(stage: &mut Stage) -> Result<Played> {
+    let done = by_another(&["detach".as_ref(), stage.cgroup().as_os_str()])?;
+    let Played { local, peer } = connect(stage)?;
+    Ok(match done.as_str() {
+        "done" => Played::new(local, peer),
+        refused => Played::new(format!("{refused}, then {local}"), peer),
+    })
+}
+
+pub(super) fn open_map(_stage: &mut Stage) -> Result<Played> {
+    let done = by_another(&["open-map".as_ref()])?;
+    Ok(Played::new(if done == "done" { "opened".to_owned() } else { done }, "-"))
 }
 
 fn connect(stage: &mut Stage) -> Result<Played> {
