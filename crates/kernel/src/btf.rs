@@ -195,9 +195,110 @@ fn tail(info: u32) -> Option<usize> {
     })
 }
 
+/// BTF of a kernel that there is none of, made word by word.
+#[cfg(test)]
+pub(crate) mod made {
+    use super::MAGIC;
+
+    /// The header, the types (each by its words) and the strings.
+    pub(crate) fn btf(types: &[&[u32]], strings: &str) -> Vec<u8> {
+        let types: Vec<u8> = types
+            .iter()
+            .flat_map(|words| words.iter())
+            .copied()
+            .flat_map(u32::to_ne_bytes)
+            .collect();
+        let length = u32::try_from(types.len()).expect("small");
+        let text = u32::try_from(strings.len()).expect("small");
+        let header = [u32::from(MAGIC) | 1 << 16, 24, 0, length, length, text];
+        let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_ne_bytes).collect();
+        bytes.extend(types);
+        bytes.extend(strings.as_bytes());
+        bytes
+    }
+
+    /// The second word of a type: its kind and how many members it has.
+    pub(crate) const fn info(kind: u32, members: u32) -> u32 {
+        kind << 24 | members
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
+
+    use super::{made::info, *};
+
+    /// Strings at 1 `box`, 5 `in`, 8 `many`, 13 `bits`, 18 `run`, 22 `loop`.
+    const STRINGS: &str = "\0box\0in\0many\0bits\0run\0loop\0";
+
+    fn small() -> Vec<u8> {
+        made::btf(
+            &[
+                // 1: an int of 4 bytes; 2: an array of 12 of them; 3: an array of itself; 4: an array too large.
+                &[5, info(1, 0), 4, 32],
+                &[0, info(ARRAY, 0), 0, 1, 1, 12],
+                &[0, info(ARRAY, 0), 0, 3, 1, 2],
+                &[0, info(ARRAY, 0), 0, 1, 1, u32::MAX],
+                // 5: `box`, with a bit field at its end.
+                &[
+                    1,
+                    info(STRUCT, 4) | 1 << 31,
+                    60,
+                    5,
+                    1,
+                    0,
+                    8,
+                    2,
+                    32,
+                    22,
+                    3,
+                    64,
+                    13,
+                    1,
+                    416 | 3 << 24,
+                ],
+                // 6: a function.
+                &[18, info(FUNCTION, 0), 1],
+            ],
+            STRINGS,
+        )
+    }
+
+    #[test]
+    fn arrays_functions_and_what_is_no_field() {
+        let btf = Btf::parse(small()).expect("well made");
+        assert_eq!(btf.field("box", "in"), Some(Field { offset: 0, size: 4 }));
+        assert_eq!(btf.field("box", "many"), Some(Field { offset: 4, size: 48 }));
+        assert_eq!(btf.field("box", "loop"), None, "an array of itself has no size");
+        assert_eq!(btf.field("box", "bits"), None, "a bit field has no offset");
+        assert_eq!(btf.size(4), None, "four times 2^32 - 1 is no size");
+        assert_eq!(
+            (btf.function("run"), btf.function("box"), btf.function("")),
+            (Some(6), None, None)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_are_there_is_an_answer(
+            at in 0usize..200, byte: u8, cut in 0usize..300, noise: Vec<u8>,
+        ) {
+            let mut bytes = small();
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            bytes.truncate(cut.max(30));
+            for bytes in [bytes, noise] {
+                let Ok(btf) = Btf::parse(bytes) else { continue };
+                for name in ["in", "many", "loop", "bits", "run", ""] {
+                    let _field = btf.field("box", name);
+                    let _number = btf.function(name);
+                }
+                let _fields = crate::Fields::of(&btf);
+            }
+        }
+    }
 
     #[test]
     fn the_running_kernel_tells_where_things_are() {

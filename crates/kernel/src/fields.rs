@@ -220,6 +220,59 @@ mod tests {
         }
     }
 
+    /// A kernel with the beginnings of its sockets and two fields, of which one is as wide as `family` says; the other
+    /// structure begins with a socket only where `begins` says so.
+    fn kernel(family: u32, begins: u32) -> Fields {
+        use crate::btf::made::{btf, info};
+        // At 1 `sock`, 6 `__sk_common`, 18 `request_sock`, 31 `__req_common`, 44 `sock_common`, 56 `skc_family`,
+        // 67 `skc_num`.
+        let strings =
+            "\0sock\0__sk_common\0request_sock\0__req_common\0sock_common\0skc_family\0skc_num\0";
+        let types: &[&[u32]] = &[
+            &[0, info(1, 0), 2, 16],
+            &[0, info(1, 0), family, 8 * family],
+            &[44, info(4, 2), 16, 56, 2, 64, 67, 1, 0],
+            &[1, info(4, 1), 16, 6, 3, 0],
+            &[18, info(4, 1), 32, 31, 3, begins],
+        ];
+        Fields::of(&Btf::parse(btf(types, strings)).expect("well made"))
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_size_is_named_and_nothing_is_guessed() {
+        let known = |fields: &Fields| -> Vec<_> {
+            fields.list().filter_map(|(wanted, at)| Some((wanted.name, at?))).collect()
+        };
+        let fields = kernel(2, 0);
+        assert_eq!(known(&fields), [("skc_family", 8), ("skc_num", 0)]);
+        assert!(fields.missing(&[&[field::FAMILY], &[field::NUM]]).is_none());
+        let missing = fields.missing(&[&[field::FAMILY], &[field::NUM, field::DPORT]]);
+        assert_eq!(
+            missing.map(|wanted| (wanted.structure, wanted.name)),
+            Some(("sock_common", "skc_dport"))
+        );
+
+        let wider = kernel(4, 0);
+        assert_eq!(known(&wider), [("skc_num", 0)]);
+        assert_eq!(wider.missing(&[&[field::FAMILY]]).map(|wanted| wanted.sizes), Some(&[2][..]));
+
+        let elsewhere = kernel(2, 64);
+        assert_eq!(known(&elsewhere), [], "a request does not begin as a socket does");
+    }
+
+    #[test]
+    fn every_hook_of_the_tier_says_what_it_reads() {
+        for hook in crate::Hook::ALL {
+            let Some(lsm) = &hook.lsm else { continue };
+            let missing = Fields::NONE.missing(lsm.fields);
+            assert!(
+                missing.is_some(),
+                "{} would be loaded on a kernel that tells nothing",
+                hook.name
+            );
+        }
+    }
+
     #[test]
     fn the_running_kernel_has_them_all() {
         let fields = Fields::running();

@@ -14,10 +14,11 @@ use std::process::Command;
 /// Blocks are made when they are written: this is what the system may grow to.
 const SIZE: &str = "1G";
 /// What is put into every machine: path, content, permissions.
-const FILES: [(&str, &str, u32); 5] = [
+const FILES: [(&str, &str, u32); 6] = [
     ("/usr/local/bin/answer", include_str!("guest/answer.sh"), 0o755),
     ("/usr/local/bin/attempt", include_str!("guest/attempt.pl"), 0o755),
     ("/usr/local/bin/hammer", include_str!("guest/hammer.pl"), 0o755),
+    ("/usr/local/bin/security", include_str!("guest/security.pl"), 0o755),
     ("/etc/systemd/system/answer.service", include_str!("guest/answer.service"), 0o644),
     ("/etc/systemd/system/early.service", include_str!("guest/early.service"), 0o644),
 ];

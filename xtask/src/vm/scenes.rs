@@ -4,6 +4,7 @@ mod agent;
 mod boot;
 mod default_attachment;
 mod lock_out;
+mod lsm;
 mod shared;
 
 use super::disk::Disk;
@@ -27,6 +28,7 @@ pub(super) struct Scene {
 /// In the order in which they are played.
 pub(super) const ALL: &[Scene] = &[
     Scene { name: "default-attachment", installs: false, play: default_attachment::play },
+    Scene { name: "lsm", installs: false, play: lsm::play },
     Scene { name: "boot", installs: true, play: boot::play },
     Scene { name: "agent", installs: true, play: agent::play },
     Scene { name: "lock-out", installs: true, play: lock_out::play },

@@ -76,7 +76,7 @@ fn text(probe: &Probe, mount: &Result<String, String>, works: bool, fields: bool
         lines.push("\nfields of the kernel's structures, by its BTF".into());
         lines.extend(probe.fields.list().map(|(field, offset)| {
             let at = offset.map_or("not as it is read".into(), |at| format!("at byte {at}"));
-            format!("  {:<28}{at}", format!("{}.{}", field.structure, field.name))
+            format!("  {:<30}{at}", format!("{}.{}", field.structure, field.name))
         }));
     }
     lines.push("\nnot covered".into());

@@ -126,6 +126,15 @@ fn text(status: &Status) -> String {
     if status.events_lost > 0 {
         line("lost", format!("{} events nobody was told of", status.events_lost));
     }
+    if status.guarded > 0 {
+        line(
+            "guard",
+            format!(
+                "{} attempts of other programs to take enforcement away were refused",
+                status.guarded
+            ),
+        );
+    }
     let Identity { before, refused, unknown } = status.identity;
     if let Some(Before { known, by_cookie, unknown }) = before {
         let by_cookie = match by_cookie {

@@ -56,6 +56,10 @@ pub(crate) struct Status {
     /// Where the agent is busy and cannot say more: since when. Everything else is as it was then.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) busy_since: Option<Timestamp>,
+    /// Attempts of other programs to take away links, maps or pins since the programs were loaded, which the tamper guard
+    /// refused.
+    #[serde(default)]
+    pub(crate) guarded: u64,
     /// How the identity of processes is known.
     #[serde(default)]
     pub(crate) identity: Identity,
@@ -219,6 +223,7 @@ impl Status {
             revoking: core.revoking.is_under_way(),
             busy_since: None,
             fleet: core.fleet.clone(),
+            guarded: identity.guarded,
             identity: Identity {
                 before: core.force.before,
                 refused: identity.refused,
