@@ -83,19 +83,24 @@ fn play(wanted: Option<&str>, program: Option<&Path>, passed: &mut u64) -> Resul
         Some(path) => Program { path: fs::canonicalize(path)?, linking: Linking::Dynamic },
         None => timed("program", || Program::build(Linking::Dynamic, &date))?,
     };
-    let pair = timed("Debian packages", || {
-        trial::Pair::write(&program, &Contents::of(&program, &date)?, &date)
-    })?;
-    if wanted.is_none_or(|wanted| "package".contains(wanted)) {
-        for held in timed("the package in a small Debian", || trial::run_through(&pair))? {
+    let alone = wanted.is_none_or(|wanted| "package".contains(wanted));
+    let pair = (alone || scenes.iter().any(|scene| scene.installs))
+        .then(|| {
+            timed("Debian packages", || {
+                trial::Pair::write(&program, &Contents::of(&program, &date)?, &date)
+            })
+        })
+        .transpose()?;
+    if let Some(pair) = pair.as_ref().filter(|_| alone) {
+        for held in timed("the package in a small Debian", || trial::run_through(pair))? {
             tell(held, passed);
         }
     }
     let supplies = timed("kernel and QEMU", Supplies::provide)?;
     for scene in scenes {
         timed(&format!("in the virtual machine: {}", scene.name), || {
-            let disk =
-                disk::Disk::make(scene.name, &supplies, scene.installs.then_some(&pair), &program)?;
+            let installed = pair.as_ref().filter(|_| scene.installs);
+            let disk = disk::Disk::make(scene.name, &supplies, installed, &program)?;
             let mut stage = scenes::Stage::new(&supplies, disk, Instant::now())?;
             let outcome = (scene.play)(&mut stage);
             stage.held().iter().for_each(|held| tell(held, passed));

@@ -7,6 +7,7 @@ use Errno;
 use IO::Socket::INET;
 use Socket qw(:all);
 
+$| = 1;
 my $BPF = 321;    # bpf(2) on x86_64
 my %tries = (
     # listen PORT FILE: binds, and listens once FILE is there.
