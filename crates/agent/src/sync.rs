@@ -367,6 +367,13 @@ impl Client {
         }
         self.retry = None;
         self.fetch.want(wanted.pieces(), &self.pieces);
+        for bytes in &target.along {
+            let digest = *blake3::hash(bytes).as_bytes();
+            if self.fetch.came(&digest) {
+                effects.push(Effect::Keep(digest, bytes.clone()));
+                self.pieces.insert(digest, bytes.clone());
+            }
+        }
         self.wanted = Some(wanted);
     }
 

@@ -290,6 +290,8 @@ impl Virtual {
         let manifest = Manifest::decode(&*target.manifest).expect("a manifest");
         let Manifest { roots, timestamp, snapshot, documents, members, .. } = manifest;
         let pieces = roots.into_iter().chain(timestamp).chain(snapshot).chain(documents);
+        let came = target.along.iter().map(|bytes| Digest::of(bytes).0);
+        self.pieces.extend(came);
         let digests: Vec<[u8; 32]> =
             pieces.chain(members).map(|it| it.digest.try_into().expect("a digest")).collect();
         self.pieces.retain(|have| digests.contains(have));

@@ -131,7 +131,10 @@ impl Relay {
     pub fn heard(&mut self, message: Downward, now: At, out: &mut Vec<Effect>) {
         match message.say {
             Some(Down::Assigned(frame)) => {
-                let Given { changed, unknown } = self.cache.assigned(frame);
+                let Given { changed, unknown, came } = self.cache.assigned(frame);
+                for digest in &came {
+                    self.desk.arrived(digest, now.ms, &mut self.cache, out);
+                }
                 let ids = changed.iter().map(String::as_str);
                 self.desk.retarget(ids, now.ms, &mut self.cache, out);
                 self.come_again(unknown, out);
@@ -281,6 +284,8 @@ struct Given {
     changed: Vec<String>,
     /// Hosts whose manifests are not here.
     unknown: Vec<String>,
+    /// Pieces that came along.
+    came: Vec<Digest>,
 }
 
 impl Cache {
@@ -336,11 +341,22 @@ impl Cache {
 
     /// Takes what hosts should have.
     fn assigned(&mut self, frame: AssignedFrame) -> Given {
-        let AssignedFrame { hosts, manifests } = frame;
+        let AssignedFrame { hosts, manifests, along } = frame;
         for manifest in manifests {
             let digest = Digest::of(&manifest);
             self.name(&manifest);
             self.manifests.entry(digest).or_insert((manifest.into(), 0));
+        }
+        let mut came = Vec::new();
+        for piece in along {
+            let digest = Digest::of(&piece);
+            // Only what a manifest names is kept.
+            if self.names.contains_key(&digest) && !self.pieces.contains_key(&digest) {
+                self.coming.remove(&digest);
+                self.lost.remove(&digest);
+                self.keep(digest, piece);
+                came.push(digest);
+            }
         }
         let mut changed = Vec::with_capacity(hosts.len());
         let mut unknown = Vec::new();
@@ -365,7 +381,7 @@ impl Cache {
             changed.push(host);
         }
         self.manifests.retain(|_, (_, users)| *users != 0);
-        Given { changed, unknown }
+        Given { changed, unknown, came }
     }
 
     fn unused(&mut self, manifest: &Digest) {

@@ -5,6 +5,7 @@
 //! hears the newest, and a piece is sent a part at a time as fast as it is taken.
 
 mod admission;
+mod along;
 mod contents;
 mod desk;
 mod frame;

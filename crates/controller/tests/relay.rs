@@ -44,7 +44,7 @@ fn assignment(number: u64, manifest: &[u8]) -> Assignment {
 }
 
 fn assigned(hosts: Vec<Assignment>, manifests: Vec<Vec<u8>>) -> Downward {
-    Downward { say: Some(Down::Assigned(Assigned { hosts, manifests })) }
+    Downward { say: Some(Down::Assigned(Assigned { hosts, manifests, ..Assigned::default() })) }
 }
 
 fn come(relay: &mut Relay, number: u64, now: At, out: &mut Vec<Effect>) -> Link {

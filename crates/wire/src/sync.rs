@@ -200,6 +200,9 @@ pub struct Target {
     /// How often the host is to say that it is alive, in milliseconds.
     #[prost(uint32, tag = "4")]
     pub beat_ms: u32,
+    /// Pieces of it that the host can hardly have yet, whole; each is known by its digest. The others are asked for.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub along: Vec<Vec<u8>>,
 }
 
 /// The pieces of a target.
@@ -390,6 +393,9 @@ pub struct Assigned {
     /// Manifests that the relay has not been told before; the others it has kept.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub manifests: Vec<Vec<u8>>,
+    /// Pieces of those that it can hardly have yet, whole; see [`Target::along`].
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub along: Vec<Vec<u8>>,
 }
 
 /// What one host at a relay should have.

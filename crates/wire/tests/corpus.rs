@@ -97,8 +97,8 @@ fn said_downward() -> Vec<Vec<u8>> {
     let target = sync::Target {
         manifest: manifest_bytes(&manifest),
         me: member_bytes(&member),
-        same: Vec::new(),
         beat_ms: 10_000,
+        ..Default::default()
     };
     let part = sync::Part {
         digest: vec![3; 32],
@@ -123,7 +123,11 @@ fn relayed() -> Vec<Vec<u8>> {
         me: Vec::new(),
         refused: String::new(),
     };
-    let assigned = sync::Assigned { hosts: vec![assignment], manifests: vec![vec![0x30, 1]] };
+    let assigned = sync::Assigned {
+        hosts: vec![assignment],
+        manifests: vec![vec![0x30, 1]],
+        along: Vec::new(),
+    };
     let up = |say| sync::encode(&sync::Upward { say: Some(say) }).unwrap();
     vec![
         up(Up::Carried(carried)),

@@ -72,6 +72,11 @@ impl Fetch {
         }
     }
 
+    /// A piece is here by another way. Whether it was missing.
+    pub(super) fn came(&mut self, digest: &Digest) -> bool {
+        self.missing.remove(digest).is_some()
+    }
+
     /// The connection is gone: everything is to be asked for again, from where it is.
     pub(super) fn interrupted(&mut self) {
         self.moved = None;

@@ -74,7 +74,7 @@ impl Wanted {
     /// As it came.
     pub(super) fn target(&self) -> Target {
         let (manifest, me) = self.encoded.clone();
-        Target { manifest, me, same: Vec::new(), beat_ms: 0 }
+        Target { manifest, me, ..Target::default() }
     }
 
     /// Whether the same is to be enforced, on trial or not, in whichever rollout.

@@ -156,8 +156,8 @@ impl Controller {
         Target {
             manifest: manifest.encode_to_vec(),
             me: me.encode_to_vec(),
-            same: Vec::new(),
             beat_ms: 1_000,
+            ..Target::default()
         }
     }
 

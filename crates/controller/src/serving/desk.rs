@@ -13,6 +13,7 @@ use wire::sync::{Down, Later, Refused};
 
 use super::{
     Assigned, Counts, Effect, Frame, Link, Peer, Reporter, Serve,
+    along::Along,
     contents::Contents,
     seat::{HostState, Relay, Seat, Sitting, Want},
 };
@@ -89,6 +90,8 @@ pub(crate) struct Desk {
     /// Hosts that asked for what nobody had, and when they are told again.
     again: VecDeque<(u64, u32)>,
     contents: Contents,
+    /// What is new, and goes along with targets.
+    along: Along,
     pub(crate) counts: Counts,
     /// Who came and went and what they said, for the controller above or the leader.
     pub(crate) reporter: Reporter,
@@ -111,6 +114,7 @@ impl Desk {
             unproven: BTreeSet::new(),
             again: VecDeque::new(),
             contents: Contents::default(),
+            along: Along::default(),
             counts: Counts::default(),
             reporter: Reporter::default(),
         }
@@ -502,6 +506,7 @@ impl Desk {
             return;
         }
         self.looked_ms = now_ms;
+        self.along.tick(now_ms);
         let (lost_ms, hello_ms) = (self.serve.lost_ms(), self.serve.hello_ms);
         let mut ends = Vec::new();
         for (place, (generation, seat)) in (0..).zip(&self.seats) {

@@ -26,6 +26,7 @@ const TARGET: u32 = 1;
 const MANIFEST: u32 = 1;
 const ME: u32 = 2;
 const BEAT: u32 = 4;
+const ALONG: u32 = 5;
 /// The field of `Downward` that holds a part, and that of `Part` that holds its bytes.
 const PART: u32 = 2;
 const BYTES: u32 = 4;
@@ -41,14 +42,20 @@ impl Frame {
 
     /// A `Target` in full. The manifest is not copied.
     pub(crate) fn target(assigned: &Assigned, beat_ms: u32) -> Self {
-        let Assigned { manifest, me, .. } = assigned;
-        let mut tail = Vec::with_capacity(me.len() + 16);
-        field(ME, me.len(), &mut tail);
-        tail.extend_from_slice(me);
-        encode_key(BEAT, WireType::Varint, &mut tail);
-        encode_varint(beat_ms.into(), &mut tail);
+        let manifest = &assigned.manifest;
+        let tail = own(assigned, beat_ms);
         let inner = field_len(MANIFEST, manifest.len()) + tail.len();
         Self::around(TARGET, inner, MANIFEST, Arc::clone(manifest), 0..manifest.len(), tail)
+    }
+
+    /// The same with what [`packed`] made of its manifest, which is not copied either.
+    pub(crate) fn target_along(shared: Arc<[u8]>, assigned: &Assigned, beat_ms: u32) -> Self {
+        let tail = own(assigned, beat_ms);
+        let inner = shared.len() + tail.len();
+        let mut head = length(key_len(TARGET) + encoded_len_varint(inner as u64) + inner);
+        field(TARGET, inner, &mut head);
+        let all = 0..shared.len();
+        Self { head, body: Some((shared, all)), tail }
     }
 
     /// A `Part`. The bytes are not copied.
@@ -88,6 +95,29 @@ impl Frame {
     pub fn to_vec(&self) -> Vec<u8> {
         self.slices().concat()
     }
+}
+
+/// The fields of a target that hosts share: the manifest, and pieces that go along.
+pub(super) fn packed(manifest: &[u8], along: &[Arc<[u8]>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    field(MANIFEST, manifest.len(), &mut bytes);
+    bytes.extend_from_slice(manifest);
+    for piece in along {
+        field(ALONG, piece.len(), &mut bytes);
+        bytes.extend_from_slice(piece);
+    }
+    bytes
+}
+
+/// The fields of a target that are one host's own.
+fn own(assigned: &Assigned, beat_ms: u32) -> Vec<u8> {
+    let me = &assigned.me;
+    let mut bytes = Vec::with_capacity(me.len() + 16);
+    field(ME, me.len(), &mut bytes);
+    bytes.extend_from_slice(me);
+    encode_key(BEAT, WireType::Varint, &mut bytes);
+    encode_varint(beat_ms.into(), &mut bytes);
+    bytes
 }
 
 /// The length before a message.
@@ -134,11 +164,16 @@ mod tests {
             let target = Target {
                 manifest: vec![7; bytes],
                 me: vec![9; bytes % 300],
-                same: Vec::new(),
                 beat_ms: 30_000,
+                ..Target::default()
             };
             let said = read(&Frame::target(&assigned, 30_000));
-            assert_eq!(said.say, Some(Down::Target(target)));
+            assert_eq!(said.say, Some(Down::Target(target.clone())));
+            let along = vec![vec![3; bytes / 7], vec![4; 9]];
+            let shared = along.iter().map(|it| it.as_slice().into()).collect::<Vec<_>>();
+            let shared = packed(&assigned.manifest, &shared).into();
+            let said = read(&Frame::target_along(shared, &assigned, 30_000));
+            assert_eq!(said.say, Some(Down::Target(Target { along, ..target })));
             let part = Part { digest: vec![1; 32], offset: 3, total: 70_003, ..Part::default() };
             let said = read(&Frame::part(&part, vec![5; bytes + 9].into(), 4..bytes + 4));
             assert_eq!(said.say, Some(Down::Part(Part { bytes: vec![5; bytes], ..part })));

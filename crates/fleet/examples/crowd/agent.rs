@@ -168,6 +168,13 @@ impl Agent {
         let pieces = roots.iter().chain(timestamp).chain(snapshot).chain(documents).chain(members);
         let needed = pieces.map(digest).collect::<Result<BTreeSet<_>, _>>()?;
         self.lacks = needed.into_iter().filter(|it| !self.has.contains(it)).collect();
+        for bytes in &target.along {
+            let digest = *blake3::hash(bytes).as_bytes();
+            if self.lacks.remove(&digest) {
+                let known = &mut self.known.0.borrow_mut().pieces;
+                known.entry(digest).or_insert_with(|| bytes.clone());
+            }
+        }
         self.wanted = Some(Box::new((target.digest(), manifest)));
         for digest in &self.lacks {
             answer.extend(want(digest));

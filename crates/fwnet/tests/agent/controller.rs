@@ -148,8 +148,12 @@ impl Controller {
         };
         let role = Label { key: "role".to_owned(), value: "web".to_owned() };
         let me = Member { id: ID.to_owned(), labels: vec![role], ..Member::default() };
-        let target =
-            Target { manifest: bytes(&manifest), me: bytes(&me), same: Vec::new(), beat_ms: 200 };
+        let target = Target {
+            manifest: bytes(&manifest),
+            me: bytes(&me),
+            beat_ms: 200,
+            ..Target::default()
+        };
         let number = inside.target.as_ref().map_or(0, |(number, _)| number + 1);
         let name = target.digest().to_vec();
         inside.target = Some((number, target));

@@ -87,9 +87,15 @@ impl Desk {
                     return self.same(link, host, &assigned, now_ms, out);
                 }
                 state.hello = None;
+                let had_another = state.is_told();
                 state.tell(assigned.digest, now_ms);
                 self.counts.targets_sent += 1;
-                let frame = Frame::target(&assigned, self.serve.beat_ms);
+                let shared = had_another.then(|| self.along.packed(&assigned, now_ms, source));
+                let beat_ms = self.serve.beat_ms;
+                let frame = match shared.flatten() {
+                    Some(shared) => Frame::target_along(shared, &assigned, beat_ms),
+                    None => Frame::target(&assigned, beat_ms),
+                };
                 self.send(link, frame, out);
             }
         }
@@ -147,11 +153,22 @@ impl Desk {
                         continue;
                     }
                     self.counts.targets_sent += 1;
-                    self.assigned(link, host, &assigned, now_ms, &mut frame)
+                    let manifests = frame.manifests.len();
+                    let assignment = self.assigned(link, host, &assigned, now_ms, &mut frame);
+                    if manifests < frame.manifests.len() {
+                        bytes += assigned.manifest.len();
+                        for piece in self.along.pieces(&assigned.manifest, now_ms, source) {
+                            // Many manifests name the same ones.
+                            if !frame.along.iter().any(|it| **it == *piece) {
+                                bytes += piece.len();
+                                frame.along.push(piece.to_vec());
+                            }
+                        }
+                    }
+                    assignment
                 }
             };
             bytes += assignment.encoded_len();
-            bytes += frame.manifests.last().map_or(0, Vec::len);
             frame.hosts.push(assignment);
         }
         if !frame.hosts.is_empty() {
