@@ -43,8 +43,10 @@ pub enum Input {
     Connected,
     /// It said something.
     Heard(Downward),
-    /// The connection is gone, or there could be none.
+    /// The connection is gone, or whoever is there did not take it.
     Closed,
+    /// Nobody is there to connect to.
+    Unreached,
     /// The core says what is in force, and how the host is, where it was asked.
     InForce(InForce, Option<Pulse>),
     /// The core found the signatures of what it was ordered to apply right; the version of its snapshot.
@@ -250,6 +252,7 @@ impl Client {
                 self.fetch.interrupted();
                 effects.push(Effect::Dial(now + self.backoff.next_ms()));
             }
+            Input::Unreached => effects.push(Effect::Dial(now + self.backoff.unreached_ms())),
             Input::InForce(in_force, pulse) => {
                 self.pulse = pulse.unwrap_or_else(|| self.pulse.clone());
                 self.learn(in_force, &mut effects);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use wire::sync::Upward;
 
-pub use admission::{Admission, Gate};
+pub use admission::Gate;
 pub use frame::Frame;
 
 pub(crate) use desk::{Desk, Find, Source, Wanted};

@@ -146,7 +146,7 @@ pub async fn run(
         counted: figures.counted.clone(),
         limits: Limits::default(),
     };
-    let Listeners { fleet, metrics, at } = Listeners::open(setup.listen, setup.metrics).await?;
+    let Listeners { fleet, metrics, at } = Listeners::open(setup.listen, setup.metrics)?;
     let own = Leader { name: setup.name.clone(), endpoint: setup.endpoint.clone() };
     let (say, above) = mpsc::channel(ABOVE);
     let lead = desk.lead.clone();

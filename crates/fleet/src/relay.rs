@@ -101,7 +101,7 @@ pub async fn run(
         counted: counted.clone(),
         limits: Limits::default(),
     };
-    let Listeners { fleet, metrics, at } = Listeners::open(setup.listen, setup.metrics).await?;
+    let Listeners { fleet, metrics, at } = Listeners::open(setup.listen, setup.metrics)?;
     let renewing = renew(setup.membership, setup.directory, tickets, serving, speaking);
     ready(at);
     tokio::select! {

@@ -11,10 +11,10 @@ pub(crate) mod lines;
 pub(crate) mod listening;
 mod strangers;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use axum::{Extension, Router};
-use controller::serving::{Admission, Gate};
+use controller::serving::Gate;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -22,23 +22,21 @@ use hyper_util::{
 use jiff::Timestamp;
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::{
-    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use wire::sync::{Down, Downward, FRAME_BYTES_MAX, Later, PROTOCOL, Upward, encode};
+use wire::sync::{FRAME_BYTES_MAX, PROTOCOL, Upward};
 
 pub use self::listening::{ListenError, Listening};
 
 use self::{
     counted::{Counted, Outcome},
     line::{Allowed, Heard, LineEnd, Mailbox},
-    strangers::{Stranger, Strangers, Watched},
+    strangers::{Stranger, Strangers, Watched, micros},
 };
 use crate::{
-    join::random,
     subject::{Kind, Shown},
     tls::who,
 };
@@ -48,7 +46,7 @@ use crate::{
 pub struct Limits {
     /// How many there are at most.
     pub strangers: usize,
-    /// How long each of them is waited for in all, where there is no room for others.
+    /// How long each of them is waited for at least, where there is no room for others.
     pub patience: Duration,
     /// How long a handshake may take.
     pub handshake: Duration,
@@ -56,21 +54,29 @@ pub struct Limits {
     pub asking: Duration,
     /// How long an operator may: bundles are large.
     pub operator: Duration,
-    /// How many connections are taken in a second, and at once.
+    /// How many connections are taken in a second; the others wait in the queue of the listener.
     pub per_second: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            strangers: 2_048,
+            strangers: 1_024,
             patience: Duration::from_millis(500),
             handshake: Duration::from_secs(10),
             asking: Duration::from_secs(15),
             operator: Duration::from_secs(900),
-            per_second: 2_000,
+            per_second: PER_PROCESSOR * processors(),
         }
     }
+}
+
+/// Handshakes of one processor in a second: full ones, which take about 250 us, and half of its time is for those who are
+/// in already.
+const PER_PROCESSOR: u32 = 2_000;
+
+fn processors() -> u32 {
+    thread::available_parallelism().ok().and_then(|it| it.get().try_into().ok()).unwrap_or(1)
 }
 
 /// Bytes of one message of a host: the longest has a sentence in it.
@@ -155,23 +161,15 @@ impl Server {
         let mut gate = Gate::new(server.limits.per_second, 0);
         loop {
             strangers.room().await;
+            while let Err(us) = gate.admit(micros(began)) {
+                sleep(Duration::from_micros(us)).await;
+            }
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    let later_ms = match gate.admit(ms, u64::from_ne_bytes(random())) {
-                        Admission::Welcome => None,
-                        Admission::Later(ms) => Some(ms),
-                        Admission::Closed => {
-                            server.counted.refuse(Outcome::Crowd);
-                            continue;
-                        }
-                    };
                     let (line, stranger) = (LineId(next), strangers.come());
                     next += 1;
                     let server = Arc::clone(&server);
-                    tokio::spawn(async move {
-                        server.meet(stream, address, Came { line, stranger, later_ms }).await;
-                    });
+                    tokio::spawn(async move { server.meet(stream, address, line, stranger).await });
                 }
                 // What one caller did before they were accepted is no matter of the others (accept(2)).
                 Err(error) if is_of_one(&error) => {}
@@ -184,8 +182,7 @@ impl Server {
         }
     }
 
-    async fn meet(&self, stream: TcpStream, address: SocketAddr, came: Came) {
-        let Came { line, stranger, later_ms } = came;
+    async fn meet(&self, stream: TcpStream, address: SocketAddr, line: LineId, stranger: Stranger) {
         // It only makes small frames faster.
         let _told = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
@@ -198,6 +195,7 @@ impl Server {
             Ok(Err(_failed)) => return self.counted.handshake(Outcome::Failed),
             Err(_late) => return self.counted.handshake(Outcome::Late),
         };
+        stranger.through();
         let session = stream.get_ref().1;
         self.counted.handshake(match session.handshake_kind() {
             Some(HandshakeKind::Resumed) => Outcome::Resumed,
@@ -209,10 +207,6 @@ impl Server {
         let speaks_sync = session.alpn_protocol() == Some(PROTOCOL);
         match shown {
             Some(shown) if speaks_sync && shown.subject.kind() != Kind::Operator => {
-                if let Some(after_ms) = later_ms {
-                    self.counted.refuse(Outcome::Crowd);
-                    return later(stream, after_ms).await;
-                }
                 drop(stranger);
                 self.line(stream, line, shown).await;
             }
@@ -282,30 +276,6 @@ impl Server {
         }
     }
 }
-
-/// Somebody who was accepted.
-struct Came {
-    line: LineId,
-    stranger: Stranger,
-    /// Too many came at once: a line is for later, so many milliseconds from now.
-    later_ms: Option<u64>,
-}
-
-/// Tells somebody to come again.
-async fn later(mut stream: TlsStream<Watched>, after_ms: u64) {
-    let why = "too many come at once".to_owned();
-    let message = Downward { say: Some(Down::Later(Later { after_ms, why })) };
-    let Ok(frame) = encode(&message) else { return };
-    let told = async {
-        stream.write_all(&frame).await?;
-        stream.shutdown().await
-    };
-    // Who does not listen comes again without being told when.
-    let _told = timeout(LAST_WORDS, told).await;
-}
-
-/// How long somebody may take to hear that.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Bytes of the head of a request, and of what is read of a body at once.
 const HTTP_BUFFER_BYTES: usize = 16 << 10;

@@ -35,8 +35,8 @@ pub(crate) const ABOVE: usize = 64;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Messages in one second: parts of pieces.
 const MESSAGES: u32 = 10_000;
-/// The shortest and the longest time until it is tried again.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The shortest and the longest time until it is tried again: a partition that heals is noticed within five seconds.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
 /// A line that was open so long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
 /// Bytes that wait to be said; whoever is above and takes no more is left, and told anew later.

@@ -4,6 +4,9 @@
 const FIRST_MS: u64 = 1_000;
 /// No wait is longer, unless somebody was sent away for longer.
 const MOST_MS: u64 = 60_000;
+/// No wait is longer while nobody is reached: a partition that heals is noticed within five seconds, and an attempt that
+/// nobody takes costs a controller nothing.
+const UNREACHED_MOST_MS: u64 = 3_000;
 
 /// How often it did not work.
 #[derive(Clone, Debug)]
@@ -31,8 +34,26 @@ impl Backoff {
 
     /// How long to wait: anything up to a second, then up to twice as long each time, up to a minute.
     pub(super) fn next_ms(&mut self) -> u64 {
-        let most = FIRST_MS.checked_shl(self.failures).map_or(MOST_MS, |most| most.min(MOST_MS));
+        let most = self.most_ms(MOST_MS);
         self.failures = (self.failures + 1).min(u32::BITS);
+        self.wait_ms(most)
+    }
+
+    /// The same where nobody was reached: no more than three seconds. Whoever is reached then and has no time for all of
+    /// them is another matter: how often nobody was there says nothing of that.
+    pub(super) fn unreached_ms(&mut self) -> u64 {
+        let most = self.most_ms(UNREACHED_MOST_MS);
+        if most < UNREACHED_MOST_MS {
+            self.failures += 1;
+        }
+        self.wait_ms(most)
+    }
+
+    fn most_ms(&self, most: u64) -> u64 {
+        FIRST_MS.checked_shl(self.failures).map_or(most, |grown| grown.min(most))
+    }
+
+    fn wait_ms(&mut self, most: u64) -> u64 {
         // Not all of those who were sent away come at the same moment either.
         std::mem::take(&mut self.not_before) + self.random() % (most + 1)
     }
@@ -67,6 +88,17 @@ mod tests {
             let mean = waits.iter().sum::<u64>() / 1_000;
             assert!((most * 45 / 100..most * 55 / 100).contains(&mean), "{failures}: {mean}");
         }
+    }
+
+    #[test]
+    fn who_reaches_nobody_tries_again_within_seconds_and_is_patient_with_those_who_are_there() {
+        let mut backoff = Backoff::new(7);
+        let waits: Vec<_> = (0..1_000).map(|_| backoff.unreached_ms()).collect();
+        assert!((2_900..=3_000).contains(waits.iter().max().unwrap()));
+        assert!(backoff.next_ms() <= 4_000, "one failure more than two");
+        let longest = (0..1_000).map(|_| backoff.next_ms()).max().unwrap();
+        assert!((59_000..=60_000).contains(&longest));
+        assert!(backoff.unreached_ms() <= 3_000);
     }
 
     #[test]

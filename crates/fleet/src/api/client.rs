@@ -29,6 +29,10 @@ use crate::tls::{self, Believed, Identity};
 
 /// How long a controller may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to find the addresses behind a name.
+const LOOK_UP: Duration = Duration::from_secs(5);
+/// How long one address may take to answer: a SYN that is lost is sent again after one second.
+const REACH: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Bytes of one answer.
@@ -220,7 +224,7 @@ impl Client {
 
     async fn connect(&self, endpoint: &str) -> io::Result<TlsStream<TcpStream>> {
         let late = |_elapsed| io::Error::from(io::ErrorKind::TimedOut);
-        timeout(CONNECT, connect(&self.tls, endpoint)).await.map_err(late)?
+        Ok(timeout(CONNECT, connect(&self.tls, endpoint)).await.map_err(late)??)
     }
 }
 
@@ -271,16 +275,58 @@ async fn whole(body: Incoming) -> io::Result<Bytes> {
     Ok(body.collect().await.map_err(io::Error::other)?.to_bytes())
 }
 
-/// Connects to `endpoint`, `host:port`, and shakes hands.
+/// Why there is no connection to an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody is there, or nobody answered in time.
+    #[error("{0}")]
+    Unreached(io::Error),
+    /// Whoever is there did not shake hands, or is not believed.
+    #[error("{0}")]
+    Handshake(io::Error),
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unreached(error) | ConnectError::Handshake(error) => error,
+        }
+    }
+}
+
+/// Connects to `endpoint`, `host:port`, and shakes hands. An address that does not answer is left after two seconds; for a
+/// handshake the caller has his own limit.
 ///
 /// # Errors
 /// If nobody is there, or nobody who is believed.
-pub async fn connect(tls: &Arc<ClientConfig>, endpoint: &str) -> io::Result<TlsStream<TcpStream>> {
-    let (host, _port) = endpoint.rsplit_once(':').ok_or(io::ErrorKind::InvalidInput)?;
+pub async fn connect(
+    tls: &Arc<ClientConfig>,
+    endpoint: &str,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let wrong = || ConnectError::Unreached(io::ErrorKind::InvalidInput.into());
+    let (host, _port) = endpoint.rsplit_once(':').ok_or_else(wrong)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     // Tickets are kept by this name; certificates have none of it.
-    let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
-    let stream = TcpStream::connect(endpoint).await?;
-    stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::clone(tls)).connect(name, stream).await
+    let name = ServerName::try_from(bare.to_owned()).map_err(|_name| wrong())?;
+    let stream = reach(endpoint).await.map_err(ConnectError::Unreached)?;
+    let shaken = async {
+        stream.set_nodelay(true)?;
+        TlsConnector::from(Arc::clone(tls)).connect(name, stream).await
+    };
+    shaken.await.map_err(ConnectError::Handshake)
+}
+
+/// The first address of `endpoint` that takes a connection.
+async fn reach(endpoint: &str) -> io::Result<TcpStream> {
+    let late = |_elapsed| io::Error::new(io::ErrorKind::TimedOut, "the name is looked up in vain");
+    let found = timeout(LOOK_UP, tokio::net::lookup_host(endpoint)).await.map_err(late)??;
+    let mut trouble = io::ErrorKind::NotFound.into();
+    for address in found {
+        match timeout(REACH, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => trouble = error,
+            Err(_elapsed) => trouble = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(trouble)
 }

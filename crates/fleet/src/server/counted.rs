@@ -72,8 +72,6 @@ pub enum Outcome {
     Nobody,
     /// It sent a frame that is too long, or no message.
     Frame,
-    /// Too many came at once.
-    Crowd,
     /// It speaks of what is not its business.
     Business,
 }
@@ -90,7 +88,6 @@ impl Outcome {
             Self::Certificate => "certificate",
             Self::Nobody => "nobody",
             Self::Frame => "frame",
-            Self::Crowd => "crowd",
             Self::Business => "business",
         }
     }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Where it listens, once it does.
 #[derive(Clone, Copy, Debug)]
@@ -43,15 +43,15 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Opens them.
-    pub(crate) async fn open(
+    pub(crate) fn open(
         fleet: SocketAddr,
         metrics: Option<SocketAddr>,
     ) -> Result<Self, ListenError> {
-        let (fleet, at) = open(fleet).await?;
+        let (fleet, at) = open(fleet)?;
         let mut listeners =
             Self { fleet, metrics: None, at: Listening { fleet: at, metrics: None } };
         if let Some(address) = metrics {
-            let (metrics, at) = open(address).await?;
+            let (metrics, at) = open(address)?;
             listeners.metrics = Some(metrics);
             listeners.at.metrics = Some(at);
         }
@@ -59,11 +59,22 @@ impl Listeners {
     }
 }
 
-async fn open(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
+/// Callers that wait to be accepted: a fleet that comes back at once waits here. The system has its own limit, 4,096 if
+/// nobody changed it (net.core.somaxconn); whoever comes while that is full calls again.
+const WAITING: u32 = 65_535;
+
+fn open(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
     let wrong = |source| ListenError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(wrong)?;
-    let at = listener.local_addr().map_err(wrong)?;
-    Ok((listener, at))
+    let open = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Whoever listened here a moment ago may have connections that are not over.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(WAITING)?;
+        let at = listener.local_addr()?;
+        Ok((listener, at))
+    };
+    open().map_err(wrong)
 }
 
 /// Answers `GET /metrics` with what `text` says, without TLS, until it is dropped.

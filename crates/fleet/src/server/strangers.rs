@@ -2,6 +2,9 @@
 //! whom we have waited longest, if that is too long; while we wait for nobody, it is we who are slow, and whoever else
 //! calls waits in the queue of the listener. So a crowd that says nothing only pushes itself out, and a fleet that comes
 //! back at once does not push itself out half way through its handshakes.
+//!
+//! What is too long depends on those who came through: where they, too, had to be waited for, because they are far away or
+//! busy, there is more patience with everybody. A crowd that never comes through cannot make it longer.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +33,8 @@ pub(super) struct Strangers {
     most: usize,
     patience: Duration,
     began: Instant,
+    /// How long those were waited for who came through, smoothed, in microseconds.
+    usual: Arc<AtomicU64>,
     counted: Counted,
     crowd: Arc<Mutex<Crowd>>,
     left: Arc<Notify>,
@@ -71,12 +76,13 @@ pub(super) struct Watched {
 const TICK: Duration = Duration::from_millis(20);
 
 impl Strangers {
-    /// At most `most` at a time; `patience` is how long each is waited for where others want to come.
+    /// At most `most` at a time; `patience` is how long each is waited for at least where others want to come.
     pub(super) fn new(most: usize, patience: Duration, counted: Counted) -> Self {
         Self {
             most: most.max(1),
             patience,
             began: Instant::now(),
+            usual: Arc::default(),
             counted,
             crowd: Arc::default(),
             left: Arc::default(),
@@ -93,7 +99,7 @@ impl Strangers {
         loop {
             {
                 let mut crowd = self.crowd();
-                if crowd.here.len() < self.most || self.push_out(&mut crowd, self.patience) {
+                if crowd.here.len() < self.most || self.push_out(&mut crowd, self.patience()) {
                     return;
                 }
             }
@@ -102,6 +108,12 @@ impl Strangers {
                 () = sleep(TICK) => {}
             }
         }
+    }
+
+    /// How long each is waited for now: some times as long as is usual, and up to ten times as long as nobody else is.
+    fn patience(&self) -> Duration {
+        let usual = Duration::from_micros(self.usual.load(Ordering::Relaxed));
+        (self.patience + usual * 4).min(self.patience * 10)
     }
 
     /// Somebody has come.
@@ -140,6 +152,14 @@ impl Stranger {
     /// Waits until it has to go.
     pub(super) async fn pushed_out(&self) {
         self.stay.out.notified().await;
+    }
+
+    /// It has come through: what it was waited for is what is usual.
+    pub(super) fn through(&self) {
+        let waited = self.stay.waited(micros(self.all.began));
+        // Two at a time may lose one of them, which changes little.
+        let usual = self.all.usual.load(Ordering::Relaxed);
+        self.all.usual.store(usual - usual / 16 + waited / 16, Ordering::Relaxed);
     }
 
     /// Its connection; how long it is waited for is known from now on.
@@ -206,7 +226,7 @@ impl AsyncWrite for Watched {
 }
 
 /// Microseconds since the beginning, and one: 0 means something else.
-fn micros(began: Instant) -> u64 {
+pub(super) fn micros(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1
 }
 
@@ -234,5 +254,22 @@ mod tests {
         all.room().await;
         drop((other, silent));
         assert_eq!(counted.strangers.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn there_is_more_patience_where_those_who_come_through_are_slow() {
+        let all = Strangers::new(2, Duration::from_millis(500), Counted::default());
+        assert_eq!(all.patience(), Duration::from_millis(500));
+        let came = |waited_us| {
+            let one = all.come();
+            one.stay.waited.store(waited_us, Ordering::Relaxed);
+            one.through();
+        };
+        (0..200).for_each(|_| came(400_000));
+        assert!((1_900..=2_100).contains(&all.patience().as_millis()), "{:?}", all.patience());
+        (0..200).for_each(|_| came(60_000_000));
+        assert_eq!(all.patience(), Duration::from_secs(5));
+        (0..200).for_each(|_| came(0));
+        assert!(all.patience() < Duration::from_millis(510), "{:?}", all.patience());
     }
 }

@@ -1,7 +1,10 @@
 //! A version that is tried is halted and rolled back by itself: when hosts that try it are not heard of any more, refuse
 //! it, fail its tests, or deny much more than before.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use crate::{
     fixture::{DENIED, Fleet},
@@ -21,6 +24,8 @@ const LOST: Duration = Duration::from_secs(60);
 /// A trial that nobody ends: longer than that, and a minute and a half for the kernel to go back by itself.
 const CONFIRM: &str = "90s";
 const GONE_BACK: Duration = Duration::from_secs(120);
+/// A partition that heals is over for everybody within this time.
+const HEALED: Duration = Duration::from_secs(5);
 /// Two beats, and what there is to do besides.
 const BEATS: Duration = Duration::from_secs(60);
 
@@ -73,7 +78,14 @@ fn canaries_that_are_lost_halt_the_rollout_and_go_back_by_themselves() {
     fleet.becomes_within(GONE_BACK, "web-1", "db-1", true);
     fleet.becomes_within(GONE_BACK, "web-2", "db-1", true);
     is_as_before(&fleet, "hosts that try it are lost");
+    // Who was cut off for more than a minute is back as soon as one who was for a second.
     fleet.network.heal(&[0], &[fleet.member("web-2").index]);
+    let healed = Instant::now();
+    fleet.says(BEATS, "that web-2 is back", |status| {
+        let laggards = status["laggards"].as_array().map_or(&[][..], Vec::as_slice);
+        laggards.iter().all(|it| it["host"] != "web-2")
+    });
+    assert!(healed.elapsed() < HEALED, "web-2 was back after {:?}", healed.elapsed());
     assert!(fleet.up("web-1", &[]).status.success());
     fleet.realised();
 }

@@ -19,7 +19,7 @@ impl World {
             if reached && self.is_up(server) {
                 calls.push((Caller::Host(number), server));
             } else {
-                let asks = self.hosts[number].handle(self.now, Input::Closed);
+                let asks = self.hosts[number].handle(self.now, Input::Unreached);
                 assert!(asks.is_empty());
             }
         }

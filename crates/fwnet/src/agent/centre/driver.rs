@@ -304,6 +304,11 @@ impl Driver {
                 self.happen(Input::Closed).await?;
                 self.show().await
             }
+            Said::Unreached(why) => {
+                self.lost(why).await?;
+                self.happen(Input::Unreached).await?;
+                self.show().await
+            }
         }
     }
 

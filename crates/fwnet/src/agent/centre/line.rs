@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ::fleet::{
-    api::client::connect,
+    api::client::{ConnectError, connect},
     server::{
         counted::Counted,
         line::{Allowed, Heard, LineEnd, Mailbox, carry},
@@ -34,8 +34,10 @@ pub(super) enum Said {
     Message(Downward),
     /// Everything is on its way.
     Drained,
-    /// It is gone, or there could be none; why, for people.
+    /// It is gone, or whoever is there did not take it; why, for people.
     Gone(String),
+    /// Nobody is there; why, for people.
+    Unreached(String),
 }
 
 /// Connects, and carries messages until the line ends. `tell` gets everything, each with the line's number; the last is
@@ -47,7 +49,7 @@ pub(super) async fn run(
     mailbox: Arc<Mailbox>,
     tell: mpsc::Sender<(u64, Said)>,
 ) {
-    let why = match reach(&endpoints, &tls).await {
+    let last = match reach(&endpoints, &tls).await {
         Ok((endpoint, stream)) => {
             if tell.send((number, Said::Came(endpoint))).await.is_err() {
                 return;
@@ -58,34 +60,40 @@ pub(super) async fn run(
             };
             let allowed = Allowed { frame_bytes: FRAME_BYTES_MAX, messages: MESSAGES };
             let end = carry(stream, &mailbox, &tell, tag, allowed, &Counted::default()).await;
-            match end {
+            Said::Gone(match end {
                 LineEnd::Closed => "the controller closed the connection".to_owned(),
                 LineEnd::Ended | LineEnd::Unheard => "the connection was ended here".to_owned(),
                 LineEnd::Frame(error) => error.to_string(),
                 LineEnd::Io(error) => error.to_string(),
-            }
+            })
         }
-        Err(why) => why,
+        Err(last) => last,
     };
     // Nobody listens where the agent ends.
-    let _told = tell.send((number, Said::Gone(why))).await;
+    let _told = tell.send((number, last)).await;
 }
 
-/// The first that answers.
+/// The first that answers; else what there is to say of the last one that was there, or of the last one.
 async fn reach(
     endpoints: &[String],
     tls: &Arc<ClientConfig>,
-) -> Result<(String, TlsStream<TcpStream>), String> {
-    let mut trouble = "no endpoint is known".to_owned();
+) -> Result<(String, TlsStream<TcpStream>), Said> {
+    let mut trouble = Said::Unreached("no endpoint is known".to_owned());
     for endpoint in endpoints {
         let reached = match timeout(ANSWER, connect(tls, endpoint)).await {
-            Ok(Ok(stream)) => settled(stream),
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(stream) => stream.and_then(|it| settled(it).map_err(ConnectError::Handshake)),
+            Err(_elapsed) => Err(ConnectError::Handshake(io::ErrorKind::TimedOut.into())),
         };
         match reached {
             Ok(stream) => return Ok((endpoint.clone(), stream)),
-            Err(error) => trouble = format!("{endpoint}: {error}"),
+            Err(ConnectError::Handshake(error)) => {
+                trouble = Said::Gone(format!("{endpoint}: {error}"));
+            }
+            Err(ConnectError::Unreached(error)) => {
+                if let Said::Unreached(why) = &mut trouble {
+                    *why = format!("{endpoint}: {error}");
+                }
+            }
         }
     }
     Err(trouble)
