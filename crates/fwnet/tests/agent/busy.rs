@@ -35,7 +35,8 @@ fn longest_wait<T: Send>(bed: &Bed, work: impl FnOnce() -> T + Send) -> (T, Dura
     })
 }
 
-const WITHIN: Duration = Duration::from_secs(1);
+/// At once, where other tests have the processors, too; what is gone on with meanwhile takes many times that.
+const WITHIN: Duration = Duration::from_secs(5);
 
 /// A list of a million lines.
 fn million(bed: &Bed) -> PathBuf {
@@ -80,7 +81,7 @@ fn whatever_is_asked_is_done_at_once_while_a_list_of_a_million_lines_is_imported
         let import = || bed.call(&["list", "import", path.to_str().unwrap(), "--force"]);
         let importing = scope.spawn(import);
         wait_until(DEADLINE, "an agent that compiles the list", || compiles(&bed));
-        let within_a_second = |verb: &[&str]| {
+        let at_once = |verb: &[&str]| {
             let start = Instant::now();
             bed.done(verb);
             let waited = start.elapsed();
@@ -88,17 +89,17 @@ fn whatever_is_asked_is_done_at_once_while_a_list_of_a_million_lines_is_imported
             assert!(waited < WITHIN, "{verb:?}: {waited:?}");
             assert!(!importing.is_finished(), "{verb:?} was asked too late");
         };
-        within_a_second(&["panic"]);
+        at_once(&["panic"]);
         assert!(denied("198.51.100.1:20000"));
-        within_a_second(&["resume"]);
+        at_once(&["resume"]);
         assert!(!denied("198.51.100.1:20000"));
-        within_a_second(&["deny", "add", "127.0.0.4"]);
+        at_once(&["deny", "add", "127.0.0.4"]);
         assert!(denied("127.0.0.4:20000"));
-        within_a_second(&["connections"]);
+        at_once(&["connections"]);
         bed.done(&["apply", &next, "--confirm", "60s"]);
-        within_a_second(&["confirm"]);
+        at_once(&["confirm"]);
         assert!(denied("127.0.0.3:20000"));
-        within_a_second(&["rollback"]);
+        at_once(&["rollback"]);
         assert!(!denied("127.0.0.3:20000") && denied("127.0.0.2:20000"));
         let imported = importing.join().unwrap();
         assert!(imported.status.success(), "{imported:?}");

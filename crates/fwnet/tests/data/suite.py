@@ -1,5 +1,5 @@
-"""Runs CPython's own test.test_socket, without VSOCK (which talks to the hypervisor), and prints as JSON how each test
-ended: ok, skipped, failure, error. Arguments, if any, name the tests to run."""
+"""Runs CPython's own tests of sockets and of what is built on them, without VSOCK (which talks to the hypervisor), and
+prints as JSON how each test ended: ok, skipped, failure, error. Arguments, if any, name the tests to run."""
 
 import json
 import os
@@ -55,6 +55,17 @@ def tests(suite):
             yield entry
 
 
+# The modules, with their packages.
+JUDGES = ["test_socket", "test_asyncio", "test_socketserver", "test_httplib", "test_ftplib"]
+
+
+def loaded():
+    """A suite of each module's, for what classes and modules set up; test_asyncio is a package of them."""
+    for name in JUDGES:
+        if not wanted or any(test.startswith(f"test.{name}.") for test in wanted):
+            yield unittest.defaultTestLoader.loadTestsFromName(f"test.{name}")
+
+
 wanted = set(sys.argv[1:])
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
@@ -62,9 +73,8 @@ with tempfile.TemporaryDirectory() as directory:
     report = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     outcomes = Outcomes()
-    # As a suite, for what classes and the module set up.
-    everything = unittest.defaultTestLoader.loadTestsFromName("test.test_socket")
-    unittest.TestSuite(tests(everything)).run(outcomes)
+    for judge in loaded():
+        unittest.TestSuite(tests(judge)).run(outcomes)
     os.chdir("/")
 json.dump({"outcomes": outcomes.of, "why": outcomes.why}, report)
 report.close()
