@@ -47,8 +47,8 @@ fn d1_cpythons_tests_of_the_network_end_the_same_way() {
         })
     };
     let (without, with) = both(&[]);
-    assert!(without.0.len() > 2_500, "{} tests", without.0.len());
-    assert!(without.0.values().filter(|end| *end == "ok").count() > 2_000);
+    assert!(without.0.len() > 1_200, "{} tests", without.0.len());
+    assert!(without.0.values().filter(|end| *end == "ok").count() > 1_000);
     // Some of these tests measure time, and two suites share this machine: what differs is asked again, by itself.
     let suspects = differences(&without.0, &with.0);
     if !suspects.is_empty() {
