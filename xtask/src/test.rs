@@ -15,7 +15,7 @@ use summary::{Runner, Summary};
 /// Names the object that the tests load instead of the committed one.
 pub const OBJECT_VARIABLE: &str = "FWNET_BPF_OBJECT";
 
-/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, fuzz for a minute, and try the package in a virtual machine (as root)
+/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, fuzz for a minute, play the matrix on Debian's kernels, and try the package in a virtual machine (as root)
 #[derive(clap::Args)]
 pub struct Test {
     /// Run only the tests whose name contains this

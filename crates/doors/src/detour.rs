@@ -68,14 +68,14 @@ pub const DETOURS: &[Detour] = &[
         &["lsm/socket_connect"],
     ),
     out(
-        "detached",
-        "another root process detaches the program of cgroup/connect4",
-        &["lsm/bpf", "lsm/socket_connect"],
-    ),
-    out(
         "map-opened",
         "another root process opens the table that says which rules are in force, to write",
         &["lsm/bpf_map"],
+    ),
+    out(
+        "detached",
+        "another root process detaches the program of cgroup/connect4",
+        &["lsm/bpf", "lsm/socket_connect"],
     ),
     into("listening-before", "a listener from before the programs were attached", SYN),
     into(

@@ -351,11 +351,11 @@ pub const ALL: &[Door] = &[
     ),
     Door {
         judged_by: NONE,
-        refused_by: NONE,
+        refused_by: LISTEN,
         ..odd_in(
             Protocol::Sctp,
             "sctp-listener",
-            "bind(), listen(), accept4() on an SCTP socket: closed only where SCTP may go out to nobody either",
+            "bind(), listen(), accept4() on an SCTP socket: no cgroup hook sees it",
             inn::bound_sctp,
             inn::accept4,
         )
@@ -406,6 +406,8 @@ const SEND: &[&str] = &["cgroup/sendmsg4", "cgroup/sendmsg6"];
 const CREATE: &[&str] = &["cgroup/sock_create", "lsm/socket_create"];
 /// The hooks of a claim on a port.
 const BIND: &[&str] = &["cgroup/bind4", "cgroup/bind6"];
+/// The one that sees every listen().
+const LISTEN: &[&str] = &["lsm/socket_listen"];
 /// The one that sees families beyond the internet's.
 const CREATE_BY_LSM: &[&str] = &["lsm/socket_create"];
 /// The hooks of a SYN.

@@ -1,7 +1,7 @@
 //! What the matrix says: one line for each row in each situation, and the comparison with the lines that are expected.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use anyhow::{Context as _, Result};
@@ -104,20 +104,18 @@ impl Golden {
             return Self::parse(path);
         }
         let own = doors::release();
-        let mut known = Vec::new();
-        for entry in fs::read_dir(path).with_context(|| path.display().to_string())? {
-            let path = entry?.path();
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let numbers: Vec<u32> = name.split('.').filter_map(|it| it.parse().ok()).collect();
-            if let [major, minor] = numbers[..] {
-                known.push(((major, minor), path));
-            }
-        }
-        known.sort();
+        let known = files(path)?;
         let at = known.partition_point(|(release, _)| *release <= own).saturating_sub(1);
         let (release, path) = known.get(at).context("no lines for any release are there")?;
         say(&format!("compared with the lines of Linux {}.{}", release.0, release.1))?;
         Ok(Self { near: *release != own, ..Self::parse(path)? })
+    }
+
+    /// The lines of every release in a directory, oldest first.
+    pub(crate) fn every(directory: &Path) -> Result<Vec<(String, Self)>> {
+        let each = files(directory)?.into_iter();
+        each.map(|((major, minor), path)| Ok((format!("{major}.{minor}"), Self::parse(&path)?)))
+            .collect()
     }
 
     /// Lines of JSON; those of another kind are passed over.
@@ -179,4 +177,19 @@ impl Golden {
         }
         Ok(told)
     }
+}
+
+/// The files of a directory by the release that they are named after, oldest first.
+fn files(directory: &Path) -> Result<Vec<((u32, u32), PathBuf)>> {
+    let mut known = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let numbers: Vec<u32> = name.split('.').filter_map(|it| it.parse().ok()).collect();
+        if let [major, minor] = numbers[..] {
+            known.push(((major, minor), path));
+        }
+    }
+    known.sort();
+    Ok(known)
 }

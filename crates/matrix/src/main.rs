@@ -3,6 +3,7 @@
 //!
 //! The firewall is attached to one cgroup and to the network namespace that this program is started in, never to others.
 
+mod document;
 mod line;
 mod mutation;
 mod odd;
@@ -35,6 +36,12 @@ enum Verb {
     Rows(Rows),
     /// Leave out one hook after the other, and find the row that notices
     Mutations(Mutations),
+    /// Print what the documentation says of doors
+    Document {
+        /// The directory with the lines that are expected of each release
+        #[arg(long)]
+        golden: PathBuf,
+    },
     /// The other end (started by `rows`)
     #[command(hide = true)]
     Peer,
@@ -102,6 +109,7 @@ fn main() -> Result<ExitCode> {
         return Ok(code);
     }
     match Typed::parse().command {
+        Verb::Document { golden } => document::run(&golden),
         Verb::Peer => peer::run(),
         Verb::Tamper { what } => odd::tamper(&what),
         Verb::Alone { patience } => odd::alone(Duration::from_millis(patience)),

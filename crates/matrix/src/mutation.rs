@@ -26,7 +26,7 @@ pub(crate) fn run(typed: &Mutations) -> Result<ExitCode> {
             continue;
         }
         stage.leave_out(&[hook.to_owned()]);
-        match noticed(&mut stage, &golden)? {
+        match noticed(&mut stage, &golden, hook)? {
             Some((line, expected)) => {
                 let Line { row, situation, local, peer, told, .. } = line;
                 let now = format!("{local} | {peer} | {}", told.join(", "));
@@ -47,19 +47,31 @@ pub(crate) fn run(typed: &Mutations) -> Result<ExitCode> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The first row that ends otherwise than expected.
-fn noticed(stage: &mut Stage, golden: &Golden) -> Result<Option<(Line, Line)>> {
+/// The first row that ends otherwise than expected without `hook`: those are played first that nothing else closes, then
+/// those of which such a hook told.
+fn noticed(stage: &mut Stage, golden: &Golden, hook: &str) -> Result<Option<(Line, Line)>> {
+    let mut turns = Vec::new();
     for (situation, direction) in SITUATIONS {
-        if !matches!(situation, Situation::Closed | Situation::Denied) {
-            continue;
-        }
-        stage.enforce(situation, direction.unwrap_or(verdict::Direction::Out))?;
-        for row in Row::all().filter(|row| row.is_of(situation, direction)) {
+        let Some(direction) = direction else { continue };
+        for row in Row::all().filter(|row| row.is_of(situation, Some(direction))) {
             let Some(expected) = golden.expected(&row.name(), situation) else { continue };
-            let line = stage.play(&row, situation)?;
-            if !line.ends_like(expected) {
-                return Ok(Some((line, expected.clone())));
-            }
+            let told =
+                |told: &String| told.split(',').next().is_some_and(|told| hook.contains(told));
+            let tells = expected.told.iter().any(told);
+            turns.push((!row.is_closed_by(hook), !tells, situation, direction, row));
+        }
+    }
+    turns.sort_by_key(|(alone, tells, ..)| (*alone, *tells));
+    let mut enforced = None;
+    for (_, _, situation, direction, row) in turns {
+        if enforced != Some((situation, direction)) || !stage.is_enforcing() {
+            stage.enforce(situation, direction)?;
+            enforced = Some((situation, direction));
+        }
+        let Some(expected) = golden.expected(&row.name(), situation) else { continue };
+        let line = stage.play(&row, situation)?;
+        if !line.ends_like(expected) {
+            return Ok(Some((line, expected.clone())));
         }
     }
     Ok(None)

@@ -44,6 +44,14 @@ impl Row {
         }
     }
 
+    /// Whether this hook is one of few that close it: nothing else judges there, or refuses the socket.
+    pub(crate) fn is_closed_by(&self, hook: &str) -> bool {
+        match self {
+            Self::Odd(odd) => odd.detour.judged_by.first() == Some(&hook),
+            Self::Door(door, _) => door.judged_by == [hook] || door.refused_by.contains(&hook),
+        }
+    }
+
     /// Whether its hooks see it only where the firewall is attached to the root of the cgroup tree.
     pub(crate) fn is_at_root(&self) -> bool {
         matches!(self, Self::Odd(odd) if odd.detour.at_root)
@@ -57,6 +65,32 @@ impl Row {
         };
         direction.is_none_or(|it| it == self.direction())
             && only.is_none_or(|only| only == situation)
+    }
+
+    /// The name of its door or detour.
+    pub(crate) fn door(&self) -> &'static str {
+        match self {
+            Self::Odd(odd) => odd.detour.name,
+            Self::Door(door, _) => door.name,
+        }
+    }
+
+    /// Whether it is a detour.
+    pub(crate) fn is_detour(&self) -> bool {
+        matches!(self, Self::Odd(_))
+    }
+
+    /// Whether something comes in.
+    pub(crate) fn is_inward(&self) -> bool {
+        self.direction() == Direction::In
+    }
+
+    /// Which way it leads, and what happens there.
+    pub(crate) fn told(&self) -> (Side, &'static str) {
+        match self {
+            Self::Odd(odd) => (odd.detour.side, odd.detour.note),
+            Self::Door(door, _) => (door.side(), door.note),
+        }
     }
 
     /// The direction in which it is judged.

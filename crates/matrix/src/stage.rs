@@ -111,6 +111,11 @@ impl Stage {
         self.left_out = hooks.to_vec();
     }
 
+    /// Whether anything is attached: what tampers with the hooks leaves nothing.
+    pub(crate) fn is_enforcing(&self) -> bool {
+        self.firewall.is_some()
+    }
+
     /// Whether the firewall is attached to the root of the cgroup tree.
     pub(crate) fn is_root(&self) -> bool {
         CgroupTree::mounted().is_ok_and(|tree| tree.mount() == self.cgroup)

@@ -269,7 +269,7 @@ fn b18_a_socket_connected_before_and_passed_on_keeps_its_connection() {
     enforcing.stop();
     let limits = crate::shared::fwnet(&["doctor"]).output().unwrap();
     let limits = text(&limits);
-    for limit in ["established before", "raw and packet sockets"] {
+    for limit in ["connected-before", "queued-before", "raw-send"] {
         assert!(limits.contains(limit), "{limits}");
     }
 }
