@@ -1,9 +1,9 @@
 //! lsm/socket_accept: whether the process that accepts may: a listener can be handed on, and it can be older than the rules.
 //!
-//! Nothing here knows the peer; that was judged when it knocked. A refused accept() leaves its queue as it is, so a
-//! process that tries again at once would be busy for nothing: user space, which is told, ends such a listener. With
-//! `--accept-errno` a closed port has a listener all the same, as it had with the module of 2015: its accept() ends with
-//! that error, and when it is called again within a second waits, for peers that never come.
+//! Nothing here knows the peer; that was judged when it knocked. On a port that is closed to every peer accept() ends with
+//! an error; called again within a second it waits, for peers that never come. A refused accept() leaves its queue as it
+//! is, so where somebody waits there, or may come for the listener's owner, a process that tries again at once would be
+//! busy for nothing: user space, which is told, ends such a listener.
 
 use aya_ebpf::{
     bindings::BPF_SK_STORAGE_GET_F_CREATE,
@@ -53,10 +53,12 @@ pub(crate) fn socket_accept(ctx: LsmContext) -> i32 {
     if !is_shut(&slot, &flow) {
         return 0;
     }
-    let hook = if is_shut_for_owner(&slot, sk) { Hook::Accept } else { Hook::Passed };
-    if accept_errno().is_some() && matches!(hook, Hook::Accept) && is_impatient(sk) {
+    let waiting: u32 = sk.field::<{ field::BACKLOG }, _>();
+    let jammed = waiting != 0 || !is_shut_for_owner(&slot, sk);
+    if !jammed && is_impatient(sk) {
         return 0;
     }
+    let hook = if jammed { Hook::Jammed } else { Hook::Accept };
     if claim_allowed(&slot, &flow, &Acceptor { sk, hook }) {
         return 0;
     }
@@ -83,7 +85,7 @@ fn is_shut_for_owner(slot: &Slot, sk: Sock) -> bool {
     is_shut(slot, &flow)
 }
 
-/// Whether nobody waits in the queue and the last refusal was a moment ago; else this one is noted.
+/// Whether the last refusal was a moment ago; else this one is noted.
 #[inline(always)]
 fn is_impatient(sk: Sock) -> bool {
     // SAFETY: a helper without arguments; then one that takes a socket which the verifier knows as one and a value of the
@@ -98,8 +100,7 @@ fn is_impatient(sk: Sock) -> bool {
             u64::from(BPF_SK_STORAGE_GET_F_CREATE),
         )
         .cast();
-        let waiting: u32 = sk.field::<{ field::BACKLOG }, _>();
-        if last.is_null() || waiting != 0 {
+        if last.is_null() {
             return false;
         }
         let before = last.read_volatile();

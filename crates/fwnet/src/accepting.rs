@@ -1,5 +1,5 @@
-//! What follows when accept() was refused: nobody takes what waits in that listener's queue, so whoever accepts would try
-//! again and again. The listener is ended, as any process that holds it could; accept() then ends with EINVAL.
+//! What follows when accept() was refused where somebody waits: whoever accepts would try again and again, and nobody would
+//! take what is in the queue. The listener is ended, as any process that holds it could; accept() then ends with EINVAL.
 
 use std::{io, path::Path};
 
@@ -7,23 +7,9 @@ use kernel::{Door, Event, Held, Netns, Sockets, Wanted};
 
 use crate::connections::sockets as held_sockets;
 
-/// Ends the listener that `event` tells of, if it is to end; that it could not be ended is said. With `accept_errno` a
-/// listener on a port that is closed to everybody stays: nothing comes to it.
-pub(crate) fn follow(event: &Event, accept_errno: bool) {
-    let ends = match event.door {
-        Door::Accept => !accept_errno,
-        Door::Passed => true,
-        Door::Connect
-        | Door::Send
-        | Door::Bind
-        | Door::Lookup
-        | Door::Create
-        | Door::Tripwire
-        | Door::Listen
-        | Door::Request
-        | Door::Sweep => false,
-    };
-    if !ends {
+/// Ends the listener that `event` tells of, if it is to end; that it could not be ended is said.
+pub(crate) fn follow(event: &Event) {
+    if event.door != Door::Jammed {
         return;
     }
     match end(event) {

@@ -153,7 +153,7 @@ impl Enforcement {
                 };
                 event = resolved;
             }
-            accepting::follow(&event, self.firewall.refuses_accept());
+            accepting::follow(&event);
             if self.reporter.closed() {
                 continue;
             }

@@ -24,8 +24,8 @@ pub enum Door {
     Request,
     /// accept() was called on a port that is closed to every peer.
     Accept,
-    /// accept() was called by a process that may not take what its listener's owner may.
-    Passed,
+    /// accept() was called where somebody waits or may come whom the process may not take.
+    Jammed,
     /// No hook: a sweep after a swap ended a connection or a listener that is newly denied.
     Sweep,
 }
@@ -112,7 +112,7 @@ fn door(hook: u8) -> Option<Door> {
         (abi::Hook::Listen, Door::Listen),
         (abi::Hook::Request, Door::Request),
         (abi::Hook::Accept, Door::Accept),
-        (abi::Hook::Passed, Door::Passed),
+        (abi::Hook::Jammed, Door::Jammed),
     ]
     .into_iter()
     .find(|&(number, _)| number as u8 == hook)

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::limits::ANCESTORS_MAX;
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// Slots of map `IMAGE` that images take turns in: the slot of a generation is its lower bits. Two are for the image in
 /// force and the one that follows at its end, two for the next ones while they are staged.
@@ -232,10 +232,11 @@ pub enum Hook {
     Listen = 7,
     /// lsm/inet_conn_request
     Request = 8,
-    /// lsm/socket_accept, on a port that is closed to every peer: nothing more comes to that listener.
+    /// lsm/socket_accept, on a port that is closed to every peer: nobody waits there, and nobody comes.
     Accept = 9,
-    /// lsm/socket_accept, by a process that may not take what its listener's owner may.
-    Passed = 10,
+    /// lsm/socket_accept, where somebody waits or may come whom the process may not take: the listener has to end, or it
+    /// would try again and again.
+    Jammed = 10,
 }
 
 /// Fields of the kernel's structures that the programs of the LSM tier read: indices of their offsets in `OFFSETS`, which

@@ -211,7 +211,7 @@ impl Core {
                 let Some(resolved) = tripwire::resolved(event, &image) else { continue };
                 event = resolved;
             }
-            accepting::follow(&event, self.force.firewall.refuses_accept());
+            accepting::follow(&event);
             let listener =
                 if event.owner.is_none() { self.force.firewall.listener(&event) } else { None };
             let account = self.force.judged_by(&event);

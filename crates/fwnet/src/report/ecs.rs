@@ -247,7 +247,7 @@ fn action(door: Door) -> &'static str {
         Door::Connect => "connect",
         Door::Send => "send",
         Door::Bind => "bind",
-        Door::Lookup | Door::Request | Door::Accept | Door::Passed => "accept",
+        Door::Lookup | Door::Request | Door::Accept | Door::Jammed => "accept",
         Door::Listen => "listen",
         Door::Create => "socket",
         Door::Tripwire => "tripwire",

@@ -17,7 +17,7 @@ pub(super) fn lines(seen: &Seen, debug: u8) -> String {
         Door::Send => format!("send to {}", shown(event.remote)),
         Door::Lookup | Door::Request => format!("accept from {}", shown(event.remote)),
         Door::Listen => format!("listen on {}", shown(event.local)),
-        Door::Accept | Door::Passed => format!("accept on {}", shown(event.local)),
+        Door::Accept | Door::Jammed => format!("accept on {}", shown(event.local)),
         Door::Bind => format!("bind to {}", shown(event.local)),
         Door::Create => format!("socket of protocol {}", event.protocol.0),
         Door::Tripwire => format!(

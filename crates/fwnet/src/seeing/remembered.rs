@@ -27,7 +27,7 @@ const DOORS: [Door; 11] = [
     Door::Listen,
     Door::Request,
     Door::Accept,
-    Door::Passed,
+    Door::Jammed,
 ];
 
 /// Both halves of a canonical address, and a port.

@@ -136,8 +136,6 @@ fn processes(stage: &mut Stage<'_>) -> Result<()> {
     stage.prints("ip netns exec peer attempt 192.0.2.1 10001", "no answer")?;
     stage.hold("with `inbound drop` a denied peer gets no answer");
     stage.sh("systemd-run --quiet --unit passed security passed 10002 nobody")?;
-    stage.soon("ss -Hltn | grep -q :10002")?;
-    stage.prints("attempt 127.0.0.1 10002", "connected")?;
     stage.soon("journalctl -u passed -o cat | grep -x 'EPERM EINVAL'")?;
     stage.hold("accept() on a passed listener is refused, and the listener is ended: nobody spins");
     stage.prints("security packet", "EACCES")?;
