@@ -9,9 +9,6 @@ import unittest
 
 from test import support
 
-# As `python -m test` has it where no resource is asked for: nothing beyond this machine is tried.
-support.use_resources = []
-
 
 class Outcomes(unittest.TestResult):
     """Every test's ending by its name."""
@@ -73,6 +70,9 @@ def loaded():
     """A suite of each module's, for what classes and modules set up."""
     for name in JUDGES:
         if not wanted or any(test.startswith(f"test.{name}.") for test in wanted):
+            # As `python -m test` has it where no resource is asked for: nothing beyond this machine is tried.
+            # test_socketserver tries nothing beyond it either, and wants that word.
+            support.use_resources = ["network"] if name == "test_socketserver" else []
             yield unittest.defaultTestLoader.loadTestsFromName(f"test.{name}")
 
 
