@@ -32,6 +32,9 @@ use crate::{
 
 /// How long the kernel may take to free what nothing names any more.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// The same for programs of security hooks: those go when no task can be in the code that called them any more (RCU tasks,
+/// kernel/bpf/trampoline.c), which a busy machine lets wait for seconds.
+const SECURITY_GONE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Where a set of programs is pinned.
 #[derive(Debug)]
@@ -443,7 +446,10 @@ fn remove_from(directory: Directory) -> Result<Removed, PinError> {
         set.remove()?;
     }
     directory.remove()?;
-    let deadline = Instant::now() + GONE_WITHIN;
+    let security =
+        |link: &String| Hook::ALL.iter().any(|hook| hook.is_lsm() && hook.program == link.as_str());
+    let patience = if links.iter().any(security) { SECURITY_GONE_WITHIN } else { GONE_WITHIN };
+    let deadline = Instant::now() + patience;
     let mut left = left_of(&objects);
     while !left.is_empty() && Instant::now() < deadline {
         // The kernel frees programs and maps behind a grace period.
