@@ -15,7 +15,7 @@ const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"]
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Names the kernels for virtual machines, in each suite the newest.
 const KERNEL: &str = "linux-image-cloud-amd64";
-/// The releases of Linux that are tried; besides the newest that is packaged.
+/// The releases of Linux that are tried, besides the newest that is packaged and of which it is known what to expect.
 const SERIES: [&str; 3] = ["5.10", "6.1", "6.12"];
 /// What is kept of an earlier choice: a line for each kernel, release and package.
 const CHOSEN: &str = "chosen";
@@ -36,16 +36,20 @@ struct Apt {
     directory: PathBuf,
 }
 
-/// The kernels of the matrix, oldest first, and a static busybox. What was chosen once is used again, unless `anew`.
-pub(super) fn provide(anew: bool) -> Result<(Vec<Kernel>, PathBuf)> {
+/// The kernels of the matrix, oldest first, and a static busybox. What was chosen once is used again, unless `anew`. Of the
+/// series in `expected` it is known what comes of the rows; Debian may package a newer one any day, and that is said.
+pub(super) fn provide(anew: bool, expected: &[String]) -> Result<(Vec<Kernel>, PathBuf)> {
     let directory = workspace::scratch().join("vm/kernels");
     let chosen = directory.join(CHOSEN);
     let apt = Apt { directory: workspace::scratch().join("vm/apt") };
     if anew || !chosen.exists() {
         fs::create_dir_all(&directory).context("make a directory for kernels")?;
         apt.configure()?;
-        let lines: Vec<_> =
-            apt.newest()?.iter().map(|(series, name)| format!("{series} {name}")).collect();
+        let lines: Vec<_> = apt
+            .newest(expected, anew)?
+            .iter()
+            .map(|(series, name)| format!("{series} {name}"))
+            .collect();
         for name in lines.iter().filter_map(|line| line.split(' ').nth(1)) {
             apt.unpacked(name, &directory)?;
         }
@@ -116,11 +120,22 @@ impl Apt {
     }
 
     /// The packages of the kernels of the matrix, by release.
-    fn newest(&self) -> Result<Vec<(String, String)>> {
+    fn newest(&self, expected: &[String], anew: bool) -> Result<Vec<(String, String)>> {
         let shown = output(self.command("apt-cache").args(["show", KERNEL]))?;
         let every: Vec<String> =
             shown.lines().filter_map(|line| depended(line, "linux-image-")).collect();
-        choose(&every)
+        let (mut chosen, newest) = choose(&every)?;
+        if expected.contains(&newest.0) || anew {
+            chosen.push(newest);
+        } else {
+            announce(&format!(
+                "Linux {0} is the newest that is packaged, and nobody knows yet what to expect of it: \
+                 cargo xtask matrix --anew --write {0}",
+                newest.0
+            ));
+        }
+        chosen.dedup();
+        Ok(chosen)
     }
 
     /// Downloads a package with the parts of the kernel that it depends on, and unpacks them together.
@@ -153,8 +168,11 @@ fn depended(line: &str, start: &str) -> Option<String> {
     names.find(|name| name.starts_with(start)).map(str::to_owned)
 }
 
-/// Of each series that is wanted the newest, then the newest of all.
-fn choose(names: &[String]) -> Result<Vec<(String, String)>> {
+/// A series, and the package of a kernel.
+type Named = (String, String);
+
+/// Of each series that is wanted the newest, and the newest of all.
+fn choose(names: &[String]) -> Result<(Vec<Named>, Named)> {
     let version = |name: &str| -> Vec<u32> {
         let version = name.trim_start_matches("linux-image-");
         version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
@@ -173,10 +191,8 @@ fn choose(names: &[String]) -> Result<Vec<(String, String)>> {
         }
     }
     let (version, name) = known.last().context("no kernel is packaged")?;
-    if chosen.iter().all(|(_, chosen)| chosen != *name) {
-        chosen.push((series(version), (*name).clone()));
-    }
-    Ok(chosen)
+    let newest = (series(version), (*name).clone());
+    Ok((chosen, newest))
 }
 
 /// The archive that the system's own packages come from.
@@ -201,14 +217,14 @@ mod tests {
             "linux-image-5.10.0-32-cloud-amd64",
         ]
         .map(str::to_owned);
-        let chosen = choose(&names).unwrap();
+        let (chosen, newest) = choose(&names).unwrap();
         let expected = [
             ("5.10", "linux-image-5.10.0-32-cloud-amd64"),
             ("6.1", "linux-image-6.1.0-50-cloud-amd64"),
             ("6.12", "linux-image-6.12.107+deb13-cloud-amd64"),
-            ("7.3", "linux-image-7.3.4+deb13-cloud-amd64"),
         ];
         assert_eq!(chosen, expected.map(|(series, name)| (series.to_owned(), name.to_owned())));
+        assert_eq!(newest, ("7.3".to_owned(), "linux-image-7.3.4+deb13-cloud-amd64".to_owned()));
         assert!(choose(&names[..2]).is_err());
     }
 
