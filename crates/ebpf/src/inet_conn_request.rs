@@ -95,8 +95,7 @@ impl Witness for Knock {
     /// Whoever made the listener; of one that the kernel made for somebody else, whoever claimed its port.
     #[inline(always)]
     fn stamp<'a>(&'a self, flow: &Flow) -> Option<&'a Stamp> {
-        stamp_of_sock(self.sk)
-            .or_else(|| listener(self.netns(), flow.protocol, &flow.local))
+        stamp_of_sock(self.sk).or_else(|| listener(self.netns(), flow.protocol, &flow.local))
     }
 
     const BY_TASK: bool = false;

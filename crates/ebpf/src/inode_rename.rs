@@ -15,7 +15,6 @@ use crate::{
 pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
     let entry: *const c_void = ctx.arg(1);
     let moved = pointer(entry as u64, offset::<{ field::INODE }>());
-    let [one, other, third] =
-        [ctx.arg(0), ctx.arg(2), moved as *const c_void].map(guard_directory);
+    let [one, other, third] = [ctx.arg(0), ctx.arg(2), moved as *const c_void].map(guard_directory);
     if one != 0 || other != 0 || third != 0 { -1 } else { 0 }
 }

@@ -53,15 +53,10 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
         subject: Subject::UNKNOWN,
     };
     caller.identify(&slot, &mut flow);
-    let judged_again = matches!(
-        flow.protocol,
-        Protocol::TCP | Protocol::UDP | Protocol::ICMP | Protocol::ICMPV6
-    );
-    let (passed, decision) = if judged_again {
-        passes(&slot, &flow, &caller)
-    } else {
-        allowed(&slot, &flow, &caller)
-    };
+    let judged_again =
+        matches!(flow.protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMP | Protocol::ICMPV6);
+    let (passed, decision) =
+        if judged_again { passes(&slot, &flow, &caller) } else { allowed(&slot, &flow, &caller) };
     if passed { 0 } else { error(&slot, decision.enforced.rule) }
 }
 
