@@ -4,7 +4,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use verdict::{
-    Cell, Decision, Direction, Flow, RuleNumber, Tables as _,
+    Address, Cell, Decision, Direction, Endpoint, Flow, Protocol, RuleNumber, Subject, Tables as _,
     abi::{FEATURE_RETVAL, Hook, Owner, REPORT_ALLOWED, REPORT_FLOWS, Stamp},
     closed_toward, decide_toward,
     layout::{FLAG_LOG, FLAG_NAMESPACES, FLAG_SUBJECTS, RULE_LOG, RULE_REFUSE},
@@ -177,16 +177,33 @@ pub(crate) fn settle(slot: &Slot, flow: &Flow, decision: &Decision, witness: &im
     }
 }
 
-/// Judges a claim on a local port: refused where no peer at all could be accepted.
+/// A claim on `local`, or on a protocol: the flow of nobody in particular with no peer.
 #[inline(always)]
-pub(crate) fn claim_allowed(slot: &Slot, flow: &Flow, witness: &impl Witness) -> bool {
+pub(crate) fn claim(direction: Direction, protocol: Protocol, local: Endpoint) -> Flow {
+    Flow { direction, protocol, local, remote: Endpoint::default(), subject: Subject::UNKNOWN }
+}
+
+/// Judges a claim: refused where no peer at all could be accepted, and the rule that says so.
+#[inline(always)]
+pub(crate) fn refused_by(slot: &Slot, flow: &Flow, witness: &impl Witness) -> Option<RuleNumber> {
     if !is_shut(slot, flow) {
-        return true;
+        return None;
     }
     let decision = judge(flow, slot);
     count(slot, &decision);
     report(slot, flow, &decision, witness);
-    false
+    Some(decision.enforced.rule)
+}
+
+/// Where a socket at `local` gets to that is told to connect to `named`.
+#[inline(always)]
+pub(crate) fn destination(named: Address, local: Address) -> Address {
+    if named.is_unspecified() && local.is_v4() && !local.is_unspecified() {
+        // A socket bound to an IPv4 address reaches 127.0.0.1 by `::` too (tcp_v6_connect).
+        Address::LOOPBACK_V4
+    } else {
+        named.as_destination()
+    }
 }
 
 /// Whether the local port of `flow` is closed to every peer.

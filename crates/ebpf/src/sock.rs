@@ -11,9 +11,16 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_socket_cookie},
     programs::LsmContext,
 };
-use verdict::{Address, Endpoint, Protocol, abi::field};
+use verdict::{
+    Address, Endpoint, Flow, Protocol,
+    abi::{Hook, Stamp, field},
+};
 
-use crate::maps::{offset, watched_cgroup};
+use crate::{
+    identity::stamp_of_sock,
+    judge::Witness,
+    maps::{offset, watched_cgroup},
+};
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
@@ -120,6 +127,36 @@ impl Sock {
     }
 }
 
+/// What a hook can tell of a socket whose flows are whoever's who made it, whoever holds it now.
+pub(crate) struct Made {
+    pub(crate) sk: Sock,
+    pub(crate) hook: Hook,
+}
+
+impl Witness for Made {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    #[inline(always)]
+    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
+        stamp_of_sock(self.sk)
+    }
+
+    const BY_TASK: bool = true;
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        self.sk.cookie()
+    }
+
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        self.sk.netns()
+    }
+}
+
 /// A field of a structure that the verifier knows as one.
 #[inline(always)]
 pub(crate) fn load<T: Copy>(structure: *const c_void, offset: usize) -> T {
@@ -128,7 +165,8 @@ pub(crate) fn load<T: Copy>(structure: *const c_void, offset: usize) -> T {
     unsafe { read_volatile(structure.wrapping_byte_add(offset).cast::<T>()) }
 }
 
-/// Whether the running task is below the cgroup that the other hooks are attached to: an LSM hook is the whole machine's.
+/// Whether the running task is below the cgroup that the other hooks are attached to: LSM hooks and tracepoints are the whole
+/// machine's.
 #[inline(always)]
 pub(crate) fn is_watched() -> bool {
     let (cgroup, level) = watched_cgroup();

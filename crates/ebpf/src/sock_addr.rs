@@ -14,7 +14,7 @@ use verdict::{
 
 use crate::{
     identity::stamp_of,
-    judge::{ALLOW, Witness, allowed, claim_allowed, judge, refuse},
+    judge::{ALLOW, Witness, allowed, claim, destination, refuse, refused_by},
     maps::{JUDGED, Slot, has},
 };
 
@@ -75,13 +75,7 @@ pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i3
     let Some(slot) = Slot::in_force() else { return ALLOW };
     let sk = socket(ctx);
     let local = local(sk);
-    let address =
-        if named.is_unspecified() && local.address.is_v4() && !local.address.is_unspecified() {
-            // A socket bound to an IPv4 address reaches 127.0.0.1 by `::` too (tcp_v6_connect).
-            Address::LOOPBACK_V4
-        } else {
-            named.as_destination()
-        };
+    let address = destination(named, local.address);
     let caller = Caller { ctx, hook };
     let mut flow = Flow {
         direction: Direction::Out,
@@ -109,18 +103,11 @@ pub(crate) fn judge_claim(ctx: &SockAddrContext, named: Address) -> i32 {
         return ALLOW;
     }
     let caller = Caller { ctx, hook: Hook::Bind };
-    let mut flow = Flow {
-        direction: Direction::In,
-        protocol: protocol(ctx),
-        local: Endpoint { address: named, port },
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
+    let mut flow = claim(Direction::In, protocol(ctx), Endpoint { address: named, port });
     caller.identify(&slot, &mut flow);
-    if claim_allowed(&slot, &flow, &caller) {
-        ALLOW
-    } else {
-        refuse(&slot, judge(&flow, &slot).enforced.rule)
+    match refused_by(&slot, &flow, &caller) {
+        Some(rule) => refuse(&slot, rule),
+        None => ALLOW,
     }
 }
 

@@ -9,14 +9,14 @@ use aya_ebpf::{
     programs::SockContext,
 };
 use verdict::{
-    Direction, Endpoint, Flow, Protocol, Subject,
+    Direction, Endpoint, Flow, Protocol,
     abi::{Hook, Stamp},
     layout::{FLAG_PROTOCOLS, FLAG_SUBJECTS},
 };
 
 use crate::{
     identity::stamp_current,
-    judge::{ALLOW, Witness, claim_allowed, judge, refuse},
+    judge::{ALLOW, Witness, claim, refuse, refused_by},
     maps::Slot,
 };
 
@@ -44,18 +44,11 @@ pub(crate) fn sock_create(ctx: SockContext) -> i32 {
         return ALLOW;
     }
     let maker = Maker { ctx: &ctx };
-    let mut flow = Flow {
-        direction: Direction::Out,
-        protocol,
-        local: Endpoint::default(),
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
+    let mut flow = claim(Direction::Out, protocol, Endpoint::default());
     maker.identify(&slot, &mut flow);
-    if claim_allowed(&slot, &flow, &maker) {
-        ALLOW
-    } else {
-        refuse(&slot, judge(&flow, &slot).enforced.rule)
+    match refused_by(&slot, &flow, &maker) {
+        Some(rule) => refuse(&slot, rule),
+        None => ALLOW,
     }
 }
 

@@ -12,16 +12,15 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use verdict::{
-    Direction, Endpoint, Flow, Subject,
+    Direction, Flow,
     abi::{Hook, Stamp, field},
     layout::FLAG_SUBJECTS,
 };
 
 use crate::{
-    identity::stamp_of_sock,
-    judge::{Witness, claim_allowed, is_shut},
+    judge::{Witness, claim, is_shut, refused_by},
     maps::{REFUSED, Slot, accept_errno},
-    sock::{AF_INET, AF_INET6, Sock, is_watched},
+    sock::{AF_INET, AF_INET6, Made, Sock, is_watched},
 };
 
 /// What accept(2) says of a firewall's rules.
@@ -42,13 +41,7 @@ pub(crate) fn socket_accept(ctx: LsmContext) -> i32 {
         return 0;
     }
     let Some(slot) = Slot::in_force() else { return 0 };
-    let mut flow = Flow {
-        direction: Direction::In,
-        protocol: sk.protocol(),
-        local: sk.local(),
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
+    let mut flow = claim(Direction::In, sk.protocol(), sk.local());
     Acceptor { sk, hook: Hook::Accept }.identify(&slot, &mut flow);
     if !is_shut(&slot, &flow) {
         return 0;
@@ -59,7 +52,7 @@ pub(crate) fn socket_accept(ctx: LsmContext) -> i32 {
         return 0;
     }
     let hook = if jammed { Hook::Jammed } else { Hook::Accept };
-    if claim_allowed(&slot, &flow, &Acceptor { sk, hook }) {
+    if refused_by(&slot, &flow, &Acceptor { sk, hook }).is_none() {
         return 0;
     }
     match accept_errno() {
@@ -74,14 +67,8 @@ fn is_shut_for_owner(slot: &Slot, sk: Sock) -> bool {
     if slot.flags & FLAG_SUBJECTS == 0 {
         return true;
     }
-    let mut flow = Flow {
-        direction: Direction::In,
-        protocol: sk.protocol(),
-        local: sk.local(),
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
-    Owner { sk }.identify(slot, &mut flow);
+    let mut flow = claim(Direction::In, sk.protocol(), sk.local());
+    Made { sk, hook: Hook::Accept }.identify(slot, &mut flow);
     is_shut(slot, &flow)
 }
 
@@ -127,35 +114,6 @@ impl Witness for Acceptor {
     #[inline(always)]
     fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
         None
-    }
-
-    const BY_TASK: bool = true;
-
-    #[inline(always)]
-    fn socket(&self) -> u64 {
-        self.sk.cookie()
-    }
-
-    #[inline(always)]
-    fn netns(&self) -> u64 {
-        self.sk.netns()
-    }
-}
-
-/// And of whose the listener is.
-struct Owner {
-    sk: Sock,
-}
-
-impl Witness for Owner {
-    #[inline(always)]
-    fn hook(&self) -> Hook {
-        Hook::Accept
-    }
-
-    #[inline(always)]
-    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
-        stamp_of_sock(self.sk)
     }
 
     const BY_TASK: bool = true;

@@ -6,16 +6,12 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{helpers::bpf_probe_read_kernel, macros::lsm, programs::LsmContext};
-use verdict::{
-    Address, Direction, Endpoint, Flow, Protocol, Subject,
-    abi::{Hook, Stamp},
-};
+use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, abi::Hook};
 
 use crate::{
-    identity::stamp_of_sock,
-    judge::{Witness, allowed, error, passes},
+    judge::{Witness as _, allowed, destination, error, passes},
     maps::Slot,
-    sock::{AF_INET, AF_INET6, AF_SMC, Sock, is_watched},
+    sock::{AF_INET, AF_INET6, AF_SMC, Made, Sock, is_watched},
 };
 
 /// Lengths of an address that the kernel takes (`inet_stream_connect` and its siblings): shorter ones are refused by it.
@@ -44,7 +40,7 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
     }
     let Some(slot) = Slot::in_force() else { return 0 };
     let Some(remote) = named(&ctx, sk) else { return 0 };
-    let caller = Caller { sk };
+    let caller = Made { sk, hook: Hook::Connect };
     let mut flow = Flow {
         direction: Direction::Out,
         protocol: sk.protocol(),
@@ -74,42 +70,6 @@ fn named(ctx: &LsmContext, sk: Sock) -> Option<Endpoint> {
         }
         _ => return None,
     };
-    let local = sk.local().address;
-    let address = if address.is_unspecified() && local.is_v4() && !local.is_unspecified() {
-        // As `judge_out` of the connect hooks.
-        Address::LOOPBACK_V4
-    } else {
-        address.as_destination()
-    };
+    let address = destination(address, sk.local().address);
     Some(Endpoint { address, port: u16::from_be(named.port) })
-}
-
-/// What this hook can tell.
-struct Caller {
-    sk: Sock,
-}
-
-impl Witness for Caller {
-    #[inline(always)]
-    fn hook(&self) -> Hook {
-        Hook::Connect
-    }
-
-    /// As for the connect hooks: whoever made the socket, whoever holds it now.
-    #[inline(always)]
-    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
-        stamp_of_sock(self.sk)
-    }
-
-    const BY_TASK: bool = true;
-
-    #[inline(always)]
-    fn socket(&self) -> u64 {
-        self.sk.cookie()
-    }
-
-    #[inline(always)]
-    fn netns(&self) -> u64 {
-        self.sk.netns()
-    }
 }

@@ -12,14 +12,14 @@ use aya_ebpf::{
     programs::LsmContext,
 };
 use verdict::{
-    Direction, Endpoint, Flow, Protocol, Subject,
+    Direction, Endpoint, Flow, Protocol,
     abi::{Hook, Stamp, field},
     layout::RULE_DEFAULT,
     rule_flags,
 };
 
 use crate::{
-    judge::{Witness, claim_allowed, error, is_shut, judge},
+    judge::{Witness, claim, error, is_shut, judge, refused_by},
     maps::{Slot, offset},
     sock::{AF_INET, AF_INET6, SOCK_RAW, is_watched},
 };
@@ -44,13 +44,7 @@ pub(crate) fn socket_create(ctx: LsmContext) -> i32 {
         return 0;
     }
     let Some(slot) = Slot::in_force() else { return 0 };
-    let mut flow = Flow {
-        direction: Direction::Out,
-        protocol,
-        local: Endpoint::default(),
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
+    let mut flow = claim(Direction::Out, protocol, Endpoint::default());
     Maker.identify(&slot, &mut flow);
     if stack && is_shut(&slot, &flow) {
         let rule = judge(&flow, &slot).enforced.rule;
@@ -58,11 +52,7 @@ pub(crate) fn socket_create(ctx: LsmContext) -> i32 {
             return 0;
         }
     }
-    if claim_allowed(&slot, &flow, &Maker) {
-        0
-    } else {
-        error(&slot, judge(&flow, &slot).enforced.rule)
-    }
+    refused_by(&slot, &flow, &Maker).map_or(0, |rule| error(&slot, rule))
 }
 
 /// The protocol that a socket of this type will have: where none is named, TCP and UDP are the first of their types

@@ -2,17 +2,13 @@
 //! hook that sees all of them. And who listens is known from here on, also where nobody saw the socket made.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use verdict::{
-    Direction, Endpoint, Flow, Subject,
-    abi::{Hook, Stamp},
-    layout::FLAG_SUBJECTS,
-};
+use verdict::{Direction, abi::Hook, layout::FLAG_SUBJECTS};
 
 use crate::{
     identity::{stamp_current, stamp_of_sock},
-    judge::{Witness, claim_allowed, error, judge},
+    judge::{Witness as _, claim, error, refused_by},
     maps::{Slot, accept_errno},
-    sock::{AF_INET, AF_INET6, Sock, is_watched},
+    sock::{AF_INET, AF_INET6, Made, Sock, is_watched},
 };
 
 /// Arguments: the socket, the length of its queue. A socket without a port gets one afterwards, of the kernel's choice:
@@ -26,7 +22,6 @@ pub(crate) fn socket_listen(ctx: LsmContext) -> i32 {
         return 0;
     }
     let Some(slot) = Slot::in_force() else { return 0 };
-    let claimant = Claimant { sk };
     if slot.flags & FLAG_SUBJECTS != 0 && stamp_of_sock(sk).is_none() {
         stamp_current(sk.as_ptr(), sk.cookie());
     }
@@ -34,46 +29,8 @@ pub(crate) fn socket_listen(ctx: LsmContext) -> i32 {
     if local.port == 0 || accept_errno().is_some() {
         return 0;
     }
-    let mut flow = Flow {
-        direction: Direction::In,
-        protocol: sk.protocol(),
-        local,
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
+    let claimant = Made { sk, hook: Hook::Listen };
+    let mut flow = claim(Direction::In, sk.protocol(), local);
     claimant.identify(&slot, &mut flow);
-    if claim_allowed(&slot, &flow, &claimant) {
-        0
-    } else {
-        error(&slot, judge(&flow, &slot).enforced.rule)
-    }
-}
-
-/// What this hook can tell.
-struct Claimant {
-    sk: Sock,
-}
-
-impl Witness for Claimant {
-    #[inline(always)]
-    fn hook(&self) -> Hook {
-        Hook::Listen
-    }
-
-    #[inline(always)]
-    fn stamp<'a>(&'a self, _flow: &Flow) -> Option<&'a Stamp> {
-        stamp_of_sock(self.sk)
-    }
-
-    const BY_TASK: bool = true;
-
-    #[inline(always)]
-    fn socket(&self) -> u64 {
-        self.sk.cookie()
-    }
-
-    #[inline(always)]
-    fn netns(&self) -> u64 {
-        self.sk.netns()
-    }
+    refused_by(&slot, &flow, &claimant).map_or(0, |rule| error(&slot, rule))
 }

@@ -7,21 +7,20 @@
 use core::ptr::null_mut;
 
 use aya_ebpf::{
-    helpers::generated::{
-        bpf_get_current_ancestor_cgroup_id, bpf_get_socket_cookie, bpf_sk_storage_get,
-    },
+    helpers::generated::{bpf_get_socket_cookie, bpf_sk_storage_get},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use verdict::{
-    Decision, Direction, Endpoint, Flow, Protocol, Subject,
+    Decision, Direction, Endpoint, Flow, Protocol,
     abi::{Hook, Stamp},
 };
 
 use crate::{
-    judge::Witness,
-    maps::{JUDGED, Slot, watched_cgroup},
+    judge::{Witness, claim},
+    maps::{JUDGED, Slot},
     report::report,
+    sock::is_watched,
 };
 
 const TCP_SYN_SENT: i32 = 2;
@@ -31,12 +30,7 @@ const TCP_LISTEN: i32 = 10;
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
     let state: i32 = ctx.arg(2);
-    if state != TCP_SYN_SENT && state != TCP_LISTEN {
-        return 0;
-    }
-    let (cgroup, level) = watched_cgroup();
-    // SAFETY: a helper without pointers.
-    if unsafe { bpf_get_current_ancestor_cgroup_id(level) } != cgroup {
+    if (state != TCP_SYN_SENT && state != TCP_LISTEN) || !is_watched() {
         return 0;
     }
     let sk: *mut core::ffi::c_void = ctx.arg(0);
@@ -52,13 +46,7 @@ pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(slot) = Slot::in_force() else { return 0 };
     let direction = if state == TCP_LISTEN { Direction::In } else { Direction::Out };
-    let flow = Flow {
-        direction,
-        protocol: Protocol::TCP,
-        local: Endpoint::default(),
-        remote: Endpoint::default(),
-        subject: Subject::UNKNOWN,
-    };
+    let flow = claim(direction, Protocol::TCP, Endpoint::default());
     report(&slot, &flow, &Decision::MALFORMED, &Wire { socket });
     0
 }

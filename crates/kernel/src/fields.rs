@@ -67,49 +67,20 @@ const ALL: [Wanted; field::COUNT] = [
     wanted(field::STATE, "sock_common", "skc_state", &[1]),
 ];
 
+/// This end of a socket or of what is asked of one, and its network namespace.
+const HERE: &[usize] =
+    &[field::FAMILY, field::NUM, field::SADDR, field::SADDR6, field::NET, field::NET_COOKIE];
+/// The other end.
+const THERE: &[usize] = &[field::DPORT, field::DADDR, field::DADDR6];
+/// Which socket a hook is given, and what goes over the wire for it.
+const MADE: &[usize] = &[field::SOCKET_SK, field::PROTOCOL, field::TYPE];
+
 /// What a program reads of a socket that a hook is given.
-pub(crate) const SOCKET: &[&[usize]] = &[&[
-    field::SOCKET_SK,
-    field::FAMILY,
-    field::NUM,
-    field::DPORT,
-    field::DADDR,
-    field::SADDR,
-    field::DADDR6,
-    field::SADDR6,
-    field::NET,
-    field::NET_COOKIE,
-    field::PROTOCOL,
-    field::TYPE,
-]];
+pub(crate) const SOCKET: &[&[usize]] = &[HERE, THERE, MADE];
 /// And of a listener.
-pub(crate) const LISTENER: &[&[usize]] = &[&[
-    field::SOCKET_SK,
-    field::FAMILY,
-    field::NUM,
-    field::SADDR,
-    field::SADDR6,
-    field::NET,
-    field::NET_COOKIE,
-    field::PROTOCOL,
-    field::TYPE,
-    field::BACKLOG,
-    field::STATE,
-]];
+pub(crate) const LISTENER: &[&[usize]] = &[HERE, MADE, &[field::BACKLOG, field::STATE]];
 /// Of a connection that is asked for.
-pub(crate) const REQUEST: &[&[usize]] = &[&[
-    field::FAMILY,
-    field::NUM,
-    field::DPORT,
-    field::DADDR,
-    field::SADDR,
-    field::DADDR6,
-    field::SADDR6,
-    field::NET,
-    field::NET_COOKIE,
-    field::CB,
-    field::TCP_FLAGS,
-]];
+pub(crate) const REQUEST: &[&[usize]] = &[HERE, THERE, &[field::CB, field::TCP_FLAGS]];
 /// Of the running task's network namespace.
 pub(crate) const TASK: &[&[usize]] = &[&[field::NSPROXY, field::NET_NS, field::NET_COOKIE]];
 

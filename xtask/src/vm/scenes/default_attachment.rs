@@ -1,21 +1,9 @@
 //! `fwnet run` as people start it: at the root of the cgroup tree, and in every network namespace.
 
 use super::Stage;
-use super::shared::{ATTACHED, SETTING};
+use super::shared::{ATTACHED, LATE, SETTING};
 use anyhow::{Result, ensure};
 
-/// A namespace that comes when everything is in force, with a link and somebody who listens.
-const LATE: &str = r"
-set -e
-ip netns add late
-ip link add late0 type veth peer name late1 netns late
-ip addr add 203.0.113.1/24 dev late0
-ip link set late0 up
-ip -n late addr add 203.0.113.2/24 dev late1
-ip -n late link set late1 up
-ip -n late link set lo up
-systemd-run --quiet --unit late ip netns exec late ncat --listen --keep-open 10001
-";
 /// A port, and three addresses: one of nobody, the peer's, and the one that a later namespace sees of us.
 const RUN: &str = "systemd-run --quiet --unit run fwnet run --port 10000 \
                    --deny 198.51.100.0/24 --deny 192.0.2.2 --deny 203.0.113.1";

@@ -1,7 +1,7 @@
 //! The tier of the security hooks: what only it can refuse, and that nobody takes it away.
 
 use super::Stage;
-use super::shared::SETTING;
+use super::shared::{LATE, SETTING};
 use anyhow::{Result, ensure};
 
 /// Rules about processes, and one about what writes its own packets.
@@ -106,14 +106,7 @@ fn ports(stage: &mut Stage<'_>) -> Result<()> {
 
     // While it is stopped it finds no namespace.
     stage.sh("systemctl kill --signal STOP run")?;
-    stage.sh(r"set -e
-        ip netns add late
-        ip link add late0 type veth peer name late1 netns late
-        ip addr add 203.0.113.1/24 dev late0
-        ip link set late0 up
-        ip -n late addr add 203.0.113.2/24 dev late1
-        ip -n late link set late1 up
-        systemd-run --quiet --unit late ip netns exec late ncat --listen --keep-open 10001")?;
+    stage.sh(LATE)?;
     stage.soon("ip netns exec late ss -Hltn | grep -q 10001")?;
     stage.prints("attempt 203.0.113.2 10001", "no answer")?;
     stage.hold("in a namespace that nobody attached to yet, a denied peer gets no answer");

@@ -19,6 +19,18 @@ systemd-run --quiet --unit denied -p Restart=always -p RestartSec=200ms -p Start
     ncat --listen --keep-open 10000
 systemd-run --quiet --unit open ncat --listen --keep-open 10001
 ";
+/// A namespace that comes when everything is in force, with a link and somebody who listens.
+pub(super) const LATE: &str = r"
+set -e
+ip netns add late
+ip link add late0 type veth peer name late1 netns late
+ip addr add 203.0.113.1/24 dev late0
+ip link set late0 up
+ip -n late addr add 203.0.113.2/24 dev late1
+ip -n late link set late1 up
+ip -n late link set lo up
+systemd-run --quiet --unit late ip netns exec late ncat --listen --keep-open 10001
+";
 /// What is attached anywhere and pinned, but for what systemd attaches to its services' cgroups.
 pub(super) const ATTACHED: &str =
     "bpftool link list; bpftool cgroup tree | grep -v -e ' sd_' -e '^/'; ls -R /sys/fs/bpf";
