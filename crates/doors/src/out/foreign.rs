@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::raw::plain::send_frame;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
@@ -61,9 +61,11 @@ pub(crate) fn smc_by_protocol(attempt: &Attempt<'_>) -> Result<Opened, DoorError
 }
 
 /// Connects and asks nothing more: poll() on a socket that has just fallen back to TCP may wait for ever (seen on 6.12).
+/// So a call that was interrupted is made again, and goes on with the handshake that it began: a call with a time limit is
+/// never restarted by the kernel (signal(7)), and a ring that this thread has closed interrupts it some time later.
 fn connected(socket: OwnedFd, attempt: &Attempt<'_>) -> Result<Opened, DoorError> {
     socket::limit(socket.as_fd(), Timeout::Send, Some(attempt.deadline))?;
-    rustix::net::connect(&socket, &attempt.target).map_err(at(Stage::Connect))?;
+    retry_on_intr(|| rustix::net::connect(&socket, &attempt.target)).map_err(at(Stage::Connect))?;
     let local = socket::local(&socket).map_err(at(Stage::Handshake))?;
     Ok(Opened::new(socket, Carrier::Stream, local, attempt.target))
 }
