@@ -7,8 +7,10 @@
 use crate::step::{announce, run, timed};
 use crate::{step, workspace};
 use anyhow::{Context as _, Result, bail};
-use std::fs;
-use std::process::{Command, ExitCode};
+use std::num::NonZero;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::{fs, thread};
 
 /// The version of cargo-fuzz that is installed.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -16,6 +18,8 @@ const CARGO_FUZZ: &str = "0.13.2";
 const TEST_SECONDS: u32 = 15;
 /// One input may take this long: a document with 8 MiB of noise takes a fraction of it.
 const INPUT_SECONDS: u32 = 10;
+/// How libFuzzer begins the line that says how many inputs it has run.
+const EXECUTED: &str = "stat::number_of_executed_units:";
 
 /// Run the fuzz targets on inputs of libFuzzer's making, each for a bounded time
 #[derive(clap::Args)]
@@ -33,7 +37,12 @@ impl Fuzz {
         let outcome = self.targets().and_then(|targets| {
             require_nightly()?;
             install()?;
-            fuzz(&targets, self.seconds, None)
+            build(&targets)?;
+            targets.iter().try_for_each(|target| {
+                timed(&format!("fuzzing {target} for {} s", self.seconds), || {
+                    run(&mut fuzz(target, self.seconds, None)?)
+                })
+            })
         });
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
@@ -70,29 +79,68 @@ pub fn step() -> Result<()> {
         return Ok(());
     }
     timed("cargo-fuzz", install)?;
-    fuzz(&targets()?, TEST_SECONDS, Some(TEST_SEED))
+    let targets = targets()?;
+    build(&targets)?;
+    timed(&format!("fuzzing {} for {TEST_SECONDS} s each", targets.join(", ")), || {
+        together(&targets, |target| fuzz(target, TEST_SECONDS, Some(TEST_SEED)))
+    })
 }
 
-/// Builds all, then runs each for `seconds`, from `seed` or a new one.
-fn fuzz(targets: &[String], seconds: u32, seed: Option<u32>) -> Result<()> {
+fn build(targets: &[String]) -> Result<()> {
     timed("fuzz targets", || {
         targets.iter().try_for_each(|target| run(cargo_fuzz("build").arg(target)))
-    })?;
-    for target in targets {
-        let found = workspace::scratch().join("fuzz").join(target);
-        fs::create_dir_all(&found).with_context(|| format!("make {}", found.display()))?;
-        let committed = workspace::root().join("fuzz/corpus").join(target);
-        timed(&format!("fuzzing {target} for {seconds} s"), || {
-            run(cargo_fuzz("run").arg(target).args([&found, &committed]).args([
-                "--".to_owned(),
-                format!("-max_total_time={seconds}"),
-                format!("-timeout={INPUT_SECONDS}"),
-                // 0 is libFuzzer's word for "choose one".
-                format!("-seed={}", seed.unwrap_or(0)),
-                "-verbosity=0".to_owned(),
-                "-print_final_stats=1".to_owned(),
-            ]))
-        })?;
+    })
+}
+
+/// The command that runs a target for `seconds`, from `seed` or a new one.
+fn fuzz(target: &str, seconds: u32, seed: Option<u32>) -> Result<Command> {
+    let found = workspace::scratch().join("fuzz").join(target);
+    fs::create_dir_all(&found).with_context(|| format!("make {}", found.display()))?;
+    let committed = workspace::root().join("fuzz/corpus").join(target);
+    let mut command = cargo_fuzz("run");
+    command.arg(target).args([&found, &committed]).args([
+        "--".to_owned(),
+        format!("-max_total_time={seconds}"),
+        format!("-timeout={INPUT_SECONDS}"),
+        // 0 is libFuzzer's word for "choose one".
+        format!("-seed={}", seed.unwrap_or(0)),
+        "-verbosity=0".to_owned(),
+        "-print_final_stats=1".to_owned(),
+    ]);
+    Ok(command)
+}
+
+/// Runs the targets' commands, as many at a time as there are processors. What a target printed is shown where it found
+/// something.
+fn together(targets: &[String], command: impl Fn(&str) -> Result<Command> + Sync) -> Result<()> {
+    let queue = Mutex::new(targets.iter());
+    let found = Mutex::new(Vec::new());
+    let one = |target: &str| {
+        let output = command(target)?.stdin(Stdio::null()).output().context("start cargo-fuzz")?;
+        let printed = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            bail!("{target}: {}:\n{}", output.status, printed.trim());
+        }
+        let executed = printed.lines().find_map(|line| line.strip_prefix(EXECUTED));
+        eprintln!("    ok   {target}: {} inputs", executed.unwrap_or("no count of").trim());
+        Ok(())
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no thread panics with it").next();
+                    let Some(target) = next else { return };
+                    if let Err(error) = one(target) {
+                        found.lock().expect("no thread panics with it").push(format!("{error:#}"));
+                    }
+                }
+            });
+        }
+    });
+    let found = found.into_inner().expect("no thread panics with it");
+    if !found.is_empty() {
+        bail!("{}", found.join("\n"));
     }
     Ok(())
 }
