@@ -20,7 +20,11 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, cipher_suite},
+        verify_tls13_signature,
+    },
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{NoServerSessionStorage, ParsedCertificate, ProducesTickets, WebPkiClientVerifier},
 };
@@ -45,8 +49,17 @@ pub enum Believed {
     Pinned(KeyPin),
 }
 
+/// All suites of TLS 1.3, those with SHA-256 first: processors compute it by instructions of its own, and the schedule of
+/// keys is a good part of a handshake.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
 }
 
 /// What makes session tickets, for all configurations of one process: a ticket outlives a renewed certificate.
