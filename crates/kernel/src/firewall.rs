@@ -2,6 +2,8 @@
 
 mod before;
 mod counters;
+#[cfg(test)]
+mod flips;
 mod guarded;
 mod links;
 mod mend;
