@@ -1,6 +1,19 @@
 //! What an image may need at most, and what a rule set must not say.
 
-/// A limit of [`verdict::limits`] that the rules would break. Nothing is built then.
+/// Labels (sets that hold an address, lists that hold a port, tests that hold for a process) of all classes of one kind, 4
+/// bytes each. 65,535 remote classes may be in 256 sets each; nested sets without end are found here before they fill the
+/// memory.
+pub(crate) const LABELS_MAX: u32 = 16 * 1024 * 1024;
+/// Ranges of all address sets that rules name: more than the lines of an image have room for.
+pub(crate) const RANGES_MAX: u32 = 4 * 1024 * 1024;
+/// Labels that are looked at where ranges begin and end: a second's work or two.
+pub(crate) const STEPS_MAX: u32 = 1 << 30;
+/// Rules that are looked at for what follows when others end: 64 for each cell there may be.
+pub(crate) const FOLLOWING_MAX: u32 = 1 << 28;
+/// Words of 64 rules, by remote class, that have any rule about its addresses: 16 bytes each.
+pub(crate) const COLUMNS_MAX: u32 = 16 * 1024 * 1024;
+
+/// A limit of [`verdict::limits`], or of what compiling may take, that the rules would break. Nothing is built then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {needed} needed, {limit} is the budget{}", self.culprit())]
 pub struct Budget {

@@ -10,10 +10,11 @@ use verdict::{
 
 use crate::{
     Budget, Image, Invalid, Rule, RuleSet, Service,
-    classes::{Classes, sweep},
+    budget::{COLUMNS_MAX, RANGES_MAX},
+    classes::{Classes, Labels, sweep},
     ends::{Ends, Row},
     facets::{Facets, NearTables, NearTest, near_tables},
-    matrix::{Ranking, RuleBits},
+    matrix::{Column, Ranking, RuleBits},
     ports::{PortTables, port_tables},
     trie::{Root, Runs, Trie},
 };
@@ -53,17 +54,18 @@ struct Cells {
 struct Classed {
     runs: Runs,
     /// For each remote class, the sets that hold its addresses.
-    members: Vec<Vec<u32>>,
+    members: Vec<Labels>,
     ports: PortTables,
     near: NearTables,
-    /// For each rule: which list of services and which near test it has.
+    /// For each rule: which list of services, of its direction, and which near test it has.
     list_of: Vec<u32>,
     test_of: Vec<u32>,
 }
 
 impl Classed {
     fn new(rules: &RuleSet) -> Result<Self, Budget> {
-        let (lists, list_of) = distinct(&rules.rules, |rule| rule.services.as_slice());
+        let (lists, list_of) =
+            distinct(&rules.rules, |rule| (rule.direction, rule.services.as_slice()));
         let (tests, test_of) = distinct(&rules.rules, |rule| (rule.local, rule.subject.clone()));
         let (runs, members) = remote_classes(rules)?;
         let tests: Vec<NearTest> = tests;
@@ -122,44 +124,35 @@ impl Classed {
 
     /// The verdict matrix, for each row whether it is denied throughout, and what changes when rules end.
     fn cells(&self, rules: &RuleSet) -> Result<Cells, Budget> {
-        let ranking = Ranking::new(&rules.rules);
-        let field = |list: &[u32], number: usize| list.get(number).copied();
+        let mut ranking = Ranking::new(&rules.rules);
+        let by =
+            |list: &[u32], labels: usize| ranking.by_label(labels, |rule| list.get(rule).copied());
+        let by_test = by(&self.test_of, rules.rules.len());
+        let by_list = by(&self.list_of, rules.rules.len());
+        let by_set = ranking
+            .by_label(rules.sets.len(), |rule| rules.rules.get(rule).and_then(|rule| rule.remote));
         let nears: Vec<RuleBits> = self
             .near
             .classes
             .signatures()
             .iter()
-            .map(|holding| {
-                ranking.bits(|rule| {
-                    field(&self.test_of, rule)
-                        .is_some_and(|test| holding.binary_search(&test).is_ok())
-                })
-            })
+            .map(|holding| ranking.labelled(&by_test, holding))
             .collect();
         let ports: Vec<RuleBits> = self
             .ports
             .classes
             .signatures()
             .iter()
-            .map(|(direction, lists)| {
-                ranking.bits(|rule| {
-                    rules.rules.get(rule).is_some_and(|found| found.direction == *direction)
-                        && field(&self.list_of, rule)
-                            .is_some_and(|list| lists.binary_search(&list).is_ok())
-                })
-            })
+            .map(|(_, lists)| ranking.labelled(&by_list, lists))
             .collect();
-        let remotes: Vec<RuleBits> = self
-            .members
-            .iter()
-            .map(|sets| {
-                ranking.bits(|rule| {
-                    rules.rules.get(rule).is_some_and(|found| {
-                        found.remote.is_none_or(|set| sets.binary_search(&set).is_ok())
-                    })
-                })
-            })
-            .collect();
+        let mut remotes: Vec<Column> = Vec::with_capacity(self.members.len());
+        let mut words = 0;
+        for sets in &self.members {
+            let column = ranking.labelled(&by_set, sets).column();
+            words += column.len();
+            Budget::spend("rules about each class of remote addresses", words, COLUMNS_MAX, None)?;
+            remotes.push(column);
+        }
         let rows = nears.len() * ports.len();
         let mut cells = Vec::with_capacity(rows * remotes.len());
         let mut closed = vec![0u32; rows.div_ceil(32)];
@@ -167,10 +160,10 @@ impl Classed {
         for (row, (near, port)) in
             nears.iter().flat_map(|near| ports.iter().map(move |port| (near, port))).enumerate()
         {
-            let held = near.and(port);
+            let held = ranking.held(near.and(port));
             let mut own = Row::default();
             for remote in &remotes {
-                let cell = ends.cell(&mut own, &ranking.cell(&held, remote), &rules.rules)?;
+                let cell = ends.cell(&mut own, &ranking.cell(&held, remote)?, &rules.rules)?;
                 cells.push(cell.0);
             }
             if ends.row(own)?
@@ -310,29 +303,26 @@ fn distinct<'a, T: Ord + Clone>(
 }
 
 /// Where each remote class starts, and which sets hold each class. Class 0 is in no set.
-fn remote_classes(rules: &RuleSet) -> Result<(Runs, Vec<Vec<u32>>), Budget> {
+fn remote_classes(rules: &RuleSet) -> Result<(Runs, Vec<Labels>), Budget> {
     let mut used: Vec<u32> =
         rules.rules.iter().flat_map(|rule| [rule.remote, rule.local]).flatten().collect();
     used.sort_unstable();
     used.dedup();
-    let ranges =
-        used.iter().filter_map(|&set| Some((set, rules.sets.get(set as usize)?))).flat_map(
-            |(label, set)| set.bit_ranges().iter().map(move |&(first, last)| (first, last, label)),
-        );
-    let mut classes: Classes<Vec<u32>> = Classes::starting_with(Vec::new());
-    let mut runs: Runs = Vec::new();
-    sweep(ranges, |start, active| {
-        let class = classes.number(&active.to_vec());
-        if runs.last().is_none_or(|&(_, last)| last != class) {
-            runs.push((start, class));
-        }
-        let culprit =
-            || rules.rules.iter().find(|rule| rule.remote.is_some_and(|set| active.contains(&set)));
-        if classes.len() > REMOTE_CLASSES_MAX as usize {
-            let rule = culprit().map(|rule| rule.id.as_str());
-            return Budget::spend("remote classes", classes.len(), REMOTE_CLASSES_MAX, rule);
-        }
-        Ok(())
+    let sets = || used.iter().filter_map(|&set| Some((set, rules.sets.get(set as usize)?)));
+    let count = sets().map(|(_, set)| set.bit_ranges().len()).sum();
+    Budget::spend("ranges of addresses", count, RANGES_MAX, None)?;
+    let ranges = sets().flat_map(|(label, set)| {
+        set.bit_ranges().iter().map(move |&(first, last)| (first, last, label))
+    });
+    let mut classes =
+        Classes::starting_with(Labels::default(), "remote classes", REMOTE_CLASSES_MAX);
+    let runs = sweep(ranges, |active| {
+        let culprit = || {
+            let named =
+                |rule: &&Rule| rule.remote.is_some_and(|set| active.binary_search(&set).is_ok());
+            rules.rules.iter().find(named).map(|rule| rule.id.clone())
+        };
+        classes.number(Labels::clone(active)).map_err(|budget| Budget { rule: culprit(), ..budget })
     })?;
     Ok((runs, classes.signatures().to_vec()))
 }

@@ -8,7 +8,10 @@ use verdict::{
     limits::NEAR_CLASSES_MAX,
 };
 
-use crate::{Budget, SetIndex, SubjectTest, classes::Classes};
+use crate::{
+    Budget, SetIndex, SubjectTest,
+    classes::{Classes, Labels},
+};
 
 /// What a rule asks of this end. The rules' distinct ones are numbered by [`crate::compile`].
 pub(crate) type NearTest = (Option<SetIndex>, SubjectTest);
@@ -24,7 +27,7 @@ const BUCKETS_LOG2_MAX: u32 = 20;
 #[derive(Debug)]
 pub(crate) struct NearTables {
     /// For each near class, which near tests hold.
-    pub(crate) classes: Classes<Vec<u32>>,
+    pub(crate) classes: Classes<Labels>,
     /// `None` where no rule asks anything of this end.
     pub(crate) tables: Option<Facets>,
 }
@@ -53,27 +56,24 @@ type Above = BTreeMap<u64, BTreeSet<u64>>;
 /// `tests` are the distinct near tests; `members` says for each remote class which sets hold it.
 pub(crate) fn near_tables(
     tests: &[NearTest],
-    members: &[Vec<u32>],
+    members: &[Labels],
     above: &Above,
 ) -> Result<NearTables, Budget> {
     let alone = Above::new();
     let mut facets = vec![
-        values(tests, |test| test.users.iter().map(|&user| u64::from(user)).collect(), &alone),
-        values(tests, |test| test.groups.iter().map(|&group| u64::from(group)).collect(), &alone),
-        values(tests, |test| test.exes.clone(), &alone),
-        values(tests, |test| test.units.clone(), above),
-        values(tests, |test| test.containers.clone(), above),
-        values(tests, |test| test.namespaces.clone(), &alone),
+        values(tests, |test| test.users.iter().map(|&user| u64::from(user)).collect(), &alone)?,
+        values(tests, |test| test.groups.iter().map(|&group| u64::from(group)).collect(), &alone)?,
+        values(tests, |test| test.exes.clone(), &alone)?,
+        values(tests, |test| test.units.clone(), above)?,
+        values(tests, |test| test.containers.clone(), above)?,
+        values(tests, |test| test.namespaces.clone(), &alone)?,
     ];
-    let locals = local_classes(tests, members);
-    let local_table = (locals.classes.len() > 1).then(|| {
-        (
-            locals.by_remote.clone(),
-            u32::try_from(locals.classes.len()).expect("at most one for each remote class"),
-        )
-    });
-    facets.insert(0, Facet { keys: BTreeMap::new(), classes: locals.classes });
-    let combinations = facets.iter().map(|facet| facet.classes.len()).product();
+    let (local, by_remote) = local_classes(tests, members)?;
+    let locals = u32::try_from(local.classes.len()).expect("at most one for each remote class");
+    let local_table = (locals > 1).then_some((by_remote, locals));
+    facets.insert(0, local);
+    let combinations =
+        facets.iter().fold(1, |all: usize, facet| all.saturating_mul(facet.classes.len()));
     Budget::spend(
         "combinations of users, groups, executables, units, containers, network namespaces and local addresses",
         combinations,
@@ -81,14 +81,15 @@ pub(crate) fn near_tables(
         None,
     )?;
 
-    let mut classes = None;
+    let mut classes: Option<Classes<Labels>> = None;
     let mut joined = Vec::with_capacity(combinations);
     let mut at = vec![0usize; facets.len()];
     for _ in 0..combinations {
-        let holding = holding(tests.len(), &facets, &at);
-        let numbered = classes.get_or_insert_with(|| Classes::starting_with(holding.clone()));
-        joined.push(numbered.number(&holding));
-        Budget::spend("near classes", numbered.len(), NEAR_CLASSES_MAX, None)?;
+        let holding = holding(&facets, &at);
+        let numbered = classes.get_or_insert_with(|| {
+            Classes::starting_with(Labels::clone(&holding), "near classes", NEAR_CLASSES_MAX)
+        });
+        joined.push(numbered.number(holding)?);
         advance(&mut at, &facets);
     }
     let classes = classes.expect("the product of non-empty facets is at least one");
@@ -102,14 +103,21 @@ pub(crate) fn near_tables(
     Ok(NearTables { classes, tables: Some(Facets { hashed, locals: local_table, joined }) })
 }
 
-/// One facet: its classes (which tests take the value) and the class of each value that any rule names.
+/// One facet: its classes and the class of each value that any rule names.
 struct Facet {
     keys: BTreeMap<u64, u32>,
-    classes: Classes<Vec<u32>>,
+    /// Which tests ask for the value; class 0 is of values that none asks for.
+    classes: Classes<Labels>,
+    /// Tests that take any value.
+    indifferent: Vec<u32>,
 }
 
 /// What holds `above` a value holds for the value too.
-fn values(tests: &[NearTest], named: impl Fn(&SubjectTest) -> Vec<u64>, above: &Above) -> Facet {
+fn values(
+    tests: &[NearTest],
+    named: impl Fn(&SubjectTest) -> Vec<u64>,
+    above: &Above,
+) -> Result<Facet, Budget> {
     let mut takes: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
     let mut indifferent: Vec<u32> = Vec::new();
     for (number, (_, test)) in (0u32..).zip(tests) {
@@ -123,51 +131,57 @@ fn values(tests: &[NearTest], named: impl Fn(&SubjectTest) -> Vec<u64>, above: &
             takes.entry(value).or_default().push(number);
         }
     }
-    let mut classes = Classes::starting_with(indifferent.clone());
-    let keys = takes
-        .iter()
-        .map(|(&value, own)| {
-            let inherited = above.get(&value).into_iter().flatten();
-            let inherited = inherited.filter_map(|above| takes.get(above)).flatten();
-            let mut holding: Vec<u32> =
-                own.iter().chain(inherited).chain(&indifferent).copied().collect();
-            holding.sort_unstable();
-            holding.dedup();
-            (value, classes.number(&holding))
-        })
-        .collect();
-    Facet { keys, classes }
+    let mut classes = Classes::starting_with(Labels::default(), "values", COMBINATIONS_MAX);
+    let mut keys = BTreeMap::new();
+    for (&value, own) in &takes {
+        let inherited = above.get(&value).into_iter().flatten();
+        let inherited = inherited.filter_map(|above| takes.get(above)).flatten();
+        let mut holding: Vec<u32> = own.iter().chain(inherited).copied().collect();
+        holding.sort_unstable();
+        holding.dedup();
+        keys.insert(value, classes.number(holding.into())?);
+    }
+    Ok(Facet { keys, classes, indifferent })
 }
 
-struct Locals {
-    classes: Classes<Vec<u32>>,
-    by_remote: Vec<u32>,
-}
-
-fn local_classes(tests: &[NearTest], members: &[Vec<u32>]) -> Locals {
-    let signature = |sets: &[u32]| -> Vec<u32> {
-        (0u32..)
-            .zip(tests)
-            .filter(|(_, (local, _))| local.is_none_or(|set| sets.binary_search(&set).is_ok()))
-            .map(|(test, _)| test)
-            .collect()
-    };
-    let mut classes = Classes::starting_with(signature(&[]));
-    let by_remote = members.iter().map(|sets| classes.number(&signature(sets))).collect();
-    Locals { classes, by_remote }
+/// The facet of the local address, which is known by its remote class, and the local class of each of those.
+fn local_classes(tests: &[NearTest], members: &[Labels]) -> Result<(Facet, Vec<u32>), Budget> {
+    let mut takes: BTreeMap<SetIndex, Vec<u32>> = BTreeMap::new();
+    let mut indifferent = Vec::new();
+    for (number, (local, _)) in (0u32..).zip(tests) {
+        local.map_or(&mut indifferent, |set| takes.entry(set).or_default()).push(number);
+    }
+    let mut classes = Classes::starting_with(Labels::default(), "local classes", COMBINATIONS_MAX);
+    let mut by_remote = Vec::with_capacity(members.len());
+    for sets in members {
+        let own = sets.iter().filter_map(|set| takes.get(set)).flatten();
+        let mut holding: Vec<u32> = own.copied().collect();
+        holding.sort_unstable();
+        by_remote.push(classes.number(holding.into())?);
+    }
+    Ok((Facet { keys: BTreeMap::new(), classes, indifferent }, by_remote))
 }
 
 /// Which tests hold when each facet has the class that `at` names.
-fn holding(tests: usize, facets: &[Facet], at: &[usize]) -> Vec<u32> {
-    let mut votes = vec![0usize; tests];
-    for (facet, &class) in facets.iter().zip(at) {
-        for &test in facet.classes.signatures().get(class).into_iter().flatten() {
-            if let Some(count) = votes.get_mut(test as usize) {
-                *count += 1;
-            }
-        }
-    }
-    (0u32..).zip(votes).filter(|&(_, count)| count == facets.len()).map(|(test, _)| test).collect()
+fn holding(facets: &[Facet], at: &[usize]) -> Labels {
+    let takes: Vec<[&[u32]; 2]> = facets
+        .iter()
+        .zip(at)
+        .filter_map(|(facet, &class)| {
+            Some([facet.classes.signatures().get(class)?, &*facet.indifferent])
+        })
+        .collect();
+    let fewest = takes.iter().min_by_key(|[own, any]| own.len() + any.len());
+    let mut holding: Vec<u32> = fewest
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.iter().copied())
+        .filter(|test| {
+            takes.iter().all(|lists| lists.iter().any(|list| list.binary_search(test).is_ok()))
+        })
+        .collect();
+    holding.sort_unstable();
+    holding.into()
 }
 
 /// The next combination, the last facet fastest.

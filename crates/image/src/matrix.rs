@@ -4,12 +4,24 @@ use std::iter;
 
 use verdict::{Cell, Decision, Judgement, RuleNumber, Verdict, layout::end};
 
-use crate::{Mode, Rule};
+use crate::{Budget, Mode, Rule, budget::FOLLOWING_MAX};
 
 /// A set of rules as bits in the order in which they decide: tier by tier, denying before allowing, then as numbered.
 /// So the first set bit of an intersection is the deciding rule.
 #[derive(Clone, Debug)]
 pub(crate) struct RuleBits(Vec<u64>);
+
+/// The same for rules about certain remote addresses, of which a class has few: words that are not zero, by their index.
+#[derive(Clone, Debug)]
+pub(crate) struct Column(Vec<(u16, u64)>);
+
+/// The rules of a row, and those of them that ask for no remote address, whose decision is the same in every column.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    all: RuleBits,
+    anywhere: RuleBits,
+    first: [Option<usize>; 2],
+}
 
 /// What decides in a combination of classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +48,10 @@ pub(crate) struct Ranking {
     /// By rank.
     ranked: Vec<Ranked>,
     enforced: RuleBits,
+    /// Rules that ask for no remote address.
+    anywhere: RuleBits,
+    /// Rules that were looked at for what follows when others end.
+    followed: usize,
 }
 
 impl Ranking {
@@ -55,9 +71,13 @@ impl Ranking {
                 Some(Ranked { judgement, until: found.until_ns.unwrap_or(end::NEVER) })
             })
             .collect();
-        let mut ranking = Self { order, ranked, enforced: RuleBits(Vec::new()) };
-        ranking.enforced =
-            ranking.bits(|number| rules.get(number).is_some_and(|rule| rule.mode == Mode::Enforce));
+        let none = || RuleBits(Vec::new());
+        let mut ranking = Self { order, ranked, enforced: none(), anywhere: none(), followed: 0 };
+        let bits =
+            |holds: fn(&Rule) -> bool| ranking.bits(|number| rules.get(number).is_some_and(holds));
+        let enforced = bits(|rule| rule.mode == Mode::Enforce);
+        let anywhere = bits(|rule| rule.remote.is_none());
+        (ranking.enforced, ranking.anywhere) = (enforced, anywhere);
         ranking
     }
 
@@ -74,26 +94,86 @@ impl Ranking {
         RuleBits(words)
     }
 
-    /// What the rules in all of `row` and `column` decide.
-    pub(crate) fn cell(&self, row: &RuleBits, column: &RuleBits) -> Timed {
-        let would = || row.0.iter().zip(&column.0).map(|(a, b)| a & b);
-        let enforced = || would().zip(&self.enforced.0).map(|(both, enforced)| both & enforced);
-        match (self.ranks(enforced()).next(), self.ranks(would()).next()) {
-            (Some(enforced), Some(would)) if enforced.lasts() && would.lasts() => {
-                Timed::Always(cell(enforced, would))
+    /// For each label, the ranks of the rules that have it, ascending.
+    pub(crate) fn by_label(
+        &self,
+        labels: usize,
+        of: impl Fn(usize) -> Option<u32>,
+    ) -> Vec<Vec<u32>> {
+        let mut ranks = vec![Vec::new(); labels];
+        for (rank, &number) in (0u32..).zip(&self.order) {
+            if let Some(list) = of(number).and_then(|label| ranks.get_mut(label as usize)) {
+                list.push(rank);
             }
-            (Some(_), Some(_)) => timed(&self.deciding(enforced()), &self.deciding(would())),
+        }
+        ranks
+    }
+
+    /// The rules that have one of `labels`.
+    pub(crate) fn labelled(&self, by_label: &[Vec<u32>], labels: &[u32]) -> RuleBits {
+        let mut words = vec![0u64; self.order.len().div_ceil(64)];
+        let lists = labels.iter().filter_map(|&label| by_label.get(label as usize));
+        for &rank in lists.flatten() {
+            if let Some(word) = words.get_mut(rank as usize >> 6) {
+                *word |= 1 << (rank & 63);
+            }
+        }
+        RuleBits(words)
+    }
+
+    /// What makes a row.
+    pub(crate) fn held(&self, all: RuleBits) -> Held {
+        let anywhere = all.and(&self.anywhere);
+        let enforced = anywhere.0.iter().zip(&self.enforced.0).map(|(a, b)| a & b);
+        let first = [first(enforced.enumerate()), first(anywhere.0.iter().copied().enumerate())];
+        Held { all, anywhere, first }
+    }
+
+    /// What the rules in all of `row` and `column` decide.
+    ///
+    /// # Errors
+    /// Where too many rules were looked at for what follows when others end.
+    pub(crate) fn cell(&mut self, row: &Held, column: &Column) -> Result<Timed, Budget> {
+        let own = || {
+            let words = column.0.iter().map(|&(index, bits)| (usize::from(index), bits));
+            words.map(|(index, bits)| (index, row.all.word(index) & bits))
+        };
+        let enforced = first(own().map(|(index, bits)| (index, bits & self.enforced.word(index))));
+        let least = |one: Option<usize>, other: Option<usize>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let [anywhere_enforced, anywhere] = row.first;
+        let enforced = least(enforced, anywhere_enforced);
+        let would = least(first(own()), anywhere);
+        let ranked = |rank: usize| self.ranked.get(rank).copied();
+        match (enforced.and_then(ranked), would.and_then(ranked)) {
+            (Some(enforced), Some(would)) if enforced.lasts() && would.lasts() => {
+                Ok(Timed::Always(cell(enforced, would)))
+            }
+            (Some(_), Some(_)) => {
+                let mut would = row.anywhere.clone();
+                for (index, bits) in own() {
+                    if let Some(word) = would.0.get_mut(index) {
+                        *word |= bits;
+                    }
+                }
+                let enforced = would.and(&self.enforced);
+                let (enforced, would) = (self.deciding(&enforced)?, self.deciding(&would)?);
+                Ok(timed(&enforced, &would))
+            }
             // A class that no flow of this direction has; its cells are never read.
-            (None, _) | (_, None) => Timed::Always(Cell::pack(Decision::MALFORMED)),
+            (None, _) | (_, None) => Ok(Timed::Always(Cell::pack(Decision::MALFORMED))),
         }
     }
 
     /// The rules that decide one after the other: each is the first of those that have not ended when the one before it
     /// ends.
-    fn deciding(&self, words: impl Iterator<Item = u64>) -> Vec<Ranked> {
+    fn deciding(&mut self, rules: &RuleBits) -> Result<Vec<Ranked>, Budget> {
         let mut deciding = Vec::new();
-        let mut last = 0;
-        for ranked in self.ranks(words) {
+        let (mut last, mut followed) = (0, self.followed);
+        for ranked in self.ranks(rules.0.iter().copied()) {
+            followed += 1;
             if ranked.until > last {
                 last = ranked.until;
                 deciding.push(ranked);
@@ -102,7 +182,9 @@ impl Ranking {
                 break;
             }
         }
-        deciding
+        self.followed = followed;
+        Budget::spend("rules after others that end", followed, FOLLOWING_MAX, None)?;
+        Ok(deciding)
     }
 
     /// The rules of a set, in the order in which they decide.
@@ -153,7 +235,32 @@ fn timed(mut enforced: &[Ranked], mut would: &[Ranked]) -> Timed {
     }
 }
 
+/// The first bit that is set, of words with their indices in ascending order.
+fn first(words: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
+    words
+        .filter(|&(_, word)| word != 0)
+        .map(|(index, word)| index * 64 + word.trailing_zeros() as usize)
+        .next()
+}
+
+impl Column {
+    /// How many words.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl RuleBits {
+    fn word(&self, index: usize) -> u64 {
+        self.0.get(index).copied().unwrap_or_default()
+    }
+
+    /// The words that are not zero.
+    pub(crate) fn column(&self) -> Column {
+        let words = (0u16..).zip(self.0.iter().copied());
+        Column(words.filter(|&(_, word)| word != 0).collect())
+    }
+
     pub(crate) fn and(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect())
     }

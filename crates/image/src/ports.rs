@@ -1,14 +1,16 @@
 //! Port classes: for each direction and protocol, which lists of services hold which port.
 
+use std::collections::BTreeSet;
+
 use verdict::{Direction, Protocol, limits::PORT_CLASSES_MAX};
 
 use crate::{
     Budget, Service,
-    classes::{Classes, sweep},
+    classes::{Classes, Labels, sweep},
 };
 
 /// Which service lists (by index) hold, in which direction.
-pub(crate) type PortSignature = (Direction, Vec<u32>);
+pub(crate) type PortSignature = (Direction, Labels);
 
 /// The classes and the tables that lead to them.
 #[derive(Debug)]
@@ -28,52 +30,53 @@ const TABLES: [(Direction, Protocol); 4] = [
     (Direction::In, Protocol::UDP),
 ];
 
+/// Services of rules of one direction.
+pub(crate) type ServiceList<'a> = (Direction, &'a [Service]);
+
 /// `lists` are the distinct service lists of the rules.
-pub(crate) fn port_tables(lists: &[&[Service]]) -> Result<PortTables, Budget> {
+pub(crate) fn port_tables(lists: &[ServiceList<'_>]) -> Result<PortTables, Budget> {
+    let first = (Direction::Out, Labels::default());
     let mut tables = PortTables {
-        classes: Classes::starting_with((Direction::Out, Vec::new())),
+        classes: Classes::starting_with(first, "port classes", PORT_CLASSES_MAX),
         ports: Default::default(),
         protocols: Default::default(),
     };
     let PortTables { classes, ports, protocols } = &mut tables;
     for ((direction, protocol), table) in TABLES.into_iter().zip(ports) {
-        sweep(ranges(lists, protocol), |port, active| {
-            let class = number(classes, direction, active)?;
-            if table.last().is_none_or(|&(_, last)| last != class) {
-                table.push((port, class));
-            }
-            Ok::<(), Budget>(())
+        *table = sweep(ranges(lists, direction, protocol), |active| {
+            classes.number((direction, Labels::clone(active)))
         })?;
     }
+    let named: Vec<_> = lists.iter().map(|&(way, list)| (way, named(list))).collect();
     for (direction, table) in [Direction::Out, Direction::In].into_iter().zip(protocols) {
         for protocol in (0..=u8::MAX).map(Protocol) {
-            let active: Vec<u32> = (0u32..)
-                .zip(lists)
-                .filter(|(_, list)| {
-                    list.iter().any(|service| service.protocol.is_none_or(|own| own == protocol))
-                })
-                .map(|(list, _)| list)
-                .collect();
-            table.push(number(classes, direction, &active)?);
+            let active = (0u32..)
+                .zip(&named)
+                .filter(|(_, (way, _))| *way == direction)
+                .filter(|(_, (_, named))| named.as_ref().is_none_or(|it| it.contains(&protocol)))
+                .map(|(list, _)| list);
+            table.push(classes.number((direction, active.collect()))?);
         }
     }
     Ok(tables)
 }
 
-fn number(
-    classes: &mut Classes<PortSignature>,
-    direction: Direction,
-    active: &[u32],
-) -> Result<u32, Budget> {
-    let class = classes.number(&(direction, active.to_vec()));
-    Budget::spend("port classes", classes.len(), PORT_CLASSES_MAX, None)?;
-    Ok(class)
+/// The protocols that a list names; `None` is any.
+fn named(list: &[Service]) -> Option<BTreeSet<Protocol>> {
+    list.iter().map(|service| service.protocol).collect()
 }
 
-/// The ports of `protocol` in each list, merged so that the ranges of one list neither overlap nor touch.
-fn ranges(lists: &[&[Service]], protocol: Protocol) -> Vec<(u16, u16, u32)> {
+/// The ports of `protocol` in each list of a direction, merged so that the ranges of one list neither overlap nor touch.
+fn ranges(
+    lists: &[ServiceList<'_>],
+    direction: Direction,
+    protocol: Protocol,
+) -> Vec<(u16, u16, u32)> {
     let mut all = Vec::new();
-    for (label, list) in (0u32..).zip(lists) {
+    for (label, (way, list)) in (0u32..).zip(lists) {
+        if *way != direction {
+            continue;
+        }
         let mut own: Vec<(u16, u16)> = list
             .iter()
             .filter(|service| service.protocol.is_none_or(|named| named == protocol))

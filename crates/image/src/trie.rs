@@ -15,6 +15,8 @@ pub(crate) type Runs = Vec<(u128, u32)>;
 pub(crate) struct Trie {
     pub(crate) nodes: Vec<[u32; 16]>,
     pub(crate) entries: Vec<u32>,
+    /// Entries of the nodes that are being made, each behind those of the node that it is below: one allocation for all.
+    open: Vec<u32>,
 }
 
 /// What the root of a family turned out to be.
@@ -94,13 +96,13 @@ impl Trie {
         let skip = runs.partition_point(|&(start, _)| start <= prefix).saturating_sub(1);
         let mut rest = runs.get(skip..).unwrap_or_default();
         let mut line = [0u32; 16];
-        let mut entries: Vec<u32> = Vec::new();
+        let own = self.open.len();
         let mut value = 0u32;
         while value < 256 {
             let start = prefix + u128::from(value) * size;
             let entry = self.entry(&mut rest, start, start + (size - 1), bits + 8);
-            if entries.last() != Some(&entry) {
-                entries.push(entry);
+            if self.open.len() == own || self.open.last() != Some(&entry) {
+                self.open.push(entry);
                 set_bit(&mut line, value);
             }
             value += 1 + whole_blocks(rest, start + (size - 1), size, entry);
@@ -118,7 +120,7 @@ impl Trie {
         }
         add_word(&mut line, node::BITS, bits);
         add_word(&mut line, node::MISS, miss);
-        self.entries.extend_from_slice(&entries);
+        self.entries.extend(self.open.drain(own..));
         self.nodes.push(line);
         LINK | count(self.nodes.len() - 1)
     }
