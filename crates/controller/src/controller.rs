@@ -18,6 +18,7 @@ pub use status::{FailingHost, Laggard, Lagging, Reached, RolloutStatus, Status};
 
 use self::{collection::Collection, health::Health, sources::Sources};
 use crate::{
+    digest::Digest,
     model::{Change, Changed, HostChange, Model},
     orders::{self, Refusal, Stamping},
     records::RecordError,
@@ -188,9 +189,10 @@ impl Controller {
             }
         }
         for name in &changed.relays {
-            if self.model.relay(name).is_none_or(|relay| relay.previous.is_none()) {
-                self.desk.expel_relay(name, now.ms, out);
-            }
+            let relay = self.model.relay(name);
+            let good = relay.map(|it| [Some(it.certificate), it.previous]).into_iter().flatten();
+            let good: Vec<Digest> = good.flatten().collect();
+            self.desk.expel_relay(name, &good, now.ms, out);
         }
     }
 

@@ -55,6 +55,9 @@ struct Cache {
     coming: BTreeMap<Digest, Vec<u8>>,
     /// Those that are to be asked for.
     asking: Vec<Want>,
+    /// Those of `coming` that were asked for elsewhere. Nobody gives them before they are named in what the hosts here are
+    /// to have.
+    unasked: BTreeSet<Digest>,
     lost: BTreeMap<Digest, ()>,
     /// The last piece with hosts of each name: differences lead from there.
     named: BTreeMap<String, Digest>,
@@ -110,15 +113,7 @@ impl Relay {
         self.connected = true;
         self.desk.report();
         self.cache.begin_anew();
-        // What was asked for elsewhere is asked for here, from where it stopped.
-        let want = |(digest, came): (&Digest, &Vec<u8>)| Want {
-            digest: digest.0.to_vec(),
-            base: Vec::new(),
-            offset: came.len() as u64,
-        };
-        self.cache.asking = self.cache.coming.iter().map(want).collect();
         self.news(out);
-        self.ask(out);
     }
 
     /// There is none any more. Hosts keep what they have, and get what is here.
@@ -311,9 +306,10 @@ impl Cache {
                 asked.insert(digest);
             });
         }
-        let Self { names, named, pieces, coming, lost, order, .. } = self;
+        let Self { names, named, pieces, coming, unasked, lost, order, .. } = self;
         let dropped = coming.keys().filter(|digest| !asked.contains(*digest)).copied().collect();
         coming.retain(|digest, _| asked.contains(digest));
+        unasked.retain(|digest| asked.contains(digest));
         lost.retain(|digest, ()| asked.contains(digest));
         names.retain(|digest, _| asked.contains(digest) || pieces.contains_key(digest));
         named.retain(|_, digest| pieces.contains_key(digest));
@@ -322,6 +318,8 @@ impl Cache {
     }
 
     fn begin_anew(&mut self) {
+        self.asking.clear();
+        self.unasked = self.coming.keys().copied().collect();
         self.gone.clear();
         self.lost.clear();
         // The controller counts from nothing again what this relay has.
@@ -390,11 +388,19 @@ impl Cache {
         }
     }
 
-    /// Remembers what the pieces of a manifest are called.
+    /// Remembers what the pieces of a manifest are called. What was asked for elsewhere is asked for here, from where it
+    /// stopped.
     fn name(&mut self, manifest: &[u8]) {
+        let Self { names, unasked, coming, asking, .. } = self;
         each_piece(manifest, |digest, piece| {
             if piece.bytes <= PIECE_BYTES_MAX {
-                self.names.insert(digest, piece.name);
+                names.insert(digest, piece.name);
+            }
+            if unasked.remove(&digest)
+                && let Some(came) = coming.get(&digest)
+            {
+                let offset = came.len() as u64;
+                asking.push(Want { digest: digest.0.to_vec(), base: Vec::new(), offset });
             }
         });
     }

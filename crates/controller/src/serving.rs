@@ -9,6 +9,7 @@ mod along;
 mod contents;
 mod desk;
 mod frame;
+mod kept;
 mod reporter;
 mod seat;
 
@@ -148,8 +149,12 @@ pub struct Counts {
     pub differences_sent: u64,
     /// Bytes of frames.
     pub bytes_sent: u64,
-    /// Connections that were refused.
+    /// Connections, and hosts at relays, that were refused.
     pub refused: u64,
+    /// Connections that were told to come again later.
+    pub put_off: u64,
+    /// Pieces that somebody asked for whom they do not concern, and did not get.
+    pub foreign: u64,
     /// Messages that make no sense from whom they came, by which connections ended.
     pub nonsense: u64,
 }

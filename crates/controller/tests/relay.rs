@@ -8,7 +8,8 @@ use controller::{
 use jiff::Timestamp;
 use prost::Message;
 use wire::sync::{
-    Assigned, Assignment, Beat, Carried, Down, Downward, Hello, Manifest, Member, Piece, Up, Upward,
+    Assigned, Assignment, Beat, Carried, Down, Downward, Hello, Manifest, Member, Piece, Up,
+    Upward, Want,
 };
 
 fn at(ms: u64) -> At {
@@ -106,4 +107,31 @@ fn a_manifest_that_was_forgotten_is_asked_for_again() {
     assert_eq!((gone.gone.as_slice(), gone.came.len()), (&["h1".to_owned()][..], 0));
     let [host] = came.came.as_slice() else { panic!("{came:?}") };
     assert_eq!((host.host.as_str(), &host.certificate), ("h1", &certificate(1).0.to_vec()));
+}
+
+#[test]
+fn what_was_asked_for_elsewhere_is_asked_for_once_it_is_named_again() {
+    let (mut relay, mut out) = (Relay::new(Serve::default(), at(0)), Vec::new());
+    let asked = |out: &mut Vec<Effect>| -> Vec<Vec<u8>> {
+        let want = |effect| match effect {
+            Effect::Upstream(Upward { say: Some(Up::Want(Want { digest, .. })) }) => Some(digest),
+            _ => None,
+        };
+        std::mem::take(out).into_iter().filter_map(want).collect()
+    };
+    relay.upstream_opened(&mut out);
+    let link = come(&mut relay, 1, at(0), &mut out);
+    let own = manifest(1);
+    let stamp = Digest::of(b"timestamp 1").0.to_vec();
+    relay.heard(assigned(vec![assignment(1, &own)], vec![own.clone()]), at(0), &mut out);
+    assert_eq!(asked(&mut out), Vec::<Vec<u8>>::new());
+    let want = Want { digest: stamp.clone(), base: Vec::new(), offset: 0 };
+    relay.said(link, Upward { say: Some(Up::Want(want)) }, at(0), &mut out);
+    assert_eq!(asked(&mut out), [stamp.clone()]);
+    relay.upstream_closed();
+    relay.upstream_opened(&mut out);
+    // Whoever is above now does not know whose hosts these are.
+    assert_eq!(asked(&mut out), Vec::<Vec<u8>>::new());
+    relay.heard(assigned(vec![assignment(1, &own)], vec![own]), at(0), &mut out);
+    assert_eq!(asked(&mut out), [stamp]);
 }

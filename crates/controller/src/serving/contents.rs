@@ -1,4 +1,4 @@
-//! Which pieces a manifest names, so that a host gets those of its own and no others.
+//! Which pieces a manifest names, so that hosts and relays get those of their own and no others.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,13 +16,12 @@ const MANIFESTS_MAX: usize = 1_024;
 pub(super) struct Contents(BTreeMap<Digest, Arc<[Digest]>>);
 
 impl Contents {
-    /// Whether a manifest, with its digest, names a piece.
-    pub(super) fn name(&mut self, manifest: &[u8], digest: Digest, piece: &Digest) -> bool {
+    /// What a manifest, with its digest, names: sorted.
+    pub(super) fn of(&mut self, manifest: &[u8], digest: Digest) -> Arc<[Digest]> {
         if !self.0.contains_key(&digest) && MANIFESTS_MAX <= self.0.len() {
             self.0.clear();
         }
-        let pieces = self.0.entry(digest).or_insert_with(|| pieces(manifest));
-        pieces.binary_search(piece).is_ok()
+        Arc::clone(self.0.entry(digest).or_insert_with(|| pieces(manifest)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod expel;
 mod hear;
+mod judge;
 mod say;
 
 use std::{
@@ -9,10 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use wire::sync::{Down, Later, Refused};
+use wire::sync::Down;
 
+pub(super) use self::expel::beginning;
 use super::{
-    Assigned, Counts, Effect, Frame, Link, Peer, Reporter, Serve,
+    Assigned, Counts, Effect, Frame, Link, Reporter, Serve,
     along::Along,
     contents::Contents,
     seat::{HostState, Relay, Seat, Sitting, Want},
@@ -87,6 +89,8 @@ pub(crate) struct Desk {
     certificates: bool,
     /// Hosts that came after that, and wait.
     unproven: BTreeSet<u32>,
+    /// Connections after that of those who are not known here, or of relays with such hosts.
+    unjudged: BTreeSet<Link>,
     /// Hosts that asked for what nobody had, and when they are told again.
     again: VecDeque<(u64, u32)>,
     contents: Contents,
@@ -112,6 +116,7 @@ impl Desk {
             proven_ms: None,
             certificates: false,
             unproven: BTreeSet::new(),
+            unjudged: BTreeSet::new(),
             again: VecDeque::new(),
             contents: Contents::default(),
             along: Along::default(),
@@ -133,7 +138,7 @@ impl Desk {
     fn showed(&mut self, host: u32, certificate: Digest) {
         let id = self.id(host);
         if let Some(state) = self.hosts.get_mut(host as usize).and_then(Option::as_mut) {
-            state.shown = expel::beginning(&certificate);
+            state.shown = beginning(&certificate);
             state.certificate = self.certificates.then(|| Box::new(certificate));
         }
         self.reporter.came(host, &id);
@@ -187,52 +192,6 @@ impl Desk {
         seats + hosts + free + numbers + wants + words
     }
 
-    /// Somebody has connected.
-    pub(crate) fn opened(
-        &mut self,
-        peer: &Peer,
-        now_ms: u64,
-        source: &impl Source,
-        out: &mut Vec<Effect>,
-    ) -> Link {
-        let full = self.serve.connections_max <= self.open;
-        let link = self.seat(now_ms);
-        if full {
-            self.counts.refused += 1;
-            let why = "all places are taken".to_owned();
-            self.say(link, Down::Later(Later { after_ms: 5_000, why }), out);
-            self.close(link, "all places are taken", now_ms, out);
-            return link;
-        }
-        let admitted = match peer {
-            Peer::Host { id, certificate } => match source.admits(id, certificate) {
-                Ok(id) => {
-                    let host = self.join(id, link, now_ms, out);
-                    self.sits(link, Sitting::Waiting(host));
-                    self.showed(host, *certificate);
-                    Ok(())
-                }
-                Err(why) => Err(why),
-            },
-            Peer::Relay { name, certificate } => {
-                let relay = Relay { name: name.clone(), ..Relay::default() };
-                self.sits(link, Sitting::Relay(Box::new(relay)));
-                source.admits_relay(name, certificate)
-            }
-            Peer::Controller { name } => {
-                let relay = Relay { name: name.clone(), ..Relay::default() };
-                self.sits(link, Sitting::Controller(Box::new(relay)));
-                Ok(())
-            }
-        };
-        if let Err(why) = admitted {
-            self.counts.refused += 1;
-            self.say(link, Down::Refused(Refused { why }), out);
-            self.close(link, "it is not enrolled", now_ms, out);
-        }
-        link
-    }
-
     fn seat(&mut self, now_ms: u64) -> Link {
         let seat =
             Seat { who: Sitting::Leaving, opened_ms: now_ms, unsent: 0, wants: None, dirty: false };
@@ -271,7 +230,7 @@ impl Desk {
         if let Some(&host) = self.numbers.get(&id) {
             let before = self.hosts.get(host as usize).and_then(Option::as_ref);
             if let Some(before) = before.map(|state| state.link) {
-                self.unassigned(before, host);
+                self.unassigned(before, host, now_ms);
             }
             let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
             let state = state.expect("a number that is given out is a host's");
@@ -307,7 +266,7 @@ impl Desk {
                 relay.hosts.remove(&host);
                 relay.dirty.remove(&host);
             }
-            Sitting::Leaving => {}
+            Sitting::Unjudged(_) | Sitting::Leaving => {}
         }
     }
 
@@ -332,12 +291,13 @@ impl Desk {
         let Some(seat) = place.take() else { return };
         self.open -= 1;
         self.free.push(link.place);
+        self.unjudged.remove(&link);
         match seat.who {
             Sitting::Waiting(host) | Sitting::Host(host) => self.leave(host, link),
             Sitting::Relay(relay) | Sitting::Controller(relay) => {
                 relay.hosts.into_iter().for_each(|host| self.leave(host, link));
             }
-            Sitting::Leaving => {}
+            Sitting::Unjudged(_) | Sitting::Leaving => {}
         }
     }
 
@@ -374,11 +334,11 @@ impl Desk {
         source: &mut impl Source,
         out: &mut Vec<Effect>,
     ) {
-        self.proven_ms = Some(self.proven_ms.map_or(as_of_ms, |proven| proven.max(as_of_ms)));
-        let mut links: Vec<Link> = std::mem::take(&mut self.unproven)
-            .into_iter()
-            .filter_map(|host| self.mark(host))
-            .collect();
+        let proven_ms = self.proven_ms.map_or(as_of_ms, |proven| proven.max(as_of_ms));
+        self.proven_ms = Some(proven_ms);
+        let mut links = self.judge(proven_ms, now_ms, source, out);
+        let unproven = std::mem::take(&mut self.unproven).into_iter();
+        links.extend(unproven.filter_map(|host| self.mark(host)));
         links.sort_unstable();
         links.dedup();
         links.into_iter().for_each(|link| self.pump(link, now_ms, source, out));
@@ -387,21 +347,18 @@ impl Desk {
     fn relay(&mut self, link: Link) -> Option<&mut Relay> {
         match &mut self.at(link)?.who {
             Sitting::Relay(relay) | Sitting::Controller(relay) => Some(relay),
-            Sitting::Waiting(_) | Sitting::Host(_) | Sitting::Leaving => None,
+            Sitting::Waiting(_) | Sitting::Host(_) | Sitting::Unjudged(_) | Sitting::Leaving => {
+                None
+            }
         }
     }
 
     /// The manifest of a host at a relay is of no interest there any more.
-    fn unassigned(&mut self, link: Link, host: u32) {
+    fn unassigned(&mut self, link: Link, host: u32, now_ms: u64) {
         let state = self.hosts.get_mut(host as usize).and_then(Option::as_mut);
         let Some(manifest) = state.and_then(|state| state.manifest.take()) else { return };
-        if let Some(relay) = self.relay(link)
-            && let Some(users) = relay.manifests.get_mut(&manifest)
-        {
-            *users -= 1;
-            if *users == 0 {
-                relay.manifests.remove(&manifest);
-            }
+        if let Some(relay) = self.relay(link) {
+            relay.kept.remove(&manifest, now_ms);
         }
     }
 
@@ -477,7 +434,7 @@ impl Desk {
                 seat.dirty = true;
             }
             // Who has not said hello is told afterwards.
-            Sitting::Waiting(_) | Sitting::Leaving => return None,
+            Sitting::Waiting(_) | Sitting::Unjudged(_) | Sitting::Leaving => return None,
         }
         Some(link)
     }
@@ -507,9 +464,10 @@ impl Desk {
         }
         self.looked_ms = now_ms;
         self.along.tick(now_ms);
+        self.put_off_late(now_ms, out);
         let (lost_ms, hello_ms) = (self.serve.lost_ms(), self.serve.hello_ms);
         let mut ends = Vec::new();
-        for (place, (generation, seat)) in (0..).zip(&self.seats) {
+        for (place, (generation, seat)) in (0..).zip(&mut self.seats) {
             let Some(seat) = seat else { continue };
             let link = Link { place, generation: *generation };
             let until = |host: &u32| {
@@ -518,17 +476,18 @@ impl Desk {
                     state.heard_ms + if state.is_told() { lost_ms } else { lost_ms.max(UNTOLD_MS) }
                 })
             };
-            match &seat.who {
+            match &mut seat.who {
                 Sitting::Waiting(_) if seat.opened_ms + hello_ms < now_ms => {
                     ends.push((link, "it said no hello"));
                 }
                 Sitting::Host(host) if until(host) < now_ms => {
                     ends.push((link, "it has said nothing for three beats"));
                 }
+                Sitting::Relay(relay) => relay.kept.tick(now_ms),
                 Sitting::Waiting(_)
                 | Sitting::Host(_)
-                | Sitting::Relay(_)
                 | Sitting::Controller(_)
+                | Sitting::Unjudged(_)
                 | Sitting::Leaving => {}
             }
         }
@@ -542,9 +501,11 @@ impl Desk {
         let seats = self.seats.iter().filter_map(|(_, seat)| seat.as_ref());
         let relay = |seat: &Seat| match &seat.who {
             Sitting::Relay(relay) => Some((relay.name.clone(), relay.hosts.len())),
-            Sitting::Controller(_) | Sitting::Waiting(_) | Sitting::Host(_) | Sitting::Leaving => {
-                None
-            }
+            Sitting::Controller(_)
+            | Sitting::Waiting(_)
+            | Sitting::Host(_)
+            | Sitting::Unjudged(_)
+            | Sitting::Leaving => None,
         };
         seats.filter_map(relay).collect()
     }

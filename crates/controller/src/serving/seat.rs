@@ -7,7 +7,7 @@ use std::{
 
 use wire::sync::{Beat, Hello, Progress, Stage, Stance};
 
-use super::Link;
+use super::{Link, Peer, desk::beginning, kept::Kept};
 use crate::digest::Digest;
 
 /// A host that is connected, here or at a relay.
@@ -198,22 +198,43 @@ pub(super) enum Sitting {
     Host(u32),
     Relay(Box<Relay>),
     Controller(Box<Relay>),
+    /// Somebody who is not known here, or by another certificate: perhaps not yet.
+    Unjudged(Box<Unjudged>),
     /// It was told to go, and what was written last is on its way.
     Leaving,
+}
+
+/// Somebody who waits until it is known whether they may come in.
+#[derive(Clone, Debug)]
+pub(super) struct Unjudged {
+    pub(super) peer: Peer,
+    /// What a host said when it came.
+    pub(super) hello: Option<Hello>,
 }
 
 /// A relay, or another controller.
 #[derive(Debug, Default)]
 pub(super) struct Relay {
     pub(super) name: String,
+    /// The beginning of the digest of the certificate it showed; 0 for a controller.
+    pub(super) shown: u64,
     /// Hosts that it carries, by number.
     pub(super) hosts: BTreeSet<u32>,
     /// Those whose assignment is to be told.
     pub(super) dirty: BTreeSet<u32>,
     /// Hosts that it must not serve, with the reason.
     pub(super) refused: BTreeMap<String, String>,
-    /// Manifests that it keeps: those of hosts that it carries, with their number.
-    pub(super) manifests: BTreeMap<Digest, u32>,
+    /// Hosts that it carries which are not known here, or by another certificate; with that, and since when.
+    pub(super) unjudged: BTreeMap<String, (Option<Digest>, u64)>,
+    /// Manifests that it keeps: those of hosts that it carries.
+    pub(super) kept: Kept,
+}
+
+impl Relay {
+    /// One that has just come.
+    pub(super) fn of(name: String, certificate: Option<&Digest>) -> Self {
+        Self { name, shown: certificate.map_or(0, beginning), ..Self::default() }
+    }
 }
 
 /// A piece that was asked for.

@@ -84,8 +84,7 @@ impl Desk {
         F: Fn(&Model, Timestamp) -> Result<(Batch, T), Refusal> + Clone + Send + 'static,
     {
         for _ in 0..ATTEMPTS {
-            let leadership = self.leadership().await?;
-            self.reached(leadership.since()).await;
+            let leadership = self.leading().await?;
             let make = make.clone();
             let (batch, given) =
                 self.asking.ask(move |core| make(core.controller.model(), now())).await??;
@@ -103,6 +102,17 @@ impl Desk {
             }
         }
         Err(OrderError::Busy)
+    }
+
+    /// Ours, once the core knows what the store held when it began. Only then is anything here judged that is not known:
+    /// a controller that does not lead may not have heard of it.
+    ///
+    /// # Errors
+    /// Where another controller leads, or nobody.
+    pub(crate) async fn leading(&self) -> Result<Arc<Leadership>, OrderError> {
+        let leadership = self.leadership().await?;
+        self.reached(leadership.since()).await;
+        Ok(leadership)
     }
 
     /// Commits, and counts how long that takes.

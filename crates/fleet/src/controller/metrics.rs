@@ -112,6 +112,8 @@ pub(crate) fn serving(registry: &mut Registry, counts: &Counts) {
         differences_sent,
         bytes_sent,
         refused,
+        put_off,
+        foreign,
         nonsense,
     } = *counts;
     for (name, help, count) in [
@@ -120,7 +122,13 @@ pub(crate) fn serving(registry: &mut Registry, counts: &Counts) {
         ("parts_sent", "Parts of pieces that were sent", parts_sent),
         ("differences_sent", "Pieces sent as a difference from an earlier one", differences_sent),
         ("bytes_sent", "Bytes of frames that were sent", bytes_sent),
-        ("admission_refusals", "Connections refused after the handshake", refused),
+        (
+            "admission_refusals",
+            "Connections, and hosts at relays, refused after the handshake",
+            refused,
+        ),
+        ("put_off", "Connections told to come again later", put_off),
+        ("foreign_pieces", "Pieces refused to hosts and relays that they do not concern", foreign),
         ("nonsense", "Connections ended by a message that makes no sense", nonsense),
     ] {
         let counter: Counter = Counter::default();

@@ -10,12 +10,13 @@ use fleet::{
     joining,
     store::Location,
 };
+use hyper::Method;
 use testbed::{Host, etcd::Cluster};
 use tokio::time::{Instant, sleep, timeout};
-use wire::sync::{Beat, Up};
+use wire::sync::{Beat, Down, Up};
 
 use crate::{
-    line::Line,
+    line::{Heard, Line},
     proxy::{Held, Proxy},
     running::{House, PATIENCE, Running, apply, host, of, quarantine, token},
 };
@@ -90,5 +91,49 @@ async fn lags(member: &str, at: std::net::SocketAddr) {
         assert_eq!(back.target().await.1.quarantine, shut_off);
         until_quarantined(&asking, "web-1", shut_off).await;
         line = back;
+    }
+    drop(line);
+    enrols(&proxy, (&house, &operator, &leader), &follower).await;
+}
+
+/// Somebody enrols, renews and is removed, of which a follower hears late.
+async fn enrols(
+    proxy: &Proxy,
+    (house, operator, leader): (&House, &Client, &Running),
+    follower: &Running,
+) {
+    proxy.hold(Held::Watches);
+    let mut made = token(operator, host("db-1")).await;
+    // The leader is found by way of the one that has not heard of the token.
+    made.endpoints = vec![follower.address.to_string()];
+    let mut member = joining::join(&made).await.unwrap().membership;
+    let db = of(&member);
+    let mut early = Line::hello(&db, follower.address).await;
+    match early.hear().await {
+        Heard::Said(Down::Later(later)) => assert!(later.why.contains("not known here yet")),
+        other @ (Heard::Said(_) | Heard::End) => panic!("{other:?}"),
+    }
+    member.endpoints = vec![follower.address.to_string()];
+    let next = of(&joining::renew(&member).await.unwrap());
+    assert!(matches!(
+        Line::hello(&db, leader.address).await.hear().await,
+        Heard::Said(Down::Target(_))
+    ));
+    // Who waits while it hears again is served there.
+    let mut waits = Line::hello(&next, follower.address).await;
+    proxy.hold(Held::Nothing);
+    waits.target().await;
+    // And once it has heard of the end, who was removed is refused, whichever certificate it shows.
+    let anna = house.identity("fwnet:operator/anna");
+    let asking = house.client(Some(&anna), follower.address);
+    operator.call::<()>(Method::DELETE, "/v1/fleet/hosts/db-1", None::<&()>).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while quarantined(&asking, "db-1").await.is_some() {
+        assert!(Instant::now() < deadline, "the removal is heard of");
+        sleep(Duration::from_millis(20)).await;
+    }
+    for identity in [&db, &next] {
+        let line = Line::hello(identity, follower.address).await;
+        assert_eq!(line.ends().await, "`db-1` is not enrolled");
     }
 }

@@ -32,16 +32,23 @@ impl Desk {
         relay.hosts.remove(&host);
         relay.dirty.remove(&host);
         relay.refused.insert(id.to_owned(), why.to_owned());
-        self.unassigned(link, host);
+        self.unassigned(link, host, now_ms);
         self.leave(host, link);
         if let Some(seat) = self.at(link) {
             seat.dirty = true;
         }
     }
 
-    /// A relay must go, and may come again.
-    pub(crate) fn expel_relay(&mut self, name: &str, now_ms: u64, out: &mut Vec<Effect>) {
-        let is_it = |seat: &Seat| matches!(&seat.who, Sitting::Relay(it) if it.name == name);
+    /// A relay must go unless it has shown one of the `good` certificates, and may come again.
+    pub(crate) fn expel_relay(
+        &mut self,
+        name: &str,
+        good: &[Digest],
+        now_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_good = |shown| good.iter().any(|it| beginning(it) == shown);
+        let is_it = |seat: &Seat| matches!(&seat.who, Sitting::Relay(it) if it.name == name && !is_good(it.shown));
         let links: Vec<Link> = (0..)
             .zip(&self.seats)
             .filter(|(_, (_, seat))| seat.as_ref().is_some_and(is_it))
@@ -54,6 +61,6 @@ impl Desk {
 }
 
 /// The beginning of a certificate's digest, which is never 0.
-pub(super) fn beginning(certificate: &Digest) -> u64 {
+pub(in crate::serving) fn beginning(certificate: &Digest) -> u64 {
     certificate.0.first_chunk().map_or(1, |first| u64::from_le_bytes(*first).max(1))
 }

@@ -33,8 +33,7 @@ impl Desk {
         match (&seat.who, say) {
             (Sitting::Waiting(host), Up::Hello(hello)) => {
                 let host = *host;
-                seat.who = Sitting::Host(host);
-                self.hello(link, host, hello, now_ms, source, out);
+                self.greet(link, host, hello, now_ms, source, out);
             }
             (Sitting::Host(host), Up::Progress(progress)) => {
                 let host = *host;
@@ -56,6 +55,7 @@ impl Desk {
             (Sitting::Relay(_) | Sitting::Controller(_), Up::Gathered(gathered)) => {
                 self.gathered(link, gathered, now_ms, out);
             }
+            (Sitting::Unjudged(_), say) => self.said_unjudged(link, say),
             (Sitting::Leaving, _) => {}
             (Sitting::Waiting(_), _) => self.nonsense(link, "no hello came first", now_ms, out),
             (Sitting::Host(_), Up::Hello(_)) => {
@@ -71,7 +71,8 @@ impl Desk {
         }
     }
 
-    fn hello(
+    /// A host says hello.
+    pub(super) fn greet(
         &mut self,
         link: Link,
         host: u32,
@@ -84,9 +85,20 @@ impl Desk {
             state.hello = Some(Box::new(hello));
         }
         if let Some(seat) = self.at(link) {
+            seat.who = Sitting::Host(host);
             seat.dirty = true;
         }
         self.pump(link, now_ms, source, out);
+    }
+
+    /// Somebody who is not judged yet: only a host's first word counts, and the rest it says again.
+    fn said_unjudged(&mut self, link: Link, say: Up) {
+        if let Some(seat) = self.at(link)
+            && let Sitting::Unjudged(unjudged) = &mut seat.who
+            && let Up::Hello(hello) = say
+        {
+            unjudged.hello.get_or_insert(hello);
+        }
     }
 
     fn progressed(&mut self, host: u32, progress: &Progress, now_ms: u64, out: &mut Vec<Effect>) {
@@ -143,42 +155,16 @@ impl Desk {
             let host = self.numbers.get(gone.as_str()).copied();
             let Some(relay) = self.relay(link) else { return };
             relay.refused.remove(&gone);
+            relay.unjudged.remove(&gone);
             if let Some(host) = host.filter(|host| relay.hosts.remove(host)) {
                 relay.dirty.remove(&host);
-                self.unassigned(link, host);
+                self.unassigned(link, host, now_ms);
                 self.leave(host, link);
             }
         }
         for came in carried.came {
             let certificate = Digest::read(&came.certificate);
-            // Another controller has judged it.
-            let relayed = self.at(link).is_some_and(|seat| seat.is_relay());
-            let admitted = if relayed {
-                certificate
-                    .ok_or_else(|| "it showed no certificate".to_owned())
-                    .and_then(|certificate| source.admits(&came.host, &certificate))
-            } else {
-                source.knows(&came.host)
-            };
-            match admitted {
-                Ok(id) => {
-                    let host = self.join(id, link, now_ms, out);
-                    if let Some(certificate) = certificate.filter(|_| relayed) {
-                        self.showed(host, certificate);
-                    }
-                    if let Some(relay) = self.relay(link) {
-                        relay.refused.remove(&came.host);
-                        relay.hosts.insert(host);
-                        relay.dirty.insert(host);
-                    }
-                }
-                Err(why) => {
-                    self.counts.refused += 1;
-                    if let Some(relay) = self.relay(link) {
-                        relay.refused.insert(came.host, why);
-                    }
-                }
-            }
+            self.carry(link, came.host, certificate, now_ms, source, out);
         }
         if let Some(seat) = self.at(link) {
             seat.dirty = true;

@@ -43,7 +43,9 @@ impl Desk {
                     }
                     Sitting::Relay(_) => self.assign(link, now_ms, source, out),
                     Sitting::Controller(_) => self.compare(link, now_ms, source),
-                    Sitting::Waiting(_) | Sitting::Leaving => seat.dirty = false,
+                    Sitting::Waiting(_) | Sitting::Unjudged(_) | Sitting::Leaving => {
+                        seat.dirty = false;
+                    }
                 }
                 continue;
             }
@@ -140,7 +142,7 @@ impl Desk {
             let assignment = match source.target(&id) {
                 Wanted::Nothing => continue,
                 Wanted::Refused(why) => {
-                    self.unassigned(link, host);
+                    self.unassigned(link, host, now_ms);
                     if let Some(relay) = self.relay(link) {
                         relay.hosts.remove(&host);
                     }
@@ -193,20 +195,14 @@ impl Desk {
             state.manifest = Some(Box::new(*manifest_digest));
             id.push_str(&state.id);
         }
+        let pieces = self.contents.of(manifest, *manifest_digest);
         if let Some(relay) = self.relay(link) {
-            let users = relay.manifests.entry(*manifest_digest).or_default();
-            if *users == 0 {
+            if relay.kept.add(*manifest_digest, &pieces) {
                 frame.manifests.push(manifest.to_vec());
             }
-            *users += 1;
             // The relay forgets in the same order: the new one is counted before the old one goes.
-            if let Some(before) = before
-                && let Some(users) = relay.manifests.get_mut(&*before)
-            {
-                *users -= 1;
-                if *users == 0 {
-                    relay.manifests.remove(&*before);
-                }
+            if let Some(before) = before {
+                relay.kept.remove(&before, now_ms);
             }
         }
         Assignment {
@@ -229,14 +225,21 @@ impl Desk {
         }
     }
 
-    /// Whether a piece is of what whoever is there should have; `None` where that is not known. Relays pass on what is
-    /// many hosts'.
+    /// Whether a piece is of what whoever is there should have, or the hosts that it carries; `None` where that is not
+    /// known.
     fn concerns(&mut self, link: Link, piece: &Digest, source: &mut impl Source) -> Option<bool> {
-        let Some(Seat { who: Sitting::Host(host), .. }) = self.at(link) else { return Some(true) };
-        let host = *host;
+        let host = match &self.at(link)?.who {
+            Sitting::Host(host) => *host,
+            Sitting::Relay(relay) => return Some(relay.kept.names(piece)),
+            // They ask for nothing.
+            Sitting::Controller(_)
+            | Sitting::Waiting(_)
+            | Sitting::Unjudged(_)
+            | Sitting::Leaving => return Some(false),
+        };
         let id = self.id(host);
         let (manifest, digest) = source.manifest(&id)?;
-        Some(self.contents.name(&manifest, digest, piece))
+        Some(self.contents.of(&manifest, digest).binary_search(piece).is_ok())
     }
 
     /// Answers a want; false if that has to wait.
@@ -259,8 +262,9 @@ impl Desk {
         };
         let concerns = self.concerns(link, digest, source);
         if concerns != Some(true) {
-            // Whether there is such a piece at all is nothing that this host is told.
+            // Whether there is such a piece at all is nothing that they are told.
             part.lost = true;
+            self.counts.foreign += u64::from(concerns.is_some());
             self.say(link, Down::Part(part), out);
             if concerns.is_none() {
                 self.unsettle(link, now_ms);

@@ -51,7 +51,8 @@ pub(super) async fn enrol(
     let who = member(&subject).ok_or_else(|| unfit("hosts and relays enrol, and nobody else"))?;
     let secret = STANDARD.decode(secret).map_err(|_odd| unfit("the secret is not base64"))?;
     let request = STANDARD.decode(request).map_err(|_odd| unfit("the request is not base64"))?;
-    // Nobody who guesses has anything signed.
+    // Nobody who guesses has anything signed, and nobody is told of a token by whom it was not heard of.
+    desk.leading().await?;
     let (looked, guess) = (who.clone(), secret.clone());
     desk.asking
         .ask(move |core| {
@@ -94,7 +95,8 @@ pub(super) async fn renew(
         .ok_or_else(|| forbidden("certificates of hosts and relays are renewed here"))?;
     let request = STANDARD.decode(request).map_err(|_odd| unfit("the request is not base64"))?;
     let before = Digest(shown.fingerprint.0);
-    // Nobody who was removed or replaced has anything signed.
+    // Nobody who was removed or replaced has anything signed, by what the leader knows.
+    desk.leading().await?;
     let looked = who.clone();
     desk.asking
         .ask(move |core| renewed(core.controller.model(), &looked, before, before).map(drop))
