@@ -71,6 +71,21 @@ pub enum AttachError {
     },
 }
 
+impl AttachError {
+    /// Why, without the name of the hook: hooks that are not in place for one reason can be told together.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Missing { .. } => "the BPF object has no program for it".to_owned(),
+            Self::Load { source, .. } => verdict_of(source),
+            Self::Tier { source, .. } => source.to_string(),
+            Self::Field { structure, field, .. } => {
+                format!("this kernel's {structure}.{field} is not as it is read")
+            }
+            Self::Copy { .. } | Self::Attach { .. } => self.to_string(),
+        }
+    }
+}
+
 /// The kernel's answer without the verifier's whole log: the errno and the log's last words.
 fn verdict_of(error: &ProgramError) -> String {
     #[expect(

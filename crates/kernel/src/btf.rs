@@ -11,6 +11,10 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const FUNCTION: u32 = 12;
+const PROTOTYPE: u32 = 13;
+const POINTER: u32 = 2;
+/// `BTF_FUNC_GLOBAL` (include/uapi/linux/btf.h).
+const GLOBAL: u32 = 1;
 
 /// Unions and structures without a name that are searched for a member, one inside the other.
 const NESTING_MAX: u32 = 8;
@@ -99,6 +103,37 @@ impl Btf {
         u32::try_from(number + 1).ok()
     }
 
+    /// Where the global functions that are given a pointer say of which linkage they are: bytes from the start.
+    pub(crate) fn global_functions_given_pointers(&self) -> Vec<usize> {
+        let is_one = |at: usize| {
+            let info = self.word(at + 4)?;
+            let prototype = *self.types.get(self.word(at + 8)? as usize)?;
+            let parameters = self.word(prototype + 4).filter(|&it| kind(it) == PROTOTYPE)? & 0xffff;
+            let mut given = (0..parameters as usize)
+                .filter_map(|parameter| self.word(prototype + 12 + 8 * parameter + 4));
+            let is_global = kind(info) == FUNCTION && info & 0xffff == GLOBAL;
+            Some(is_global && given.any(|of| self.is_pointer(of)))
+        };
+        let functions = self.types.iter().skip(1).filter(|&&at| is_one(at) == Some(true));
+        functions.map(|at| at + 4).collect()
+    }
+
+    /// Behind typedefs and qualifiers.
+    fn is_pointer(&self, mut number: u32) -> bool {
+        for _ in 0..32 {
+            let Some(&at) = self.types.get(number as usize).filter(|_| number != 0) else { break };
+            let (Some(info), Some(referred)) = (self.word(at + 4), self.word(at + 8)) else {
+                break;
+            };
+            match kind(info) {
+                POINTER => return true,
+                8..=11 | 18 => number = referred,
+                _ => break,
+            }
+        }
+        false
+    }
+
     /// A member of a structure, also inside its nameless unions and structures. `None` where there is none, or where it
     /// is a bit field.
     pub fn field(&self, structure: &str, name: &str) -> Option<Field> {
@@ -147,8 +182,7 @@ impl Btf {
             match kind(self.word(at + 4)?) {
                 // int, struct, union, enum, float, enum64: the third word is the size.
                 1 | STRUCT | UNION | 6 | 16 | 19 => return referred.checked_mul(count),
-                // pointer
-                2 => return count.checked_mul(8),
+                POINTER => return count.checked_mul(8),
                 // array: behind the three words are the type of its elements, that of its index, and how many they are.
                 ARRAY => {
                     number = self.word(at + 12)?;
@@ -258,8 +292,11 @@ mod tests {
                     1,
                     416 | 3 << 24,
                 ],
-                // 6: a function.
-                &[18, info(FUNCTION, 0), 1],
+                // 6: a function that is given a pointer; 7 to 9: what it is of.
+                &[18, info(FUNCTION, GLOBAL), 7],
+                &[0, info(PROTOTYPE, 2), 1, 0, 1, 0, 8],
+                &[0, info(10, 0), 9],
+                &[0, info(POINTER, 0), 5],
             ],
             STRINGS,
         )
@@ -277,6 +314,8 @@ mod tests {
             (btf.function("run"), btf.function("box"), btf.function("")),
             (Some(6), None, None)
         );
+        let linkage = btf.types.get(6).map(|at| at + 4);
+        assert_eq!(btf.global_functions_given_pointers(), Vec::from_iter(linkage));
     }
 
     proptest! {
@@ -296,6 +335,7 @@ mod tests {
                     let _number = btf.function(name);
                 }
                 let _fields = crate::Fields::of(&btf);
+                let _places = btf.global_functions_given_pointers();
             }
         }
     }

@@ -22,6 +22,9 @@ const ALL: [(u32, &str); 5] = [
     (FEATURE_MPTCP, "extra MPTCP subflows are attributed to their owner"),
 ];
 
+/// Beside the features that programs look at: the object is loaded as older kernels take it ([`crate::functions`]).
+pub(crate) const LOCAL: u32 = 1 << 31;
+
 impl Features {
     /// Each feature and whether the kernel has it.
     pub fn list(self) -> impl Iterator<Item = (&'static str, bool)> {
@@ -36,9 +39,12 @@ impl Features {
             return Ok(Self(all));
         }
         let mut found = 0;
+        if Self::loads(0)?.is_err() && Self::loads(LOCAL)?.is_ok() {
+            found = LOCAL;
+        }
         for (feature, _) in ALL.into_iter().filter(|(feature, _)| feature & known != 0) {
             // What is told of the running task needs that there is one.
-            if Self::loads(feature | found & FEATURE_CURRENT)?.is_ok() {
+            if Self::loads(feature | found & (FEATURE_CURRENT | LOCAL))?.is_ok() {
                 found |= feature;
             }
         }

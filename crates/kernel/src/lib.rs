@@ -21,6 +21,7 @@ mod features;
 mod fields;
 mod firewall;
 mod flows;
+mod functions;
 mod guard;
 mod held;
 mod hook;

@@ -19,7 +19,9 @@ use zerocopy::IntoBytes as _;
 
 use crate::{
     attach::AttachError,
+    features::LOCAL,
     fields::Fields,
+    functions,
     hook::Hook,
     lsm::{self, LsmError},
     slots::image_lines,
@@ -27,7 +29,7 @@ use crate::{
 };
 
 /// The committed object. `cargo xtask bpf` builds it from crates/ebpf.
-static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
+pub(crate) static COMMITTED: &[u8] = include_bytes_aligned!("../object/fwnet.bpf.o");
 
 /// Names an object to use in place of the committed one: how a freshly built one is tested.
 const OVERRIDE: &str = "FWNET_BPF_OBJECT";
@@ -155,7 +157,7 @@ pub(crate) struct Numbers {
     pub(crate) slot_lines: u32,
     /// Rules that are counted in each slot.
     pub(crate) slot_rules: u32,
-    /// `FEATURE_*` of [`verdict::abi`].
+    /// `FEATURE_*` of [`verdict::abi`], and [`LOCAL`].
     pub(crate) features: u32,
     /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub(crate) event_bytes: u32,
@@ -279,7 +281,11 @@ pub(crate) fn digest() -> Result<[u8; 32], ObjectError> {
 
 /// Creates the maps, or takes those that an earlier call has left in `pins`; programs are loaded one by one afterwards.
 pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Object, ObjectError> {
-    let bytes = bytes()?;
+    let mut bytes = bytes()?;
+    if numbers.features & LOCAL != 0 {
+        // What has no such functions, or is no object, is for the loader to judge.
+        let _changed = functions::make_local(bytes.to_mut());
+    }
     let everywhere = u32::from(numbers.everywhere);
     let mut loader = EbpfLoader::new();
     for (map, path) in pins.iter().flat_map(|pins| pins.paths()) {

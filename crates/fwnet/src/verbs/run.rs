@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
-use kernel::{Firewall, require_privilege};
+use kernel::{AttachError, Firewall, Hook, require_privilege};
 
 use crate::{
     cli::Output,
@@ -98,9 +98,25 @@ fn announce(typed: &Typed, enforcement: &Enforcement) {
             "fwnet: --accept-errno: this kernel runs no security programs (fwnet doctor): a denied port is refused to bind()"
         );
     }
-    for (hook, error) in firewall.open_hooks() {
-        eprintln!("fwnet: not covered: {} ({error})", hook.without);
+    for (reason, hooks) in by_reason(firewall.open_hooks()) {
+        eprintln!("fwnet: not in place: {hooks} ({reason}); `fwnet doctor` says what is open");
     }
+}
+
+/// The names of hooks that are not in place, those together that are so for one reason.
+fn by_reason(open: &[(&Hook, AttachError)]) -> Vec<(String, String)> {
+    let mut told: Vec<(String, String)> = Vec::new();
+    for (hook, error) in open {
+        let reason = error.reason();
+        match told.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, hooks)) => {
+                hooks.push_str(", ");
+                hooks.push_str(hook.name);
+            }
+            None => told.push((reason, hook.name.to_owned())),
+        }
+    }
+    told
 }
 
 /// What the module printed when it was loaded.
