@@ -4,23 +4,26 @@ pub mod agent;
 pub mod connect;
 pub mod fleet;
 pub mod policy;
+mod prefixes;
+mod resident;
 mod sample;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand};
 use serde::Serialize;
+use std::env;
 use std::fs;
 use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
-use crate::step::announce;
+use crate::step::{announce, run, timed};
 use crate::workspace;
 
-/// Measure, and print a table and the same as JSON.
+/// Measure, and print a table and the same as JSON. Without a subcommand: everything, one after the other
 #[derive(Args)]
 pub struct Bench {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
 }
 
 #[derive(Subcommand)]
@@ -28,19 +31,39 @@ enum What {
     Agent(agent::Agent),
     Connect(connect::Connect),
     Fleet(fleet::Fleet),
+    Hooks(connect::Hooks),
     Policy(policy::Policy),
 }
 
 impl Bench {
     /// Runs one measurement, which reports its own failure.
     pub fn run(self) -> ExitCode {
-        match self.what {
+        let Some(what) = self.what else { return everything() };
+        match what {
             What::Agent(agent) => agent.run(),
             What::Connect(connect) => connect.run(),
             What::Fleet(fleet) => fleet.run(),
+            What::Hooks(hooks) => hooks.run(),
             What::Policy(policy) => policy.run(),
         }
     }
+}
+
+/// Runs each measurement as it runs by itself, in a process of its own, the others too where one does not work.
+fn everything() -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for what in What::augment_subcommands(Command::new("bench")).get_subcommands() {
+        let name = what.get_name();
+        let measured = timed(&format!("bench {name}"), || {
+            let program = env::current_exe().context("find this program")?;
+            run(process::Command::new(program).args(["bench", name]))
+        });
+        if let Err(error) = measured {
+            eprintln!("error: {error:#}");
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
 }
 
 /// Prints the table of a measurement, and writes its figures where scripts find them.

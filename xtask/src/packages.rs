@@ -2,7 +2,9 @@
 
 use crate::bpf::tools::{LINKER_VERSION, LLVM};
 use crate::{step, workspace};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A package and why it is needed.
@@ -60,6 +62,37 @@ pub fn provide(needs: &[Need]) -> Result<()> {
         bail!("no Debian here, so nothing is installed; missing: {}", lines.join(", "));
     }
     install_missing(&missing)
+}
+
+/// Where the files of Debian's package `name` lie, unpacked and not installed: what it has would start by itself, or change
+/// this machine.
+///
+/// # Errors
+/// If it is not there already and cannot be fetched.
+pub fn unpacked(name: &str) -> Result<PathBuf> {
+    let place = workspace::scratch().join("packages").join(name);
+    if place.is_dir() {
+        return Ok(place);
+    }
+    let fetched = empty_beside(&place)?;
+    step::run(Command::new("apt-get").args(["--quiet", "download", name]).current_dir(&fetched))?;
+    let file = fs::read_dir(&fetched)?.flatten().map(|entry| entry.path()).next();
+    let file = file.with_context(|| format!("apt-get fetched no package {name}"))?;
+    let files = fetched.join("files");
+    step::run(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&files))?;
+    fs::rename(&files, &place).with_context(|| format!("keep {}", place.display()))?;
+    fs::remove_dir_all(&fetched).context("remove the package")?;
+    Ok(place)
+}
+
+/// An empty directory beside `place`, for what is not complete yet.
+fn empty_beside(place: &Path) -> Result<PathBuf> {
+    let fetched = place.with_extension("fetched");
+    if fetched.exists() {
+        fs::remove_dir_all(&fetched).context("remove what is not complete")?;
+    }
+    fs::create_dir_all(&fetched).with_context(|| format!("make {}", fetched.display()))?;
+    Ok(fetched)
 }
 
 /// The version of schemathesis that the description of the agent's API is tried with.

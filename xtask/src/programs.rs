@@ -3,6 +3,7 @@
 use crate::{step, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -25,6 +26,27 @@ impl Programs {
     /// As [`Programs::release`].
     pub fn development(packages: &[&str]) -> Result<Self> {
         Self::build(&[], packages)
+    }
+
+    /// Builds every program of a package that is not in this workspace, with the release profile.
+    ///
+    /// # Errors
+    /// As [`Programs::release`].
+    pub fn elsewhere(manifest: &Path) -> Result<Self> {
+        let manifest = manifest.display().to_string();
+        Self::build(&["--release", "--locked", "--manifest-path", &manifest], &[])
+    }
+
+    /// Programs that are in `directory` already.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn built(directory: &Path) -> Result<Self> {
+        let entries = fs::read_dir(directory);
+        let entries = entries.with_context(|| format!("read {}", directory.display()))?;
+        let paths = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+        let named = paths.filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
+        Ok(Self(named.collect()))
     }
 
     fn build(profile: &[&str], packages: &[&str]) -> Result<Self> {

@@ -1,11 +1,14 @@
 //! `tcpcost`: what making a connection costs here, step by step. It connects to itself over one address, again and again on
-//! one thread: socket, connect, accept, close with a reset.
+//! one thread: socket, connect, accept, close with a reset. With `--addresses` it connects to those of a file instead, one
+//! after the other, all of which must lead to this machine.
 //!
 //! Each line of input is a number of cycles; each is answered by one line of JSON with the median time of every step in
 //! nanoseconds. So one process, with one listener, can be measured before and after something changed around it.
 
+use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -31,6 +34,9 @@ struct Typed {
     /// The port to listen on
     #[arg(short, value_name = "PORT", default_value_t = 60_000, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// Connect to the addresses in this file, one a line, instead of the one that is listened at
+    #[arg(long, value_name = "FILE")]
+    addresses: Option<PathBuf>,
     /// Stay on this processor
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..1_024))]
     cpu: Option<u16>,
@@ -60,16 +66,34 @@ fn run(typed: &Typed) -> Result<()> {
     sockopt::set_socket_reuseaddr(&listener, true).context("allow the address again")?;
     bind(&listener, &target).with_context(|| format!("bind {target}"))?;
     listen(&listener, 16).with_context(|| format!("listen at {target}"))?;
-    measure(&listener, target, WARM_UP)?;
+    let targets = match &typed.addresses {
+        Some(file) => read(file, typed.port)?,
+        None => vec![target],
+    };
+    // It goes on where the last measurement ended: of many addresses, each is met rarely.
+    let mut targets = targets.iter().copied().cycle();
+    measure(&listener, &mut targets, WARM_UP)?;
     for line in io::stdin().lock().lines() {
         let line = line.context("read the number of cycles")?;
         let cycles = line.trim().parse().with_context(|| format!("{line:?} is no number"))?;
         ensure!((1..=CYCLES_MAX).contains(&cycles), "1 to {CYCLES_MAX} cycles, not {cycles}");
-        let measured = measure(&listener, target, cycles)?;
+        let measured = measure(&listener, &mut targets, cycles)?;
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{measured}").and_then(|()| stdout.flush()).context("print")?;
     }
     Ok(())
+}
+
+/// The addresses of a file, none of which may be missing.
+fn read(file: &Path, port: u16) -> Result<Vec<SocketAddr>> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let address = |line: &str| -> Result<SocketAddr> {
+        let address = line.trim().parse::<IpAddr>();
+        Ok((address.with_context(|| format!("{line:?} is no address"))?, port).into())
+    };
+    let targets: Vec<_> = text.lines().map(address).collect::<Result<_>>()?;
+    ensure!(!targets.is_empty(), "{} has no addresses", file.display());
+    Ok(targets)
 }
 
 fn stream(target: SocketAddr) -> Result<OwnedFd> {
@@ -112,9 +136,16 @@ impl Cycle {
 }
 
 /// Medians over `cycles` cycles: one that an interrupt fell into changes nothing.
-fn measure(listener: &OwnedFd, target: SocketAddr, cycles: u64) -> Result<Value> {
-    let all: Vec<Cycle> =
-        (0..cycles).map(|_| Cycle::go(listener, target)).collect::<Result<_>>()?;
+fn measure(
+    listener: &OwnedFd,
+    targets: &mut impl Iterator<Item = SocketAddr>,
+    cycles: u64,
+) -> Result<Value> {
+    let next = |_| {
+        let target = targets.next().context("the targets begin again when they end")?;
+        Cycle::go(listener, target)
+    };
+    let all: Vec<Cycle> = (0..cycles).map(next).collect::<Result<_>>()?;
     Ok(json!({
         "cycles": cycles,
         "socket_ns": median(&all, |cycle| cycle.socket),
@@ -147,7 +178,7 @@ mod tests {
         let steps = cycle.socket + cycle.connect + cycle.accept + cycle.close;
         assert_eq!(steps, cycle.whole);
         assert!(!cycle.connect.is_zero());
-        assert_eq!(measure(&listener, at, 3).unwrap()["cycles"], 3);
+        assert_eq!(measure(&listener, &mut [at].into_iter().cycle(), 3).unwrap()["cycles"], 3);
     }
 
     #[test]

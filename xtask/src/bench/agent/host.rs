@@ -1,16 +1,17 @@
 //! One agent on a host of its own, and what is done to it.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use testbed::{Cgroup, Directory, Host, Running};
+use testbed::{Host, Running};
 
 use super::figures::{Applied, Load, Memory, Revoked};
+use crate::bench::resident::{Residence, Resident};
 use crate::bench::sample::Sample;
 use crate::programs::Programs;
 
@@ -42,32 +43,16 @@ const REVOKED: &str = "deny any -> any : tcp/62000-62100 existing revoke\n";
 /// The host, its agent's place on disk, and the programs.
 pub(super) struct Bench {
     host: Host,
-    /// Where the agent lives: not where it judges.
-    desk: Cgroup,
-    directory: Directory,
-    fwnet: PathBuf,
+    residence: Arc<Residence>,
     tcpcost: PathBuf,
     tcphold: PathBuf,
-}
-
-/// An agent that goes, with everything that it attached, when this value does.
-pub(super) struct Up<'a>(&'a Bench);
-
-impl Drop for Up<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.fwnet(&["down"]) {
-            eprintln!("fwnet down: {error:#}");
-        }
-    }
 }
 
 impl Bench {
     pub(super) fn set(programs: &Programs) -> Result<Self> {
         Ok(Self {
             host: Host::new(),
-            desk: Cgroup::new(),
-            directory: Directory::new(),
-            fwnet: programs.path("fwnet")?.to_owned(),
+            residence: Residence::new(programs)?,
             tcpcost: programs.path("tcpcost")?.to_owned(),
             tcphold: programs.path("tcphold")?.to_owned(),
         })
@@ -75,43 +60,21 @@ impl Bench {
 
     /// A verb of fwnet, which must work; what it printed.
     fn fwnet(&self, verb: &[&str]) -> Result<String> {
-        let mut command = self.desk.command(&self.fwnet);
-        command.args(verb).arg("--socket").arg(self.directory.path().join("agent.sock"));
-        let output = command.stdin(Stdio::null()).output().context("start fwnet")?;
-        ensure!(
-            output.status.success(),
-            "fwnet {}: {}: {}",
-            verb.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.residence.fwnet(verb)
     }
 
     fn policy(&self, name: &str, rules: &str) -> Result<String> {
-        let path = self.directory.path().join(name);
+        let path = self.residence.directory().join(name);
         fs::write(&path, format!("{OPEN}{rules}")).context("write a policy")?;
         Ok(path.to_string_lossy().into_owned())
     }
 
-    pub(super) fn up(&self) -> Result<Up<'_>> {
-        let policy = self.policy("open.fw", "")?;
-        let [state, bpffs] =
-            ["state", "bpf"].map(|name| self.directory.path().join(name).display().to_string());
-        let cgroup = self.host.cgroup.path().display().to_string();
-        let netns = self.host.namespace.path().display().to_string();
-        self.fwnet(&[
-            "up", "--policy", &policy, "--cgroup", &cgroup, "--netns", &netns, "--state", &state,
-            "--bpffs", &bpffs,
-        ])?;
-        Ok(Up(self))
+    pub(super) fn up(&self) -> Result<Resident> {
+        self.residence.up(&self.host, &self.policy("open.fw", "")?, &[])
     }
 
     fn pid(&self) -> Result<u32> {
-        let status: serde_json::Value =
-            serde_json::from_str(&self.fwnet(&["status", "-o", "json"])?)?;
-        let pid = status["pid"].as_u64().context("the agent's process in its status")?;
-        Ok(u32::try_from(pid)?)
+        self.residence.pid()
     }
 
     /// The agent's memory now.

@@ -1,80 +1,76 @@
-//! What is attached around the measured process, one at a time, and the process itself.
-
-use super::empty;
-use super::own_time::{self, OwnTime};
-use crate::bench::sample::Sample;
-use crate::programs::Programs;
-use crate::{step, workspace};
-use anyhow::{Context as _, Result, bail};
-use aya::Ebpf;
-use rustix::process::Signal;
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
-use testbed::{Cgroup, Host, Running};
-
-/// Where the measured process connects: no rule names it.
-const ADDRESS: &str = "127.0.0.1";
-const PORT: &str = "60000";
-/// An address of the namespace that the second rule denies.
-const DENIED: &str = "198.51.100.1";
-/// Nothing that works takes nearly as long.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// The three rules, for `fwnet run`.
-const FLAGS: &str = "--deny 192.168.56.101 --deny 198.51.100.0/24 --port 10000";
-/// The same rules as a policy, with a fourth that asks for a process: what makes sockets be stamped with their owner.
-const POLICY: &str = "\
-tier team
-mode enforce
-failsafe none
-deny any -> 192.168.56.101
-deny 192.168.56.101 -> any
-deny any -> 198.51.100.0/24
-deny 198.51.100.0/24 -> any
-deny any -> any : tcp/10000
-deny me[user=nobody] -> any : tcp/9
-";
-/// The same three rules, both ways, for nftables.
-const RULESET: &str = "\
-table inet rules {
-    chain out {
-        type filter hook output priority 0;
-        ip daddr 192.168.56.101 drop
-        ip daddr 198.51.100.0/24 drop
-        tcp dport 10000 drop
-    }
-    chain in {
-        type filter hook input priority 0;
-        ip saddr 192.168.56.101 drop
-        ip saddr 198.51.100.0/24 drop
-        tcp dport 10000 drop
-    }
-}
-";
+//! What is attached around the measured process, one at a time: by name, and how it is known to decide.
 
 /// One thing to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Contender {
     /// Nothing, treated as the others are: what it shows is the noise.
     Control,
     /// A program that allows and does nothing else, at connect4.
     Empty,
-    /// All of `fwnet run`.
+    /// All of `fwnet run` with three rules.
     Fwnet,
-    /// `fwnet run` with only one of its programs left attached.
+    /// The same with only one of its programs left attached.
     Only(&'static str),
     /// `fwnet run` with a rule that asks for a process.
     Processes,
-    /// nftables, in the namespace.
+    /// An agent with a list of a million prefixes that counts no flows.
+    Million(Ways),
+    /// The same as agents are: with flows counted, which is how allowed connections are told.
+    Agent,
+    /// `fwnet run --debug 1`: an event for each connection.
+    Told,
+    /// nftables with the same three rules as `Fwnet`.
     Nftables,
+    /// A packet filter of the kernel with many addresses.
+    Filter(Filter),
+    /// A program in user space that is asked, or told, about each connection.
+    Decider(Decider),
 }
 
+/// Which connections a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ways {
+    /// Those that are made: what a packet filter's output chain is about.
+    Out,
+    /// Those that are received, too.
+    Both,
+}
+
+/// Packet filters, all of them in the output chain, as people write them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Filter {
+    /// nftables, so many rules one behind the other.
+    Linear(usize),
+    /// The same behind a rule that accepts what belongs to an established connection.
+    LinearEstablished(usize),
+    /// nftables, one rule with a set of intervals.
+    Intervals(usize),
+    /// nftables, one rule with a set of networks and ranges of ports, looked up together (pipapo).
+    Concatenation(usize),
+    /// iptables, one rule with an ipset of networks.
+    Ipset(usize),
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Decider {
+    /// The smallest program behind NFQUEUE.
+    Queue,
+    /// The smallest program behind seccomp's user notification.
+    Notify,
+    /// Debian's audit daemon, which is told by a rule and refuses nobody.
+    Audit,
+    /// OpenSnitch.
+    OpenSnitch,
+}
+
+/// Prefixes that fwnet holds where rivals have as many as they are known for.
+pub(super) const MILLION: usize = 1_000_000;
+
 impl Contender {
-    /// In the order of a round. The programs are those that a connection to a listening server meets: the bind and
+    /// Our own hooks, one by one. The programs are those that a connection to a listening server meets: the bind and
     /// sendmsg hooks never run in it.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const HOOKS: &[Self] = &[
         Self::Control,
         Self::Empty,
         Self::Only("connect4"),
@@ -86,6 +82,26 @@ impl Contender {
         Self::Nftables,
     ];
 
+    /// A million prefixes, and what others do with fewer.
+    pub(super) const RIVALS: &[Self] = &[
+        Self::Control,
+        Self::Empty,
+        Self::Million(Ways::Out),
+        Self::Million(Ways::Both),
+        Self::Agent,
+        Self::Told,
+        Self::Filter(Filter::Linear(1_000)),
+        Self::Filter(Filter::Linear(10_000)),
+        Self::Filter(Filter::LinearEstablished(10_000)),
+        Self::Filter(Filter::Intervals(100_000)),
+        Self::Filter(Filter::Concatenation(10_000)),
+        Self::Filter(Filter::Ipset(100_000)),
+        Self::Decider(Decider::Queue),
+        Self::Decider(Decider::Notify),
+        Self::Decider(Decider::Audit),
+        Self::Decider(Decider::OpenSnitch),
+    ];
+
     /// Its name in the table.
     pub(super) fn name(self) -> String {
         match self {
@@ -94,32 +110,103 @@ impl Contender {
             Self::Fwnet => "fwnet, 3 rules".to_owned(),
             Self::Only(program) => format!("fwnet, only {}", hook(program)),
             Self::Processes => "fwnet, and a rule about a process".to_owned(),
+            Self::Million(Ways::Out) => "fwnet, 1,000,000 prefixes, outbound".to_owned(),
+            Self::Million(Ways::Both) => "fwnet, 1,000,000 prefixes, both ways".to_owned(),
+            Self::Agent => "fwnet, 1,000,000 prefixes, both ways, flows counted".to_owned(),
+            Self::Told => "fwnet, 3 rules, an event per connection".to_owned(),
             Self::Nftables => "nftables, the same 3 rules".to_owned(),
+            Self::Filter(filter) => filter.name(),
+            Self::Decider(decider) => decider.name().to_owned(),
         }
+    }
+
+    /// A name for scripts: letters, digits and hyphens.
+    pub(super) fn key(self) -> String {
+        let words: Vec<String> = self
+            .name()
+            .replace(',', "")
+            .split(|letter: char| !letter.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_ascii_lowercase)
+            .collect();
+        words.join("-")
+    }
+
+    /// Whether it is ours, and so must work.
+    pub(super) fn is_ours(self) -> bool {
+        !matches!(self, Self::Nftables | Self::Filter(_) | Self::Decider(_))
     }
 
     /// Whether its programs' own time is counted: the whole firewall's, and the empty program's to subtract.
     pub(super) fn counted(self) -> bool {
-        matches!(self, Self::Empty | Self::Fwnet)
+        matches!(self, Self::Empty | Self::Fwnet | Self::Million(_) | Self::Agent | Self::Told)
     }
 
     /// How tcpcli must end that tries the denied address: 0 connected, 1 EACCES, 2 a reset, 3 no
     /// answer: a packet filter that drops says nothing.
     pub(super) fn probe_code(self) -> i32 {
         match self {
-            Self::Fwnet | Self::Processes | Self::Only("connect4") => 1,
+            Self::Fwnet
+            | Self::Processes
+            | Self::Only("connect4")
+            | Self::Million(_)
+            | Self::Agent
+            | Self::Told => 1,
             Self::Only("lookup") => 2,
-            Self::Nftables => 3,
-            Self::Control | Self::Empty | Self::Only(_) => 0,
+            Self::Decider(Decider::Notify) => 1,
+            Self::Nftables
+            | Self::Filter(_)
+            | Self::Decider(Decider::Queue | Decider::OpenSnitch) => 3,
+            Self::Control | Self::Empty | Self::Only(_) | Self::Decider(Decider::Audit) => 0,
         }
     }
 
-    fn keeps(self, program: &str) -> bool {
+    /// Whether a program of a running fwnet stays attached.
+    pub(super) fn keeps(self, program: &str) -> bool {
+        !matches!(self, Self::Only(kept) if program != kept)
+    }
+}
+
+impl Filter {
+    fn name(self) -> String {
         match self {
-            Self::Only(kept) => program == kept,
-            Self::Control | Self::Empty | Self::Fwnet | Self::Processes | Self::Nftables => true,
+            Self::Linear(rules) => format!("nftables, {} rules", thousands(rules)),
+            Self::LinearEstablished(rules) => {
+                format!("nftables, {} rules behind ct state established", thousands(rules))
+            }
+            Self::Intervals(networks) => {
+                format!("nftables, interval set of {} networks", thousands(networks))
+            }
+            Self::Concatenation(pairs) => {
+                format!("nftables, concatenation of {} networks and port ranges", thousands(pairs))
+            }
+            Self::Ipset(networks) => format!("iptables, ipset of {} networks", thousands(networks)),
         }
     }
+}
+
+impl Decider {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "NFQUEUE, the smallest decider",
+            Self::Notify => "seccomp notification, the smallest decider",
+            Self::Audit => "auditd, a rule on connect (observes only)",
+            Self::OpenSnitch => "OpenSnitch, two rules",
+        }
+    }
+}
+
+/// `10,000`.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The name by which the kernel's documentation knows the hook of a program.
@@ -127,146 +214,20 @@ fn hook(program: &str) -> String {
     if program == "lookup" { "sk_lookup".to_owned() } else { format!("cgroup/{program}") }
 }
 
-/// What is attached now.
-pub(super) enum Attached {
-    Nothing,
-    /// Detached when dropped; the program's id.
-    Empty(Box<Ebpf>, u32),
-    /// The process, and its programs' ids and names.
-    Fwnet(Running, Vec<(u32, String)>),
-    Nftables,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
 
-impl Attached {
-    /// The time that each program itself took, by the kernel's own count, while `work` ran.
-    pub(super) fn own_times(
-        &self,
-        work: impl FnOnce() -> Result<Sample>,
-    ) -> Result<Vec<(String, OwnTime)>> {
-        match self {
-            Self::Nothing | Self::Nftables => Ok(Vec::new()),
-            Self::Empty(_, program) => own_time::during(&[(*program, "empty".to_owned())], work),
-            Self::Fwnet(_, programs) => own_time::during(programs, work),
+    #[test]
+    fn names_and_keys_are_each_contenders_own() {
+        for all in [Contender::HOOKS, Contender::RIVALS] {
+            let names: BTreeSet<_> = all.iter().map(|it| it.name()).collect();
+            let keys: BTreeSet<_> = all.iter().map(|it| it.key()).collect();
+            assert_eq!((names.len(), keys.len()), (all.len(), all.len()));
         }
-    }
-}
-
-/// The namespace and cgroup that are measured in, and the measured process.
-pub(super) struct Bench {
-    // Programs end before what they live in.
-    measured: Running,
-    _denied: Running,
-    host: Host,
-    /// Where `fwnet run` lives: not where it judges.
-    desk: Cgroup,
-    fwnet: PathBuf,
-    tcpcli: PathBuf,
-    ruleset: PathBuf,
-    policy: PathBuf,
-}
-
-impl Bench {
-    pub(super) fn set(programs: &Programs, cpu: u16) -> Result<Self> {
-        let host = Host::new();
-        host.namespace.add_address("lo", &format!("{DENIED}/32"));
-        let ruleset = workspace::scratch().join("bench/rules.nft");
-        fs::create_dir_all(workspace::scratch().join("bench")).context("make a directory")?;
-        fs::write(&ruleset, RULESET).context("write the rules for nft")?;
-        let policy = workspace::scratch().join("bench/rules.fw");
-        fs::write(&policy, POLICY).context("write the rules as a policy")?;
-        let cpu = cpu.to_string();
-        let measured =
-            host.start(programs.path("tcpcost")?, ["-h", ADDRESS, "-p", PORT, "--cpu", &cpu]);
-        let denied = host.start(programs.path("tcpserv")?, ["-h", DENIED, "-p", PORT]);
-        let bench = Self {
-            measured,
-            _denied: denied,
-            host,
-            desk: Cgroup::new(),
-            fwnet: programs.path("fwnet")?.to_owned(),
-            tcpcli: programs.path("tcpcli")?.to_owned(),
-            ruleset,
-            policy,
-        };
-        testbed::wait_until(DEADLINE, "the server to be probed", || matches!(bench.probe(), Ok(0)));
-        Ok(bench)
-    }
-
-    /// Measures `cycles` connections, whatever is attached.
-    pub(super) fn time(&mut self, cycles: u64) -> Result<Sample> {
-        let seen = self.measured.lines().len();
-        self.measured.write_line(&cycles.to_string());
-        let line = self.measured.wait_for_line_after(seen, "{", DEADLINE);
-        serde_json::from_str(&line).with_context(|| format!("the measurement {line}"))
-    }
-
-    /// Tries the denied address; how tcpcli ended.
-    pub(super) fn probe(&self) -> Result<i32> {
-        let mut probe = self.host.command(&self.tcpcli);
-        probe.args(["-h", DENIED, "-p", PORT, "--timeout", "1"]).stdin(std::process::Stdio::null());
-        let output = probe.output().context("start the probe")?;
-        output.status.code().context("the probe was killed")
-    }
-
-    pub(super) fn attach(&self, contender: Contender) -> Result<Attached> {
-        match contender {
-            Contender::Control => Ok(Attached::Nothing),
-            Contender::Empty => {
-                let (program, id) = empty::attach(self.host.cgroup.path())?;
-                Ok(Attached::Empty(Box::new(program), id))
-            }
-            Contender::Nftables => {
-                let mut nft = self.host.namespace.command("nft");
-                step::run(nft.arg("-f").arg(&self.ruleset))?;
-                Ok(Attached::Nftables)
-            }
-            Contender::Fwnet | Contender::Processes | Contender::Only(_) => {
-                let mut command = self.desk.command(&self.fwnet);
-                command.arg("run");
-                if matches!(contender, Contender::Processes | Contender::Only("sock_create")) {
-                    command.arg("--policy").arg(&self.policy);
-                } else {
-                    command.args(FLAGS.split(' '));
-                }
-                command.arg("--cgroup").arg(self.host.cgroup.path());
-                command.arg("--netns").arg(self.host.namespace.name());
-                let firewall = Running::start(command);
-                firewall.wait_for_line("fwnet: enforcing", DEADLINE);
-                let links = own_time::links_of(firewall.pid())?;
-                let (kept, others): (Vec<_>, Vec<_>) =
-                    links.into_iter().partition(|link| contender.keeps(&link.program.1));
-                for link in others {
-                    let id = link.id.to_string();
-                    step::run(Command::new("bpftool").args(["link", "detach", "id", &id]))?;
-                }
-                if kept.is_empty() {
-                    bail!("fwnet run attaches no program of the name in {contender:?}");
-                }
-                let mut programs: Vec<_> = kept.into_iter().map(|link| link.program).collect();
-                programs.dedup();
-                Ok(Attached::Fwnet(firewall, programs))
-            }
-        }
-    }
-
-    pub(super) fn detach(&self, attached: Attached) -> Result<()> {
-        match attached {
-            Attached::Nothing => Ok(()),
-            Attached::Empty(program, _) => {
-                drop(program);
-                Ok(())
-            }
-            Attached::Nftables => {
-                step::run(self.host.namespace.command("nft").args(["flush", "ruleset"]))
-            }
-            Attached::Fwnet(mut firewall, _) => {
-                firewall.signal(Signal::INT);
-                let status = firewall.wait(DEADLINE);
-                if !status.success() {
-                    bail!("fwnet run ended with {status}: {}", firewall.lines().join("; "));
-                }
-                Ok(())
-            }
-        }
+        assert_eq!(Contender::Filter(Filter::Linear(10_000)).key(), "nftables-10000-rules");
+        assert_eq!(thousands(1_000_000), "1,000,000");
+        assert_eq!(thousands(999), "999");
     }
 }

@@ -1,27 +1,60 @@
-//! From samples to medians, a table and JSON.
+//! From trials to medians, tables and JSON.
 
-use super::contender::Contender;
-use super::own_time::OwnTime;
-use crate::bench::sample::{Sample, Spread};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// One round: nothing attached, then a contender and nothing attached again, and so on.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Round {
-    /// One more than contenders.
-    pub nothing: Vec<Sample>,
-    /// In the order of [`Contender::ALL`].
-    pub contenders: Vec<Sample>,
-    /// Programs' own times: the empty program's, and those of the whole firewall's.
-    pub own: Vec<(String, OwnTime)>,
+use serde::Serialize;
+
+use super::contender::Contender;
+use super::own_time::OwnTime;
+use super::stage::Both;
+use super::targets::{self, Judged};
+use crate::bench::sample::{Sample, Spread};
+
+/// What is known of one contender in one round.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Measured(Box<Trial>),
+    /// It cannot be measured here, and why.
+    Unavailable(String),
 }
 
-/// One line of the table. Ratios are to nothing attached, measured just before and just after.
-#[derive(Debug, Serialize)]
-struct Row {
-    name: String,
+/// One contender, measured between two times of nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trial {
+    pub before: Both,
+    pub with: Both,
+    pub after: Both,
+    /// Programs' own times: with connections to one address, and to many.
+    pub own: OwnTimes,
+}
+
+/// Programs' own times by their names, in the order of [`WAYS`].
+pub(super) type OwnTimes = [Vec<(String, OwnTime)>; 2];
+
+/// All contenders once.
+pub(super) type Round = BTreeMap<Contender, Outcome>;
+
+/// One way to connect: to one address, or to many.
+pub(super) type Which = fn(&Both) -> Sample;
+
+/// In the order of [`Trial::own`].
+pub(super) const WAYS: [Which; 2] = [|both| both.one, |both| both.many];
+
+impl Trial {
+    /// Nothing attached, around this trial.
+    pub(super) fn nothing(&self, which: Which) -> Sample {
+        let (a, b) = (which(&self.before), which(&self.after));
+        Sample {
+            connect_ns: f64::midpoint(a.connect_ns, b.connect_ns),
+            cycle_ns: f64::midpoint(a.cycle_ns, b.cycle_ns),
+        }
+    }
+}
+
+/// One contender in one way. Ratios are to nothing attached, measured just before and just after.
+#[derive(Clone, Debug, Serialize)]
+struct Compared {
     connect_ns: Spread,
     connect_ratio: Spread,
     connect_added_ns: Spread,
@@ -30,7 +63,7 @@ struct Row {
 }
 
 /// One program's own time for each run of it, without the cost of counting.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Own {
     program: String,
     runs_per_cycle: f64,
@@ -38,148 +71,239 @@ struct Own {
     net_ns: f64,
 }
 
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    key: String,
+    name: String,
+    unavailable: Option<String>,
+    one_address: Option<Compared>,
+    many_addresses: Option<Compared>,
+    own_time_one_address: Vec<Own>,
+    own_time_many_addresses: Vec<Own>,
+}
+
+/// How the measurement went.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Course {
+    pub rounds: usize,
+    pub cycles: u64,
+    /// Measurements that were repeated because nothing attached changed meanwhile.
+    pub repeated: u32,
+    /// Measurements that count although it did.
+    pub unsteady: u32,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     kernel: String,
-    rounds: usize,
-    rounds_thrown_away: u32,
-    cycles: u64,
-    nothing_connect_ns: Spread,
-    nothing_cycle_ns: Spread,
+    course: Course,
+    nothing_one_address: Nothing,
+    nothing_many_addresses: Nothing,
     contenders: Vec<Row>,
     /// What the kernel counts for a program that does nothing.
     counting_ns: Spread,
-    own_time: Vec<Own>,
+    targets: Vec<Judged>,
+}
+
+#[derive(Debug, Serialize)]
+struct Nothing {
+    connect_ns: Spread,
+    cycle_ns: Spread,
 }
 
 impl Figures {
-    pub(super) fn of(rounds: &[Round], rounds_thrown_away: u32, cycles: u64) -> Self {
-        let nothing = |step: fn(&Sample) -> f64| {
-            rounds.iter().flat_map(|round| round.nothing.iter().map(step)).collect::<Spread>()
-        };
-        let (counting_ns, own_time) = own_times(rounds, cycles);
+    pub(super) fn of(contenders: &[Contender], rounds: &[Round], course: Course) -> Self {
+        let counting_ns = counting(rounds);
+        let [one, many] = WAYS.map(|which| {
+            let all = || rounds.iter().flat_map(Round::values).filter_map(measured);
+            Nothing {
+                connect_ns: all().map(|trial| trial.nothing(which).connect_ns).collect(),
+                cycle_ns: all().map(|trial| trial.nothing(which).cycle_ns).collect(),
+            }
+        });
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            rounds: rounds.len(),
-            rounds_thrown_away,
-            cycles,
-            nothing_connect_ns: nothing(|sample| sample.connect_ns),
-            nothing_cycle_ns: nothing(|sample| sample.cycle_ns),
-            contenders: (0..).zip(Contender::ALL).map(|(at, it)| Row::of(rounds, at, it)).collect(),
+            course,
+            nothing_one_address: one,
+            nothing_many_addresses: many,
+            contenders: contenders.iter().map(|it| Row::of(rounds, *it, counting_ns)).collect(),
             counting_ns,
-            own_time,
+            targets: targets::judge(contenders, rounds),
         }
     }
 
     /// For people; Markdown, so that it can be pasted.
     pub(super) fn table(&self) -> String {
+        let Course { rounds, cycles, repeated, unsteady } = self.course;
         let mut text = format!(
-            "Linux {}, {} rounds of {} connections each; median [min to max] over the rounds; {} rounds thrown away\n\n",
-            self.kernel, self.rounds, self.cycles, self.rounds_thrown_away
+            "Linux {}, {rounds} rounds of up to {cycles} connections each; median [min to max] over the rounds; \
+             {repeated} measurements repeated, {unsteady} of the rest unsteady\n\n",
+            self.kernel
         );
-        text += "| attached | connect(), ns | added, ns | connect(), x | whole cycle, ns | cycle, x |\n";
-        text += "|---|---|---|---|---|---|\n";
-        let line = format!(
-            "| nothing | {} | | | {} | |\n",
-            whole(self.nothing_connect_ns),
-            whole(self.nothing_cycle_ns)
+        text += "| attached | connect(), ns | added, ns | connect(), x | cycle, x | random addresses: connect(), ns | connect(), x | cycle, x |\n";
+        text += "|---|---|---|---|---|---|---|---|\n";
+        line(
+            &mut text,
+            &format!(
+                "| nothing | {} | | | {} ns | {} | | {} ns |",
+                whole(self.nothing_one_address.connect_ns),
+                whole(self.nothing_one_address.cycle_ns),
+                whole(self.nothing_many_addresses.connect_ns),
+                whole(self.nothing_many_addresses.cycle_ns)
+            ),
         );
-        text += &line;
         for row in &self.contenders {
-            let written = writeln!(
-                text,
-                "| {} | {} | {:+.0} | {} | {} | {} |",
-                row.name,
-                whole(row.connect_ns),
-                row.connect_added_ns.median,
-                ratio(row.connect_ratio),
-                whole(row.cycle_ns),
-                ratio(row.cycle_ratio)
-            );
-            written.expect("a String takes every write");
+            line(&mut text, &row.shown());
         }
-        text += "\n| program of fwnet | runs in a cycle | own time of a run, ns | less the counting, ns |\n|---|---|---|---|\n";
-        let counting = format!("| (empty) | 1 | {} | 0 |\n", whole(self.counting_ns));
-        text += &counting;
-        for own in &self.own_time {
-            let written = writeln!(
-                text,
-                "| {} | {:.0} | {} | {:.0} |",
-                own.program,
-                own.runs_per_cycle,
-                whole(own.counted_ns),
-                own.net_ns
-            );
-            written.expect("a String takes every write");
+        self.own_times(&mut text);
+        if !self.targets.is_empty() {
+            text += "\n| target | reached in this run | |\n|---|---|---|\n";
+            for target in &self.targets {
+                line(&mut text, &target.shown());
+            }
         }
         text
+    }
+
+    fn own_times(&self, text: &mut String) {
+        *text += "\n| program of fwnet | runs in a cycle | own time of a run, ns | less the counting, ns | random addresses: less the counting, ns |\n|---|---|---|---|---|\n";
+        line(text, &format!("| (empty) | 1 | {} | 0 | 0 |", whole(self.counting_ns)));
+        for row in &self.contenders {
+            for own in &row.own_time_one_address {
+                let many = row.own_time_many_addresses.iter().find(|it| it.program == own.program);
+                let many = many.map_or_else(String::new, |it| format!("{:.0}", it.net_ns));
+                line(
+                    text,
+                    &format!(
+                        "| {}: {} | {:.0} | {} | {:.0} | {many} |",
+                        row.name,
+                        own.program,
+                        own.runs_per_cycle,
+                        whole(own.counted_ns),
+                        own.net_ns
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// The trial, if there is one.
+pub(super) fn measured(outcome: &Outcome) -> Option<&Trial> {
+    match outcome {
+        Outcome::Measured(trial) => Some(trial),
+        Outcome::Unavailable(_) => None,
     }
 }
 
 impl Row {
-    fn of(rounds: &[Round], at: usize, contender: Contender) -> Self {
-        let pairs: Vec<(Sample, Sample)> = rounds
-            .iter()
-            .filter_map(|round| {
-                let (before, after) = (round.nothing.get(at)?, round.nothing.get(at + 1)?);
-                Some((*round.contenders.get(at)?, mean(*before, *after)))
-            })
-            .collect();
-        let over =
-            |figure: fn(&(Sample, Sample)) -> f64| pairs.iter().map(figure).collect::<Spread>();
+    fn of(rounds: &[Round], contender: Contender, counting_ns: Spread) -> Self {
+        let outcomes: Vec<_> = rounds.iter().filter_map(|round| round.get(&contender)).collect();
+        let trials: Vec<_> = outcomes.iter().copied().filter_map(measured).collect();
+        let unavailable = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Unavailable(why) => Some(why.clone()),
+            Outcome::Measured(_) => None,
+        });
+        let [one, many] = WAYS.map(|which| Compared::of(&trials, which));
+        // Those of the empty program are what counting costs.
+        let shown = contender != Contender::Empty;
+        let own = |way: usize| {
+            let counted = trials.iter().filter(|_| shown).filter_map(|it| it.own.get(way));
+            own_times(counted, counting_ns)
+        };
         Self {
+            key: contender.key(),
             name: contender.name(),
+            unavailable,
+            one_address: one,
+            many_addresses: many,
+            own_time_one_address: own(0),
+            own_time_many_addresses: own(1),
+        }
+    }
+
+    fn shown(&self) -> String {
+        let (Some(one), Some(many)) = (&self.one_address, &self.many_addresses) else {
+            let why = self.unavailable.as_deref().unwrap_or("not measured");
+            return format!(
+                "| {} | not measured: {} | | | | | | |",
+                self.name,
+                why.replace('\n', " ")
+            );
+        };
+        format!(
+            "| {} | {} | {:+.0} | {} | {} | {} | {} | {} |",
+            self.name,
+            whole(one.connect_ns),
+            one.connect_added_ns.median,
+            ratio(one.connect_ratio),
+            ratio(one.cycle_ratio),
+            whole(many.connect_ns),
+            ratio(many.connect_ratio),
+            ratio(many.cycle_ratio)
+        )
+    }
+}
+
+impl Compared {
+    fn of(trials: &[&Trial], which: Which) -> Option<Self> {
+        if trials.is_empty() {
+            return None;
+        }
+        let pairs = || trials.iter().map(|trial| (which(&trial.with), trial.nothing(which)));
+        let over = |figure: fn((Sample, Sample)) -> f64| pairs().map(figure).collect::<Spread>();
+        Some(Self {
             connect_ns: over(|(it, _)| it.connect_ns),
             connect_ratio: over(|(it, nothing)| it.connect_ns / nothing.connect_ns),
             connect_added_ns: over(|(it, nothing)| it.connect_ns - nothing.connect_ns),
             cycle_ns: over(|(it, _)| it.cycle_ns),
             cycle_ratio: over(|(it, nothing)| it.cycle_ns / nothing.cycle_ns),
-        }
+        })
     }
 }
 
-fn mean(a: Sample, b: Sample) -> Sample {
-    Sample {
-        connect_ns: f64::midpoint(a.connect_ns, b.connect_ns),
-        cycle_ns: f64::midpoint(a.cycle_ns, b.cycle_ns),
-    }
+/// What counting costs: the empty program's time with connections to one address.
+pub(super) fn counting(rounds: &[Round]) -> Spread {
+    let empty = rounds.iter().filter_map(|round| measured(round.get(&Contender::Empty)?));
+    let own = empty.flat_map(|trial| trial.own.first().into_iter().flatten());
+    own.filter_map(|(_, own)| own.each_ns()).collect()
 }
 
-/// The cost of counting, and each program's own time; programs that did not run have none.
-#[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
-fn own_times(rounds: &[Round], cycles: u64) -> (Spread, Vec<Own>) {
+/// Each program's own time; programs that did not run have none.
+fn own_times<'a>(
+    trials: impl Iterator<Item = &'a Vec<(String, OwnTime)>>,
+    counting_ns: Spread,
+) -> Vec<Own> {
     let mut times: BTreeMap<&str, Vec<OwnTime>> = BTreeMap::new();
-    for (name, own) in rounds.iter().flat_map(|round| &round.own) {
+    for (name, own) in trials.flatten() {
         if own.runs > 0 {
             times.entry(name).or_default().push(*own);
         }
     }
-    let each = |own: &[OwnTime]| {
-        own.iter().map(|it| it.time_ns as f64 / it.runs as f64).collect::<Spread>()
-    };
-    let counting = times.remove("empty").map_or_else(Spread::default, |own| each(&own));
     let programs = times.into_iter().map(|(program, own)| {
-        let counted_ns = each(&own);
+        let counted_ns: Spread = own.iter().filter_map(|it| it.each_ns()).collect();
         Own {
             program: program.to_owned(),
-            runs_per_cycle: own
-                .iter()
-                .map(|it| it.runs as f64 / cycles as f64)
-                .collect::<Spread>()
-                .median,
+            runs_per_cycle: own.iter().map(|it| it.runs_per_cycle()).collect::<Spread>().median,
             counted_ns,
-            net_ns: counted_ns.median - counting.median,
+            net_ns: counted_ns.median - counting_ns.median,
         }
     });
-    (counting, programs.collect())
+    programs.collect()
+}
+
+fn line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("a String takes every write");
 }
 
 fn whole(spread: Spread) -> String {
     format!("{:.0} [{:.0} to {:.0}]", spread.median, spread.min, spread.max)
 }
 
-fn ratio(spread: Spread) -> String {
+/// A ratio for people.
+pub(super) fn ratio(spread: Spread) -> String {
     format!("{:.3} [{:.3} to {:.3}]", spread.median, spread.min, spread.max)
 }
 
@@ -187,33 +311,55 @@ fn ratio(spread: Spread) -> String {
 mod tests {
     use super::*;
 
-    fn sample(time: f64) -> Sample {
-        Sample { connect_ns: time, cycle_ns: 2.0 * time }
+    fn both(time: f64) -> Both {
+        let sample = Sample { connect_ns: time, cycle_ns: 2.0 * time };
+        Both { one: sample, many: sample }
     }
 
     #[test]
     fn a_contender_is_compared_with_its_two_neighbours() {
         // A machine that becomes slower all the time: every contender is as fast as nothing attached.
-        let times = |first: usize, count: usize| {
-            (0..count).map(|at| sample(1000.0 + 10.0 * (first + 2 * at) as f64)).collect::<Vec<_>>()
+        let trial = |at: f64| Trial {
+            before: both(1000.0 + at),
+            with: both(1010.0 + at),
+            after: both(1020.0 + at),
+            ..Trial::default()
         };
-        let count = Contender::ALL.len();
         let round =
-            Round { nothing: times(0, count + 1), contenders: times(1, count), own: Vec::new() };
-        let figures = Figures::of(&[round.clone(), round], 0, 100);
-        assert_eq!(figures.contenders.len(), count);
-        for row in &figures.contenders {
-            assert_eq!(row.connect_ratio, Spread { median: 1.0, min: 1.0, max: 1.0 });
-            assert_eq!(row.cycle_ratio.median, 1.0);
-        }
+            |at| Round::from([(Contender::Control, Outcome::Measured(Box::new(trial(at))))]);
+        let course = Course { rounds: 2, cycles: 100, ..Course::default() };
+        let figures = Figures::of(&[Contender::Control], &[round(0.0), round(40.0)], course);
+        let row = figures.contenders.first().unwrap();
+        let one = row.one_address.as_ref().unwrap();
+        assert_eq!(one.connect_ratio, Spread { median: 1.0, min: 1.0, max: 1.0 });
+        assert_eq!(one.cycle_ratio.median, 1.0);
+        assert!(
+            figures.table().contains("nothing attached, again (control) | 1030 [1010 to 1050]")
+        );
+    }
+
+    #[test]
+    fn who_cannot_be_measured_is_named_with_the_reason() {
+        let round =
+            Round::from([(Contender::Nftables, Outcome::Unavailable("no\nnft".to_owned()))]);
+        let table = Figures::of(&[Contender::Nftables], &[round], Course::default()).table();
+        assert!(table.contains("| nftables, the same 3 rules | not measured: no nft |"), "{table}");
     }
 
     #[test]
     fn own_time_is_less_what_counting_costs() {
-        let own = |name: &str, runs, time_ns| (name.to_owned(), OwnTime { runs, time_ns });
-        let own = vec![own("empty", 10, 400), own("connect4", 10, 900), own("post_bind4", 0, 0)];
-        let (counting, programs) = own_times(&[Round { own, ..Round::default() }], 10);
-        assert_eq!(counting.median, 40.0);
+        let own =
+            |name: &str, runs, time_ns| (name.to_owned(), OwnTime { runs, time_ns, cycles: 10 });
+        let trial =
+            |own| Outcome::Measured(Box::new(Trial { own: [own, Vec::new()], ..Trial::default() }));
+        let round = Round::from([
+            (Contender::Empty, trial(vec![own("empty", 10, 400)])),
+            (Contender::Fwnet, trial(vec![own("connect4", 10, 900), own("post_bind4", 0, 0)])),
+        ]);
+        let contenders = [Contender::Empty, Contender::Fwnet];
+        let figures = Figures::of(&contenders, &[round], Course::default());
+        assert_eq!(figures.counting_ns.median, 40.0);
+        let programs = &figures.contenders.last().unwrap().own_time_one_address;
         assert_eq!(programs.len(), 1);
         assert_eq!((programs[0].net_ns, programs[0].runs_per_cycle), (50.0, 1.0));
     }

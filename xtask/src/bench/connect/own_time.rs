@@ -11,6 +11,20 @@ use std::fs;
 pub(super) struct OwnTime {
     pub runs: u64,
     pub time_ns: u64,
+    /// Connections made meanwhile.
+    pub cycles: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
+impl OwnTime {
+    /// Of one run; none where it never ran.
+    pub(super) fn each_ns(self) -> Option<f64> {
+        (self.runs > 0).then(|| self.time_ns as f64 / self.runs as f64)
+    }
+
+    pub(super) fn runs_per_cycle(self) -> f64 {
+        self.runs as f64 / self.cycles.max(1) as f64
+    }
 }
 
 /// A link that a process holds.
@@ -47,18 +61,20 @@ fn name_of(program: u32) -> Result<String> {
 }
 
 /// How often each program ran and for how long while `work` ran. Counting ends with this call.
-pub(super) fn during<T>(
+/// `work` says how many connections it made.
+pub(super) fn during(
     programs: &[(u32, String)],
-    work: impl FnOnce() -> Result<T>,
+    work: impl FnOnce() -> Result<u64>,
 ) -> Result<Vec<(String, OwnTime)>> {
     let _counting = enable_stats(Stats::RunTime).context("make the kernel count programs' time")?;
     let before = now(programs)?;
-    work()?;
+    let cycles = work()?;
     let after = now(programs)?;
     let times = before.iter().zip(after).zip(programs).map(|((before, after), (_, name))| {
         let own = OwnTime {
             runs: after.runs.saturating_sub(before.runs),
             time_ns: after.time_ns.saturating_sub(before.time_ns),
+            cycles,
         };
         (name.clone(), own)
     });
@@ -71,7 +87,7 @@ fn now(programs: &[(u32, String)]) -> Result<Vec<OwnTime>> {
         let info = all.iter().find(|info| info.id() == *id);
         let info = info.with_context(|| format!("program {name} is gone"))?;
         let time_ns = u64::try_from(info.run_time().as_nanos()).context("its run time")?;
-        Ok(OwnTime { runs: info.run_count(), time_ns })
+        Ok(OwnTime { runs: info.run_count(), time_ns, cycles: 0 })
     };
     programs.iter().map(of).collect()
 }
