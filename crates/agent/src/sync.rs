@@ -217,6 +217,7 @@ impl Client {
                 known.insert(digest, target);
             }
         }
+        known.retain(|_, target| target.learn_sections(&pieces).is_ok());
         Self {
             host,
             program,
@@ -382,6 +383,7 @@ impl Client {
 
     /// Fetches what is wanted, and has it applied once it is there.
     fn proceed(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        self.list_sections(effects);
         let Some(wanted) = &self.wanted else { return self.forget(effects) };
         if self.ordered.is_some() || self.retry.is_some() {
             return;
@@ -394,7 +396,9 @@ impl Client {
         let trial = self.in_force.trial;
         let order = if trial.is_some() && self.in_force.current == Some(wanted.digest) {
             Order::RollBack
-        } else if !wanted.pieces().all(|(digest, _)| self.pieces.contains_key(&digest)) {
+        } else if !wanted.is_listed()
+            || !wanted.pieces().all(|(digest, _)| self.pieces.contains_key(&digest))
+        {
             if self.connected {
                 let bases = self.bases();
                 let wants = self.fetch.next(now, |name| bases.get(name).copied());
@@ -427,16 +431,26 @@ impl Client {
         effects.push(Effect::Order(order));
     }
 
-    /// Sets of hosts that are here, by what they are versions of.
+    /// Sets of hosts that are here may name further pieces of what is wanted.
+    fn list_sections(&mut self, effects: &mut Vec<Effect>) {
+        let Some(wanted) = &mut self.wanted else { return };
+        match wanted.learn_sections(&self.pieces) {
+            Ok(true) => self.fetch.want_more(wanted.pieces(), &self.pieces),
+            Ok(false) => {}
+            Err(why) => {
+                let digest = wanted.digest;
+                self.refuse(digest, why, effects);
+            }
+        }
+    }
+
+    /// Sets of hosts that are here, and sections, by what they are versions of.
     fn bases(&self) -> BTreeMap<String, Digest> {
         let targets = [self.in_force.current, self.in_force.trial].into_iter().flatten();
         let known = targets.filter_map(|digest| self.known.get(&digest));
-        let members = known.flat_map(|target| &target.manifest.members);
-        let here = members.filter_map(|piece| {
-            let digest = Digest::try_from(&*piece.digest).ok()?;
-            self.pieces.contains_key(&digest).then(|| (piece.name.clone(), digest))
-        });
-        here.collect()
+        let members = known.flat_map(Wanted::members);
+        let here = members.filter(|(digest, _)| self.pieces.contains_key(digest));
+        here.map(|(digest, piece)| (piece.name.clone(), *digest)).collect()
     }
 
     /// Has the target on disk before it is in force, so that after a reboot it is known what its name stands for.

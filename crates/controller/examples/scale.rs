@@ -26,7 +26,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use verdict::Address;
 use wire::sync::{
-    Decoder, Down, Downward, Hello, Manifest, Progress, Stage, Target, Up, Upward, Want,
+    Decoder, Down, Downward, Hello, Manifest, Members, Progress, Stage, Target, Up, Upward, Want,
 };
 
 /// Hosts have one of so many roles, in turn.
@@ -131,6 +131,9 @@ struct Fleet {
 #[derive(Default)]
 struct Virtual {
     pieces: Vec<[u8; 32]>,
+    /// Pieces that list sections, and all sections that it ever had.
+    lists: Vec<Vec<u8>>,
+    sections: Vec<Vec<u8>>,
     lacks: usize,
     wanted: [u8; 32],
 }
@@ -277,9 +280,15 @@ impl Virtual {
                     let offset = part.offset + part.bytes.len() as u64;
                     return vec![Up::Want(Want { digest: part.digest, base: Vec::new(), offset })];
                 }
+                let mut wants = Vec::new();
+                if self.lists.contains(&part.digest) {
+                    assert_eq!(part.offset, 0, "a list of sections fits into one part");
+                    wants = self.sections(&part.bytes);
+                }
                 self.pieces.push(part.digest.try_into().expect("a digest"));
+                self.lacks += wants.len();
                 self.lacks -= 1;
-                if self.lacks == 0 { vec![self.enforced()] } else { Vec::new() }
+                if self.lacks == 0 { vec![self.enforced()] } else { wants }
             }
             other => panic!("a host is told {other:?}"),
         }
@@ -292,6 +301,8 @@ impl Virtual {
         let pieces = roots.into_iter().chain(timestamp).chain(snapshot).chain(documents);
         let came = target.along.iter().map(|bytes| Digest::of(bytes).0);
         self.pieces.extend(came);
+        let lists = members.iter().filter(|it| it.sections != 0);
+        self.lists = lists.map(|it| it.digest.clone()).collect();
         let digests: Vec<[u8; 32]> =
             pieces.chain(members).map(|it| it.digest.try_into().expect("a digest")).collect();
         self.pieces.retain(|have| digests.contains(have));
@@ -302,6 +313,16 @@ impl Virtual {
             .collect();
         self.lacks = wants.len();
         if wants.is_empty() { vec![self.enforced()] } else { wants }
+    }
+
+    /// Asks for the sections of a set of hosts that are not there.
+    fn sections(&mut self, list: &[u8]) -> Vec<Up> {
+        let listed = Members::decode(list).expect("a set of hosts").sections;
+        let digests = listed.into_iter().map(|it| it.digest);
+        let lacks: Vec<Vec<u8>> = digests.filter(|it| !self.sections.contains(it)).collect();
+        self.sections.extend(lacks.iter().cloned());
+        let want = |digest| Up::Want(Want { digest, base: Vec::new(), offset: 0 });
+        lacks.into_iter().map(want).collect()
     }
 
     fn enforced(&self) -> Up {

@@ -43,6 +43,8 @@ pub struct Paper {
     pub bytes: u64,
     /// What its snapshot says of it.
     pub listed: Listed,
+    /// The snapshot says what the document says itself of whom it concerns.
+    pub agreed: bool,
     /// Names of the documents that it delegates.
     pub delegates: Vec<String>,
     /// Hosts and audiences that it is for; everybody where it is empty.
@@ -67,8 +69,8 @@ impl Edition {
         if !needed && model.version(version).is_some_and(|record| !model.is_whole(record)) {
             return Err(Refusal::Collected(version));
         }
-        let (pieces, listed) = listed(model, version)?;
-        let read = |piece: &Digest| Ok(Arc::new(Paper::read(model, version, piece, &listed)?.0));
+        let (pieces, listing) = Listing::of(model, version)?;
+        let read = |piece: &Digest| Ok(Arc::new(Paper::read(model, version, piece, &listing)?.0));
         let documents = pieces.documents.iter().map(read).collect::<Result<_, Refusal>>()?;
         Ok(Self { version, pieces: pieces.clone(), documents })
     }
@@ -102,50 +104,80 @@ fn part(model: &Model, version: u64, digest: &Digest) -> Result<(u64, Envelope),
     Ok((bytes.len() as u64, envelope))
 }
 
-/// The envelopes of a version, and what its snapshot lists, by the digest of each document's payload.
-///
-/// # Errors
-/// [`Refusal::Lost`] if the store lacks a part of it, or holds something else in its place.
-pub(crate) fn listed(
-    model: &Model,
-    version: u64,
-) -> Result<(&Pieces, BTreeMap<String, Listed>), Refusal> {
-    let none = || Refusal::Lost(format!("version {version}"));
-    let pieces = &model.version(version).ok_or_else(none)?.bundle;
-    let (_, snapshot) = part(model, version, &pieces.snapshot)?;
-    // Its selectors were read when it was verified, all of them: here, only those of documents that are new are wanted.
-    let odd = |_odd| lost("a readable snapshot", version);
-    let snapshot: Snapshot = serde_json::from_slice(snapshot.payload()).map_err(odd)?;
-    let listed = snapshot.documents.into_iter().map(|it| (it.digest.clone(), it));
-    Ok((pieces, listed.collect()))
+/// What the snapshot of a version says of its documents.
+#[derive(Debug)]
+pub(crate) enum Listing {
+    /// What they say themselves.
+    Agreed,
+    /// This, by the digest of each document's payload.
+    Snapshot(BTreeMap<String, Listed>),
+}
+
+impl Listing {
+    /// Of a version, with its envelopes. A snapshot is large, and is read only where it has to be.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`] if the store lacks a part of it, or holds something else in its place.
+    pub(crate) fn of(model: &Model, version: u64) -> Result<(&Pieces, Self), Refusal> {
+        let none = || Refusal::Lost(format!("version {version}"));
+        let record = model.version(version).ok_or_else(none)?;
+        let pieces = &record.bundle;
+        if record.agreed {
+            return Ok((pieces, Self::Agreed));
+        }
+        let (_, snapshot) = part(model, version, &pieces.snapshot)?;
+        // Its selectors were read when it was verified, all of them: here, only those of documents that are new are wanted.
+        let odd = |_odd| lost("a readable snapshot", version);
+        let snapshot: Snapshot = serde_json::from_slice(snapshot.payload()).map_err(odd)?;
+        let listed = snapshot.documents.into_iter().map(|it| (it.digest.clone(), it));
+        Ok((pieces, Self::Snapshot(listed.collect())))
+    }
 }
 
 impl Paper {
     /// Reads a document of a version, with the digest of its payload.
     ///
     /// # Errors
-    /// See [`listed`].
+    /// See [`Listing::of`].
     pub(crate) fn read(
         model: &Model,
         of: u64,
         piece: &Digest,
-        listed: &BTreeMap<String, Listed>,
+        listing: &Listing,
     ) -> Result<(Self, String), Refusal> {
         let (bytes, envelope) = part(model, of, piece)?;
         let payload = wire::digest(envelope.payload());
         let odd = |_odd| lost("a readable document", of);
-        let Policy { name, version, policy, delegations, audience, expires: _ } =
-            envelope.unverified().map_err(odd)?;
-        let unlisted = || lost(&format!("the document `{name}` in the snapshot"), of);
-        let listed = listed.get(&payload).cloned().ok_or_else(unlisted)?;
+        let document: Policy = envelope.unverified().map_err(odd)?;
+        let (listed, agreed) = match listing {
+            Listing::Agreed => (Listed::of(&document, envelope.payload()), true),
+            Listing::Snapshot(listed) => {
+                let what = || format!("the document `{}` in the snapshot", document.name);
+                let listed = listed.get(&payload).ok_or_else(|| lost(&what(), of))?;
+                // What stands there was verified to be right.
+                let agreed = listed.concerns.is_some() || document.concerns().is_none();
+                (listed.clone(), agreed)
+            }
+        };
+        let Policy { name, version, policy, delegations, audience, expires: _ } = document;
         let mut report = Diagnostics::default();
         let source = Source { name: &name, bytes: policy.as_bytes() };
         let (_, parsed) = policy::read(source, 0, &mut report);
         let delegates = delegations.into_iter().map(|it| it.name).collect();
         let document = parsed.document;
         let piece = *piece;
-        let paper =
-            Self { name, version, piece, bytes, listed, delegates, audience, policy, document };
+        let paper = Self {
+            name,
+            version,
+            piece,
+            bytes,
+            listed,
+            agreed,
+            delegates,
+            audience,
+            policy,
+            document,
+        };
         Ok((paper, payload))
     }
 

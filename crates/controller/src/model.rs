@@ -5,6 +5,7 @@
 //! those of hosts are read one at a time when they are needed.
 
 mod pieces;
+mod rolled;
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -20,6 +21,7 @@ use crate::{
 };
 use pieces::Store as PieceStore;
 pub(crate) use pieces::chunks;
+pub(crate) use rolled::Rolled;
 
 /// A record that was written, or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +203,20 @@ impl Model {
     /// An enrolled host.
     pub fn host(&self, id: &str) -> Option<HostRecord> {
         self.record(&Key::Host(id.to_owned()))
+    }
+
+    /// The id of the host of this id or other name, as the records spell it.
+    fn called(&self, word: &str) -> Option<&str> {
+        let id = |id: &str| {
+            let (key, _) = self.records.get_key_value(&Key::Host(id.to_owned()).text())?;
+            key.strip_prefix("host/")
+        };
+        id(word).or_else(|| id(&self.named(word)?))
+    }
+
+    /// Ids and names of all hosts.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.below("host/").chain(self.below("name/")).map(|(word, _)| word)
     }
 
     /// How many hosts are enrolled.

@@ -146,6 +146,10 @@ pub struct VersionRecord {
     pub vouched_until: Timestamp,
     /// Its envelopes.
     pub bundle: Pieces,
+    /// The snapshot says of every document what the document says itself of whom it concerns: nobody has to read it for
+    /// that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agreed: bool,
 }
 
 /// The envelopes of a bundle, each a piece: its JSON.

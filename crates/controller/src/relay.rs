@@ -8,8 +8,8 @@ use std::{
 
 use prost::Message;
 use wire::sync::{
-    Assigned as AssignedFrame, Assignment, Came, Carried, Difference, Down, Downward, Manifest,
-    Member, Members, Part, Piece, Up, Upward, Want, target_digest,
+    Assigned as AssignedFrame, Assignment, Came, Carried, Down, Downward, Manifest, Members, Part,
+    Piece, Up, Upward, Want, difference, patched, target_digest,
 };
 
 use crate::{
@@ -61,7 +61,15 @@ struct Cache {
     lost: BTreeMap<Digest, ()>,
     /// The last piece with hosts of each name: differences lead from there.
     named: BTreeMap<String, Digest>,
-    names: BTreeMap<Digest, String>,
+    names: BTreeMap<Digest, Name>,
+}
+
+/// What a piece is called.
+#[derive(Clone, Debug)]
+struct Name {
+    name: String,
+    /// It lists others.
+    lists: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -255,7 +263,7 @@ impl Source for Cache {
         if !self.coming.contains_key(digest) {
             // Only what a manifest names: nobody makes a relay ask for what does not concern its hosts.
             let Some(name) = self.names.get(digest) else { return Find::Lost };
-            let base = self.named.get(name).filter(|base| self.pieces.contains_key(*base));
+            let base = self.named.get(&name.name).filter(|base| self.pieces.contains_key(*base));
             self.coming.insert(*digest, Vec::new());
             self.asking.push(Want {
                 digest: digest.0.to_vec(),
@@ -268,7 +276,7 @@ impl Source for Cache {
 
     fn difference(&mut self, base: &Digest, digest: &Digest) -> Option<Arc<[u8]>> {
         let (old, new) = (self.pieces.get(base)?, self.pieces.get(digest)?);
-        let bytes = crate::views::difference(old, new)?;
+        let bytes = difference(old, new).ok()?;
         (bytes.len() < new.len()).then(|| bytes.into())
     }
 }
@@ -302,8 +310,10 @@ impl Cache {
         self.manifests.retain(|_, (_, users)| *users != 0);
         let mut asked = BTreeSet::new();
         for (manifest, _) in self.manifests.values() {
-            each_piece(manifest, |digest, _| {
+            each_piece(manifest, |digest, piece| {
                 asked.insert(digest);
+                let listed = self.pieces.get(&digest).filter(|_| piece.sections != 0);
+                asked.extend(listed.iter().flat_map(|bytes| sections(bytes)).map(|(it, _)| it));
             });
         }
         let Self { names, named, pieces, coming, unasked, lost, order, .. } = self;
@@ -391,18 +401,35 @@ impl Cache {
     /// Remembers what the pieces of a manifest are called. What was asked for elsewhere is asked for here, from where it
     /// stopped.
     fn name(&mut self, manifest: &[u8]) {
-        let Self { names, unasked, coming, asking, .. } = self;
+        let mut lists = Vec::new();
         each_piece(manifest, |digest, piece| {
-            if piece.bytes <= PIECE_BYTES_MAX {
-                names.insert(digest, piece.name);
+            if piece.sections != 0 {
+                lists.push(digest);
             }
-            if unasked.remove(&digest)
-                && let Some(came) = coming.get(&digest)
-            {
-                let offset = came.len() as u64;
-                asking.push(Want { digest: digest.0.to_vec(), base: Vec::new(), offset });
-            }
+            self.name_piece(digest, piece);
         });
+        // Those that are here already, of an earlier manifest.
+        lists.iter().for_each(|list| self.name_sections(list));
+    }
+
+    fn name_piece(&mut self, digest: Digest, Piece { name, bytes, sections, .. }: Piece) {
+        if bytes <= PIECE_BYTES_MAX {
+            self.names.insert(digest, Name { name, lists: sections != 0 });
+        }
+        if self.unasked.remove(&digest)
+            && let Some(came) = self.coming.get(&digest)
+        {
+            let offset = came.len() as u64;
+            self.asking.push(Want { digest: digest.0.to_vec(), base: Vec::new(), offset });
+        }
+    }
+
+    /// Remembers what the pieces are called that a piece lists, if it is here.
+    fn name_sections(&mut self, list: &Digest) {
+        let Some(bytes) = self.pieces.get(list) else { return };
+        for (digest, piece) in sections(bytes) {
+            self.name_piece(digest, piece);
+        }
     }
 
     /// Takes a part from above; the piece that is whole by it, or lost.
@@ -432,7 +459,7 @@ impl Cache {
             std::mem::take(came)
         } else {
             let base = Digest::read(&base).and_then(|base| self.pieces.get(&base));
-            base.and_then(|base| patched(base, &bytes)).unwrap_or_default()
+            base.and_then(|base| patched(base, &bytes).ok()).unwrap_or_default()
         };
         if Digest::of(&whole) != digest {
             // Whoever is above does not have it right; without a base there is less to go wrong.
@@ -448,8 +475,12 @@ impl Cache {
         self.bytes += bytes.len();
         self.order.push_back(digest);
         self.pieces.insert(digest, bytes.into());
-        if let Some(name) = self.names.get(&digest) {
+        if let Some(Name { name, lists }) = self.names.get(&digest) {
+            let lists = *lists;
             self.named.insert(name.clone(), digest);
+            if lists {
+                self.name_sections(&digest);
+            }
         }
         while KEPT_BYTES_MAX < self.bytes
             && let Some(old) = self.order.pop_front()
@@ -473,20 +504,17 @@ fn each_piece(manifest: &[u8], mut each: impl FnMut(Digest, Piece)) {
     }
 }
 
+/// The pieces that a set of hosts lists.
+fn sections(members: &[u8]) -> Vec<(Digest, Piece)> {
+    let Members { sections, .. } = Members::decode(members).unwrap_or_default();
+    let read = |piece: Piece| {
+        // What it lists has hosts, and lists nothing.
+        Some((Digest::read(&piece.digest)?, Piece { sections: 0, ..piece }))
+    };
+    sections.into_iter().filter_map(read).collect()
+}
+
 fn came_again(came: &mut Vec<u8>, asking: &mut Vec<Want>, digest: Digest) {
     came.clear();
     asking.push(Want { digest: digest.0.to_vec(), base: Vec::new(), offset: 0 });
-}
-
-/// What a difference makes of a piece.
-fn patched(base: &[u8], difference: &[u8]) -> Option<Vec<u8>> {
-    let Members { hosts } = Members::decode(base).ok()?;
-    let Difference { put, gone } = Difference::decode(difference).ok()?;
-    let mut all: BTreeMap<String, Member> =
-        hosts.into_iter().map(|host| (host.id.clone(), host)).collect();
-    for id in gone {
-        all.remove(&id);
-    }
-    all.extend(put.into_iter().map(|host| (host.id.clone(), host)));
-    Some(Members { hosts: all.into_values().collect() }.encode_to_vec())
 }

@@ -17,6 +17,7 @@ mod meant;
 mod member;
 mod pack;
 mod prefixes;
+mod section;
 mod selectors;
 mod set;
 mod turn;
@@ -30,7 +31,6 @@ use std::{
 use prost::Message;
 
 pub use folk::HostNumber;
-pub(crate) use library::difference;
 pub use meant::Meant;
 
 use self::{
@@ -279,9 +279,21 @@ impl Views {
             return Some(known);
         }
         let here = Here { folk: &self.folk, selectors: &self.selectors };
-        let bytes: Arc<[u8]> = self.classes.sets.difference(base, digest, here)?.into();
+        let bytes = match self.classes.sets.difference(base, digest, here) {
+            Some(bytes) => bytes,
+            None => self.listed_otherwise(base, digest)?,
+        };
+        let bytes: Arc<[u8]> = bytes.into();
         self.library.put(name, &bytes);
         Some(bytes)
+    }
+
+    /// The same where these list sections.
+    fn listed_otherwise(&mut self, base: &Digest, digest: &Digest) -> Option<Vec<u8>> {
+        let old = self.library.find(base).filter(|_| self.classes.sets.follows(base, digest))?;
+        let new = self.piece(digest)?;
+        let difference = wire::sync::difference(&old, &new).ok()?;
+        (difference.len() < new.len()).then_some(difference)
     }
 
     /// All hosts, ascending by number.

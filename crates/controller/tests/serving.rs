@@ -21,7 +21,9 @@ use controller::{
 };
 use fleet::{Fleet, id, labels};
 use prost::Message;
-use wire::sync::{Difference, Down, Hello, Manifest, Members, PART_BYTES_MAX, Part, Stage, Up};
+use wire::sync::{
+    Difference, Down, Hello, Manifest, Members, PART_BYTES_MAX, Part, Piece, Stage, Up,
+};
 
 const BASE: &str = "default allow in\ndeny any -> 192.0.2.1 : any\n";
 const DB: &str = "allow role=web -> role=db : tcp/5432\n";
@@ -125,33 +127,49 @@ fn a_relabel_and_a_rule_touch_whom_they_concern_and_nobody_else() {
 #[test]
 fn pieces_come_in_parts_and_as_differences() {
     let hosts = 20_000;
-    let mut fleet = served(hosts);
+    let mut fleet = Fleet::new(hosts, Settings::default());
+    let line = |number: u32| format!("deny any -> 192.0.{}.{} : any\n", number / 250, number % 250);
+    let long: String = (0..6_000).map(line).collect();
+    fleet.apply(1, &[("base", 1, BASE), ("db", 1, DB), ("long", 1, &long)], None);
     let link = fleet.connect(0, b"");
     let manifest = |fleet: &mut Fleet| {
         let target = fleet.targets().remove(&0).unwrap();
         Manifest::decode(&*target.manifest).unwrap()
     };
     let first = manifest(&mut fleet);
-    let [set] = first.members.as_slice() else { panic!("{:?}", first.members) };
     let part = |fleet: &mut Fleet| -> Part {
         let (_, said) = fleet.told.pop().unwrap();
         fleet.written(link);
         let Some(Down::Part(part)) = said.say else { panic!("{said:?}") };
         part
     };
-    let mut bytes = Vec::new();
-    while (bytes.len() as u64) < set.bytes {
-        fleet.want(link, &set.digest, b"", bytes.len() as u64);
-        let part = part(&mut fleet);
-        assert_eq!((part.offset, part.total), (bytes.len() as u64, set.bytes));
-        assert!(
-            part.bytes.len() == PART_BYTES_MAX
-                || (bytes.len() + part.bytes.len()) as u64 == part.total
-        );
-        bytes.extend(part.bytes);
-    }
-    assert_eq!(blake3::hash(&bytes).as_bytes().as_slice(), set.digest);
-    assert_eq!(Members::decode(&*bytes).unwrap().hosts.len(), hosts / 4);
+    let whole = |fleet: &mut Fleet, piece: &Piece| -> (Vec<u8>, usize) {
+        let (mut bytes, mut parts) = (Vec::new(), 0);
+        while (bytes.len() as u64) < piece.bytes {
+            fleet.want(link, &piece.digest, b"", bytes.len() as u64);
+            let part = part(fleet);
+            assert_eq!((part.offset, part.total), (bytes.len() as u64, piece.bytes));
+            assert!(
+                part.bytes.len() == PART_BYTES_MAX
+                    || (bytes.len() + part.bytes.len()) as u64 == part.total
+            );
+            bytes.extend(part.bytes);
+            parts += 1;
+        }
+        assert_eq!(blake3::hash(&bytes).as_bytes().as_slice(), piece.digest);
+        (bytes, parts)
+    };
+    let large = first.documents.iter().find(|it| PART_BYTES_MAX as u64 <= it.bytes).unwrap();
+    assert!(1 < whole(&mut fleet, large).1);
+    // Many hosts are a list of sections, and those.
+    let [set] = first.members.as_slice() else { panic!("{:?}", first.members) };
+    let listed = Members::decode(&*whole(&mut fleet, set).0).unwrap().sections;
+    assert!(3 < listed.len() && u32::try_from(listed.len()) == Ok(set.sections));
+    let of = |piece| Members::decode(&*whole(&mut fleet, piece).0).unwrap().hosts;
+    let mut ids: Vec<String> = listed.iter().flat_map(of).map(|host| host.id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), hosts / 4);
     // Somebody becomes a database: what changed is all that is sent.
     let relabel = BTreeMap::from([("role".to_owned(), Some("db".to_owned()))]);
     let batch = label(fleet.controller.model(), &id(2), &relabel).unwrap();
@@ -161,8 +179,18 @@ fn pieces_come_in_parts_and_as_differences() {
     fleet.want(link, &second.members[0].digest, &set.digest, 0);
     let part_of = part(&mut fleet);
     assert_eq!(part_of.base, set.digest);
-    let Difference { put, gone } = Difference::decode(&*part_of.bytes).unwrap();
+    let told = Difference::decode(&*part_of.bytes).unwrap();
+    let [section] = told.sections.as_slice() else { panic!("{told:?}") };
+    assert_eq!((told.put.len(), told.gone.len(), told.sections_gone.len()), (0, 0, 0));
+    let before = listed.iter().find(|it| it.name == section.name).unwrap();
+    fleet.want(link, &section.digest, &before.digest, 0);
+    let part_of = part(&mut fleet);
+    assert_eq!(part_of.base, before.digest);
+    let Difference { put, gone, .. } = Difference::decode(&*part_of.bytes).unwrap();
     assert_eq!((put.len(), put[0].id.clone(), gone.len()), (1, id(2), 0));
+    // A section that the new list does not name is none of its own any more.
+    fleet.want(link, &before.digest, b"", 0);
+    assert!(part(&mut fleet).lost);
     // What is no piece of what it should have is lost, whoever has it.
     fleet.want(link, &[9; 32], b"", 0);
     assert!(part(&mut fleet).lost);

@@ -21,7 +21,7 @@ use controller::{
     Change, Changed, Digest, Model,
     orders::{self, Apply, Canary, apply, confirm, found, halt, label, quarantine, remove},
     records::{HostRecord, Key, Share, Taken, encode},
-    views::{Touched, Views},
+    views::{HostTarget, Touched, Views},
 };
 use people::{Making, at, policy, root_bytes};
 use policy::{
@@ -31,7 +31,7 @@ use policy::{
 use prost::Message;
 use store::Store;
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, decide};
-use wire::sync::{Difference, Manifest, Member, Members};
+use wire::sync::{Manifest, Member, Members, patched};
 
 const SELECTORS: &[&str] = &[
     "any",
@@ -390,7 +390,7 @@ impl World {
                 let held = self.held.insert((id.clone(), piece.name), (digest, bytes.to_vec()));
                 let Some((base, old)) = held else { continue };
                 if let Some(difference) = self.views.difference(&base, &digest) {
-                    assert_eq!(led(&old, &difference), *bytes);
+                    assert_eq!(patched(&old, &difference).unwrap(), *bytes);
                     self.differences += 1;
                 }
             }
@@ -548,19 +548,6 @@ impl Sent {
     }
 }
 
-/// What `difference` makes of `old`.
-fn led(old: &[u8], difference: &[u8]) -> Vec<u8> {
-    let old = Members::decode(old).unwrap().hosts;
-    let mut hosts: BTreeMap<String, Member> =
-        old.into_iter().map(|host| (host.id.clone(), host)).collect();
-    let Difference { put, gone } = Difference::decode(difference).unwrap();
-    gone.iter().for_each(|id| {
-        hosts.remove(id);
-    });
-    hosts.extend(put.into_iter().map(|host| (host.id.clone(), host)));
-    Members { hosts: hosts.into_values().collect() }.encode_to_vec()
-}
-
 fn known(member: &Member) -> Host {
     let address = |bytes: &Vec<u8>| match <[u8; 4]>::try_from(bytes.as_slice()) {
         Ok(v4) => Address::v4(u32::from_be_bytes(v4)),
@@ -658,4 +645,89 @@ fn views_are_made_anew_when_what_is_kept_is_mostly_idle() {
         world.step();
         world.equal();
     }
+}
+
+/// Everything of a target that has hosts, by name: sections, too.
+fn with_hosts(views: &mut Views, target: &HostTarget) -> BTreeMap<String, (Digest, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut more = Manifest::decode(&*target.manifest).unwrap().members;
+    while let Some(piece) = more.pop() {
+        let digest = Digest::read(&piece.digest).unwrap();
+        let bytes = views.piece(&digest).unwrap();
+        assert_eq!((Digest::of(&bytes), bytes.len() as u64), (digest, piece.bytes));
+        let members = Members::decode(&*bytes).unwrap();
+        assert!(members.hosts.is_empty() || members.sections.is_empty());
+        assert_eq!(u32::try_from(members.sections.len()), Ok(piece.sections));
+        more.extend(members.sections);
+        found.insert(piece.name, (digest, bytes.to_vec()));
+    }
+    found
+}
+
+#[test]
+fn of_many_hosts_a_few_sections_change_and_are_what_is_made_from_nothing() {
+    let (mut store, mut chance) = (Store::default(), Chance::new(5));
+    store.commit(found(&store.model, &root_bytes()).unwrap()).unwrap();
+    let id = |number: u64| format!("x{number}");
+    let role = |number: u64| if number < 3_900 { "web" } else { "db" };
+    let record = |number: u64, role: &str| HostRecord {
+        labels: [("role".to_owned(), role.to_owned())].into(),
+        addresses: vec![Address::v4(0x0a00_0000 + u32::try_from(number).unwrap())],
+        names: Vec::new(),
+        certificate: Digest::of(b""),
+        previous: None,
+        enrolled_at: at(0),
+        quarantined: false,
+        since: 0,
+    };
+    let key = |number: u64| Key::Host(id(number)).text();
+    let put = |number: u64, role: &str| Change {
+        key: key(number),
+        value: Some(encode(&record(number, role))),
+    };
+    store.model.apply((0..4_000).map(|number| put(number, role(number))).collect()).unwrap();
+    let document = policy("d0", 1, "allow role=web -> role=db : tcp/5432\n");
+    let bytes = Making::of(&[document]).numbered(1).bytes();
+    let asked =
+        Apply { bundle: &bytes, what: "", canary: None, force: true, by: "op", stamping: None };
+    let batch = apply(&store.model, &asked, at(1)).unwrap();
+    let pieces = batch.pieces.into_iter().chain(batch.put);
+    let changes = pieces.map(|(key, value)| Change { key, value: Some(value) }).collect();
+    store.model.apply(changes).unwrap();
+    let mut views = Views::of(&store.model).unwrap();
+    let target = |views: &mut Views| {
+        let number = views.number(&id(3_999)).unwrap();
+        views.target(number).unwrap()
+    };
+    let first = target(&mut views);
+    let mut held = with_hosts(&mut views, &first);
+    assert_eq!(held.len(), 5, "four sections and their list");
+    let (mut kept, mut led) = (0, 0);
+    for turn in 0..12 {
+        // A few of them leave, come back, or are others; sometimes so many that there are fewer sections, or more.
+        let count = if turn % 4 == 3 { 1_200 } else { 1 + chance.below(3) };
+        let from = chance.below(2_600);
+        let change = |number: u64| match (turn + number) % 3 {
+            _ if turn == 3 => Change { key: key(number), value: None },
+            0 => put(number, "cache"),
+            _ => put(number, "web"),
+        };
+        let changes: Vec<Change> = (from..from + count).map(change).collect();
+        let changed = store.model.apply(changes).unwrap();
+        views.change(&store.model, &changed).unwrap();
+        let (target_now, mut anew) = (target(&mut views), Views::of(&store.model).unwrap());
+        assert_eq!(target(&mut anew), target_now);
+        let now = with_hosts(&mut views, &target_now);
+        assert_eq!(with_hosts(&mut anew, &target_now), now);
+        for (name, (digest, bytes)) in &now {
+            let Some((base, old)) = held.get(name) else { continue };
+            kept += usize::from(base == digest);
+            if let Some(difference) = views.difference(base, digest).filter(|_| base != digest) {
+                assert_eq!(patched(old, &difference).unwrap(), *bytes);
+                led += 1;
+            }
+        }
+        held = now;
+    }
+    assert!(12 < kept && 12 < led, "{kept} {led}");
 }

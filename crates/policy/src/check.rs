@@ -18,6 +18,7 @@ use crate::{
     limits::DOCUMENTS_MAX,
     parse::{Parsed, parse},
     policy::Policy,
+    roll::Roll,
     span::{LineIndex, Position, Span},
 };
 
@@ -78,6 +79,11 @@ impl Checked {
 ///
 /// Without an inventory no host is known, and every bare word must be a name. `now` is what `until` is compared with.
 pub fn check(sources: &[Source<'_>], inventory: Option<&Inventory>, now: Timestamp) -> Checked {
+    check_by(sources, inventory.map(|inventory| -> &dyn Roll { inventory }), now)
+}
+
+/// The same with whatever knows which hosts there are: a check needs no more of them than that.
+pub fn check_by(sources: &[Source<'_>], roll: Option<&dyn Roll>, now: Timestamp) -> Checked {
     let mut report = Diagnostics::default();
     let mut texts = Vec::new();
     let mut policies = Vec::new();
@@ -88,7 +94,7 @@ pub fn check(sources: &[Source<'_>], inventory: Option<&Inventory>, now: Timesta
     }
     for (index, source) in sources.iter().take(DOCUMENTS_MAX).enumerate() {
         let (text, parsed) = read(*source, index, &mut report);
-        policies.push(one(index, &text, parsed, inventory, now, &mut report));
+        policies.push(one(index, &text, parsed, roll, now, &mut report));
         texts.push((source.name.to_owned(), text));
     }
     repeated::across(&policies, &mut report);
@@ -115,21 +121,21 @@ fn one(
     source: SourceIndex,
     text: &str,
     parsed: Parsed,
-    inventory: Option<&Inventory>,
+    roll: Option<&dyn Roll>,
     now: Timestamp,
     report: &mut Diagnostics,
 ) -> Policy {
     let Parsed { document, damaged_names, damaged: left_out } = parsed;
     let damaged: BTreeSet<&str> = damaged_names.iter().map(String::as_str).collect();
     let whole = repeated::statements(source, &document, report);
-    let found = names::look_up(source, &document, &damaged, left_out == 0, inventory, report);
+    let found = names::look_up(source, &document, &damaged, left_out == 0, roll, report);
     repeated::elements(source, text, &document, report);
     repeated::rules(source, text, &document, report);
     rules::judge(source, &document, whole.mode, now, report);
-    if let Some(inventory) = inventory {
-        names::look_up_labels(source, &document, inventory, report);
+    if let Some(roll) = roll {
+        names::look_up_labels(source, &document, roll, report);
     }
-    empty::find(source, &document, &found, inventory, report);
+    empty::find(source, &document, &found, roll, report);
     let names::Found { lines, order } = found;
     let names = lines.into_iter().map(|(name, line)| (name.to_owned(), line)).collect();
     let repeated::Whole { tier, mode, inbound } = whole;

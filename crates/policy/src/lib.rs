@@ -22,12 +22,13 @@ mod parse;
 mod policy;
 mod read_aloud;
 mod resolve;
+mod roll;
 mod span;
 mod symbols;
 pub mod syntax;
 mod trial;
 
-pub use check::{Checked, Source, check, read};
+pub use check::{Checked, Source, check, check_by, read};
 pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
 pub use concerns::{CONCERNS_BYTES_MAX, Concerned, concerns};
 pub use diagnostic::{
@@ -45,6 +46,7 @@ pub use json::{FromJson, from_json, json_schema, to_json};
 pub use parse::{Parsed, parse};
 pub use policy::{Policy, PolicyRule};
 pub use read_aloud::{Said, Spoken, read_aloud};
+pub use roll::Roll;
 pub use span::{LineIndex, Position, Span};
 pub use syntax::{Document, Mode, Rule, Tier, Way};
 pub use trial::{

@@ -10,10 +10,12 @@
 //! certificate; no message says who its sender is.
 
 mod frame;
+mod members;
 
 use prost::{Enumeration, Message, Oneof};
 
 pub use frame::{Decoder, FrameError, LENGTH_BYTES, encode};
+pub use members::{difference, patched};
 
 /// The protocol's name in the TLS handshake (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"fwnet-sync/1";
@@ -220,7 +222,8 @@ pub struct Manifest {
     /// Envelopes of the documents that concern the host.
     #[prost(message, repeated, tag = "4")]
     pub documents: Vec<Piece>,
-    /// The hosts that those documents speak of: encoded [`Members`], disjoint or the same where they overlap.
+    /// The hosts that those documents speak of: encoded [`Members`], disjoint or the same where they overlap. Those with
+    /// [`Piece::sections`] list further pieces, which the host needs, too.
     #[prost(message, repeated, tag = "5")]
     pub members: Vec<Piece>,
     /// On trial: the host goes back by itself unless a target without this follows within so many seconds. 0 for good.
@@ -249,14 +252,21 @@ pub struct Piece {
     /// What it is a version of: pieces of one name follow each other, and differences lead from one to the next.
     #[prost(string, tag = "3")]
     pub name: String,
+    /// How many pieces it lists itself ([`Members::sections`]); 0 for most.
+    #[prost(uint32, tag = "4")]
+    pub sections: u32,
 }
 
-/// Hosts, sorted by id.
+/// A set of hosts: the hosts themselves, or, where they are many, the pieces that have them. A host that comes, goes or
+/// changes makes another section of one, and none of the others.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Members {
-    /// Each once.
+    /// Each once, sorted by id.
     #[prost(message, repeated, tag = "1")]
     pub hosts: Vec<Member>,
+    /// Encoded `Members` that have hosts and no sections, sorted by name; no host is in two of them.
+    #[prost(message, repeated, tag = "2")]
+    pub sections: Vec<Piece>,
 }
 
 /// A host as others need to know it: with the labels that the policies at hand ask for, and no others.
@@ -296,6 +306,12 @@ pub struct Difference {
     /// Ids of those that are gone, sorted.
     #[prost(string, repeated, tag = "2")]
     pub gone: Vec<String>,
+    /// New or changed sections, sorted by name.
+    #[prost(message, repeated, tag = "3")]
+    pub sections: Vec<Piece>,
+    /// Names of those that are gone, sorted.
+    #[prost(string, repeated, tag = "4")]
+    pub sections_gone: Vec<String>,
 }
 
 /// A part of a piece: at most [`PART_BYTES_MAX`], and less than that at its end only.

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message;
-use wire::sync::{Difference, Member, Members, Part, Piece, Want};
+use wire::sync::{Part, Piece, Want, patched};
 
 use super::{Digest, want};
 
@@ -60,15 +59,18 @@ impl Fetch {
         self.moved = None;
         for (digest, piece) in pieces.filter(|(digest, _)| !here.contains_key(digest)) {
             let known = before.remove(&digest).filter(|known| known.total == piece.bytes);
-            let missing = known.unwrap_or_else(|| Missing {
-                name: piece.name.clone(),
-                total: piece.bytes,
-                came: Vec::new(),
-                without_base: false,
-                asked: None,
-                wrong: 0,
-            });
-            self.missing.insert(digest, missing);
+            self.missing.insert(digest, known.unwrap_or_else(|| Missing::of(piece)));
+        }
+    }
+
+    /// Wants these pieces, too, but for those that are here.
+    pub(super) fn want_more<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = (Digest, &'a Piece)>,
+        here: &BTreeMap<Digest, Vec<u8>>,
+    ) {
+        for (digest, piece) in pieces.filter(|(digest, _)| !here.contains_key(digest)) {
+            self.missing.entry(digest).or_insert_with(|| Missing::of(piece));
         }
     }
 
@@ -137,7 +139,7 @@ impl Fetch {
             missing.without_base = true;
             missing.asked = None;
             let before = here.get(&base).filter(|_| missing.came.is_empty());
-            let whole = before.and_then(|before| patched(before, &bytes));
+            let whole = before.and_then(|before| patched(before, &bytes).ok());
             let Some(whole) = whole.filter(|it| blake3::hash(it) == digest) else {
                 return Ok(None);
             };
@@ -171,25 +173,21 @@ impl Fetch {
 }
 
 impl Missing {
+    fn of(piece: &Piece) -> Self {
+        Self {
+            name: piece.name.clone(),
+            total: piece.bytes,
+            came: Vec::new(),
+            without_base: false,
+            asked: None,
+            wrong: 0,
+        }
+    }
+
     /// It is asked for anew, unless that was done already.
     fn wrong(&mut self, why: String) -> Result<Option<(Digest, Vec<u8>)>, Trouble> {
         (self.came, self.asked) = (Vec::new(), None);
         self.wrong += 1;
         if self.wrong < WRONG_MAX { Ok(None) } else { Err(Trouble::Garbage(why)) }
     }
-}
-
-/// Members after a difference; `None` where that makes no sense.
-fn patched(before: &[u8], difference: &[u8]) -> Option<Vec<u8>> {
-    let before = Members::decode(before).ok()?;
-    let Difference { put, gone } = Difference::decode(difference).ok()?;
-    let mut hosts: BTreeMap<String, Member> =
-        before.hosts.into_iter().map(|host| (host.id.clone(), host)).collect();
-    for id in gone {
-        hosts.remove(&id);
-    }
-    for host in put {
-        hosts.insert(host.id.clone(), host);
-    }
-    Some(Members { hosts: hosts.into_values().collect() }.encode_to_vec())
 }

@@ -15,8 +15,9 @@ use super::{Assignment, Digest};
 
 /// Bytes of all pieces of one target: the largest bundle, and as much again for the hosts.
 pub(super) const PIECES_BYTES_MAX: u64 = 2 * BUNDLE_BYTES_MAX as u64;
-/// Sets of hosts of one target.
+/// Sets of hosts of one target, and the sections that they have.
 const MEMBERS_MAX: usize = 4_096;
+const SECTIONS_MAX: u64 = 65_536;
 
 /// A target that makes sense by itself.
 #[derive(Clone, Debug)]
@@ -26,7 +27,10 @@ pub(super) struct Wanted {
     me: Member,
     /// As they came: their digests make the name.
     encoded: (Vec<u8>, Vec<u8>),
+    /// All that the manifest names, and the sections that are known of.
     pieces: Vec<(Digest, Piece)>,
+    /// The sets of hosts in sections of which it is not known what they list.
+    unlisted: Vec<Digest>,
 }
 
 impl Wanted {
@@ -47,23 +51,68 @@ impl Wanted {
         {
             return Err("it has too many pieces".to_owned());
         }
+        let listing = || members.iter().filter(|piece| piece.sections != 0);
+        let sections: u64 = listing().map(|piece| u64::from(piece.sections)).sum();
+        if SECTIONS_MAX < sections {
+            return Err(format!("it has {sections} sections of hosts, more than {SECTIONS_MAX}"));
+        }
+        let unlisted = listing().filter_map(|it| Digest::try_from(&*it.digest).ok()).collect();
         let (Some(timestamp), Some(snapshot)) = (timestamp, snapshot) else {
             return Err("it has no timestamp or no snapshot".to_owned());
         };
-        let mut pieces = Vec::new();
-        let mut bytes = 0u64;
-        for piece in roots.iter().chain([timestamp, snapshot]).chain(documents).chain(members) {
-            let digest = Digest::try_from(&*piece.digest)
-                .map_err(|_other| format!("the piece `{}` has no digest", piece.name))?;
-            bytes = bytes.saturating_add(piece.bytes);
-            pieces.push((digest, piece.clone()));
-        }
-        if bytes > PIECES_BYTES_MAX {
-            return Err(format!("it has {bytes} bytes, more than {PIECES_BYTES_MAX}"));
-        }
+        let all = roots.iter().chain([timestamp, snapshot]).chain(documents).chain(members);
+        let pieces = all.map(named).collect::<Result<Vec<_>, _>>()?;
+        bounded(&pieces)?;
         let encoded = (target.manifest.clone(), target.me.clone());
         let digest = wire::sync::target_digest(&encoded.0, &encoded.1);
-        Ok(Self { digest, manifest, me, encoded, pieces })
+        Ok(Self { digest, manifest, me, encoded, pieces, unlisted })
+    }
+
+    /// Learns of the sections that its sets of hosts list, as far as those are here. Whether there were such.
+    ///
+    /// # Errors
+    /// What is wrong with them, in one sentence.
+    pub(super) fn learn_sections(
+        &mut self,
+        here: &BTreeMap<Digest, Vec<u8>>,
+    ) -> Result<bool, String> {
+        let before = self.unlisted.len();
+        for set in std::mem::take(&mut self.unlisted) {
+            let Some(bytes) = here.get(&set) else {
+                self.unlisted.push(set);
+                continue;
+            };
+            let count = self.manifest.members.iter().find(|it| it.digest == set);
+            let count = count.map_or(0, |piece| piece.sections);
+            let Members { hosts, sections } = Members::decode(&**bytes)
+                .map_err(|error| format!("a set of hosts cannot be read: {error}"))?;
+            let deep = sections.iter().any(|piece| piece.sections != 0);
+            if !hosts.is_empty() || u32::try_from(sections.len()) != Ok(count) || deep {
+                return Err("a set of hosts does not list what the manifest says".to_owned());
+            }
+            for section in &sections {
+                self.pieces.push(named(section)?);
+            }
+            bounded(&self.pieces)?;
+        }
+        Ok(self.unlisted.len() < before)
+    }
+
+    /// Whether all pieces that are needed are known by name.
+    pub(super) fn is_listed(&self) -> bool {
+        self.unlisted.is_empty()
+    }
+
+    /// Everything that has hosts, as far as it is known.
+    pub(super) fn members(&self) -> impl Iterator<Item = &(Digest, Piece)> {
+        let Manifest { members, roots, documents, .. } = &self.manifest;
+        // They stand last; behind them are the sections.
+        let others = roots.len() + 2 + documents.len();
+        debug_assert!(
+            others + members.len() <= self.pieces.len(),
+            "a manifest's pieces are all there"
+        );
+        self.pieces.iter().skip(others)
     }
 
     /// Everything it is made of.
@@ -100,16 +149,8 @@ impl Wanted {
         &self,
         pieces: &BTreeMap<Digest, Vec<u8>>,
     ) -> Result<Assignment, String> {
-        let Manifest {
-            roots,
-            timestamp,
-            snapshot,
-            documents,
-            members,
-            confirm_within_s,
-            forced,
-            ..
-        } = &self.manifest;
+        let Manifest { roots, timestamp, snapshot, documents, confirm_within_s, forced, .. } =
+            &self.manifest;
         let bytes = |piece: &Piece| {
             let digest = Digest::try_from(&*piece.digest).ok();
             digest.and_then(|digest| pieces.get(&digest)).ok_or("a piece is not there")
@@ -125,9 +166,12 @@ impl Wanted {
         let documents = all(documents)?;
         let me = host(&self.me)?;
         let mut hosts = BTreeMap::from([(me.id.clone(), me.clone())]);
-        for piece in members {
+        for (_, piece) in self.members().filter(|(_, piece)| piece.sections == 0) {
             let read = Members::decode(&**bytes(piece)?)
                 .map_err(|error| format!("the piece `{}` has no hosts: {error}", piece.name))?;
+            if !read.sections.is_empty() {
+                return Err(format!("the piece `{}` lists others, and should not", piece.name));
+            }
             for member in &read.hosts {
                 let host = host(member)?;
                 // What it says of this host itself is in `me`.
@@ -156,6 +200,21 @@ impl Wanted {
             forced: *forced,
         })
     }
+}
+
+/// A piece with its digest.
+fn named(piece: &Piece) -> Result<(Digest, Piece), String> {
+    let digest = Digest::try_from(&*piece.digest)
+        .map_err(|_other| format!("the piece `{}` has no digest", piece.name))?;
+    Ok((digest, piece.clone()))
+}
+
+fn bounded(pieces: &[(Digest, Piece)]) -> Result<(), String> {
+    let bytes = pieces.iter().fold(0u64, |sum, (_, piece)| sum.saturating_add(piece.bytes));
+    if PIECES_BYTES_MAX < bytes {
+        return Err(format!("it has {bytes} bytes, more than {PIECES_BYTES_MAX}"));
+    }
+    Ok(())
 }
 
 /// Hosts that the documents call by name. Those that do not concern this host are not among its members: for it they are

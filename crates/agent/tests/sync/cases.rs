@@ -1,7 +1,8 @@
 //! One case after the other.
 
 use agent::sync::{Digest, Input};
-use wire::sync::{Assigned, Down, Downward, Later, Part, Refused, Stage, Target};
+use prost::Message;
+use wire::sync::{Assigned, Down, Downward, Later, Manifest, Part, Refused, Stage, Target};
 
 use crate::world::{Wish, World, down};
 
@@ -38,6 +39,54 @@ fn only_what_is_lacking_is_asked_for_and_hosts_as_a_difference() {
     assert!(world.controller.sent - sent < 120, "{}", world.controller.sent - sent);
     // What is not needed any more is gone from disk.
     assert_eq!(world.disk.len(), 7);
+}
+
+#[test]
+fn of_hosts_in_sections_only_the_one_that_changed_is_asked_for() {
+    let mut world = connected();
+    world.assign(Wish { sections: true, ..Wish::of(1) });
+    // Four sections of ten hosts, and the piece that lists them.
+    assert_eq!(world.disk.len(), 11);
+    let wants = world.controller.wants.len();
+    let target = world.assign(Wish { hosts: 3, sections: true, ..Wish::of(1) });
+    assert_eq!(world.core.in_force().current, Some(target));
+    let [list, section] = &world.controller.wants[wants..] else { panic!("two pieces") };
+    assert!(!list.base.is_empty() && !section.base.is_empty());
+    assert_eq!(world.disk.len(), 11);
+    // And after a restart, too.
+    let wants = world.controller.wants.len();
+    world.restart();
+    world.connect();
+    world.assign(Wish { hosts: 3, sections: true, ..Wish::of(1) });
+    assert_eq!(world.controller.wants.len(), wants);
+    world.assign(Wish { hosts: 33, sections: true, ..Wish::of(1) });
+    // The section of host 3, that of host 33, and the list.
+    assert_eq!(world.controller.wants.len(), wants + 3);
+}
+
+#[test]
+fn a_set_of_hosts_that_lists_something_else_is_refused() {
+    let mut world = connected();
+    let before = world.assign(Wish::of(1));
+    let good = world.controller.target(Wish { sections: true, ..Wish::of(2) });
+    let manifest = Manifest::decode(&*good.manifest).unwrap();
+    for sections in [3, 5, u32::MAX] {
+        let mut odd = manifest.clone();
+        odd.members[0].sections = sections;
+        let target = Target { manifest: odd.encode_to_vec(), ..good.clone() };
+        world.happen(Input::Heard(down(Down::Target(target))));
+        world.settle();
+        let told = world.told.last().unwrap();
+        assert!(told.contains("does not list") || told.contains("sections of hosts"), "{told}");
+    }
+    // One that lists others and does not say so has no hosts of its own.
+    let mut odd = manifest;
+    odd.members[0].sections = 0;
+    let target = Target { manifest: odd.encode_to_vec(), ..good };
+    world.happen(Input::Heard(down(Down::Target(target))));
+    world.settle();
+    assert!(world.told.last().unwrap().ends_with("lists others, and should not"));
+    assert_eq!(world.core.in_force().current, Some(before));
 }
 
 #[test]

@@ -28,14 +28,15 @@ enum Deed {
 
 fn wish() -> impl Strategy<Value = Wish> {
     let parts = (1..5u64, 0..3u64, any::<bool>(), 0..3u64, prop::bool::weighted(0.1));
-    (parts, prop::bool::weighted(0.1)).prop_map(
-        |((version, hosts, trial, rollout, quarantine), held_back)| Wish {
+    (parts, prop::bool::weighted(0.1), any::<bool>()).prop_map(
+        |((version, hosts, trial, rollout, quarantine), held_back, sections)| Wish {
             version,
             hosts,
             trial,
             rollout,
             quarantine,
             held_back,
+            sections,
         },
     )
 }

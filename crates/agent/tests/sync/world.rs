@@ -16,8 +16,8 @@ use wire::{
     Bundle, Envelope, Holders, Listed, NamedKey, Payload, Policy, Roles, Root, SecretKey, Snapshot,
     Stamp, Trust, digest,
     sync::{
-        Difference, Down, Downward, Label, Manifest, Member, Members, Part, Piece, Progress, Stage,
-        Target, Up, Upward, Want,
+        Down, Downward, Label, Manifest, Member, Members, Part, Piece, Progress, Stage, Target, Up,
+        Upward, Want, difference,
     },
 };
 
@@ -93,11 +93,21 @@ pub(crate) struct Wish {
     pub(crate) quarantine: bool,
     /// The document for web hosts is missing.
     pub(crate) held_back: bool,
+    /// Hosts come in sections of ten.
+    pub(crate) sections: bool,
 }
 
 impl Wish {
     pub(crate) fn of(version: u64) -> Self {
-        Self { version, hosts: 0, trial: false, rollout: 0, quarantine: false, held_back: false }
+        Self {
+            version,
+            hosts: 0,
+            trial: false,
+            rollout: 0,
+            quarantine: false,
+            held_back: false,
+            sections: false,
+        }
     }
 
     pub(crate) fn on_trial(self) -> Self {
@@ -122,10 +132,29 @@ pub(crate) struct Controller {
 impl Controller {
     fn piece(&mut self, name: &str, bytes: Vec<u8>) -> Piece {
         let digest = blake3::hash(&bytes).as_bytes().to_vec();
-        let piece =
-            Piece { digest: digest.clone(), bytes: bytes.len() as u64, name: name.to_owned() };
+        let piece = Piece {
+            digest: digest.clone(),
+            bytes: bytes.len() as u64,
+            name: name.to_owned(),
+            sections: 0,
+        };
         self.pieces.insert(digest, bytes);
         piece
+    }
+
+    fn members(&mut self, wish: Wish) -> Piece {
+        let members = members(wish.hosts);
+        if !wish.sections {
+            return self.piece("members", members.encode_to_vec());
+        }
+        let sections = (0u32..).zip(members.hosts.chunks(10)).map(|(at, hosts)| {
+            let section = Members { hosts: hosts.to_vec(), ..Members::default() };
+            self.piece(&format!("members/{at}"), section.encode_to_vec())
+        });
+        let sections: Vec<Piece> = sections.collect();
+        let listed = u32::try_from(sections.len()).unwrap();
+        let whole = Members { sections, ..Members::default() };
+        Piece { sections: listed, ..self.piece("members", whole.encode_to_vec()) }
     }
 
     pub(crate) fn target(&mut self, wish: Wish) -> Target {
@@ -141,7 +170,7 @@ impl Controller {
             documents: documents
                 .map(|(at, it)| self.piece(&format!("document/{at}"), json(it)))
                 .collect(),
-            members: vec![self.piece("members", members(wish.hosts).encode_to_vec())],
+            members: vec![self.members(wish)],
             confirm_within_s: if wish.trial { 600 } else { 0 },
             rollout: wish.rollout,
             quarantine: wish.quarantine,
@@ -182,7 +211,7 @@ impl Controller {
             return vec![down(Down::Part(part))];
         };
         let difference = (self.pieces.get(&want.base))
-            .and_then(|base| Some(difference(base, piece)).filter(|it| it.len() < piece.len()));
+            .and_then(|base| difference(base, piece).ok().filter(|it| it.len() < piece.len()));
         let (bytes, base) = match difference {
             Some(difference) => (difference, want.base.clone()),
             None => (piece.clone(), Vec::new()),
@@ -213,17 +242,7 @@ fn members(hosts: u64) -> Members {
         }],
         ..Member::default()
     };
-    Members { hosts: (0..40).map(host).collect() }
-}
-
-fn difference(base: &[u8], piece: &[u8]) -> Vec<u8> {
-    let (Ok(base), Ok(piece)) = (Members::decode(base), Members::decode(piece)) else {
-        panic!("only sets of hosts are asked for by what is here")
-    };
-    let put = piece.hosts.iter().filter(|it| !base.hosts.contains(it)).cloned().collect();
-    let has = |id: &str| piece.hosts.iter().any(|it| it.id == id);
-    let gone = base.hosts.iter().map(|it| it.id.clone()).filter(|id| !has(id)).collect();
-    Difference { put, gone }.encode_to_vec()
+    Members { hosts: (0..40).map(host).collect(), ..Members::default() }
 }
 
 pub(crate) fn down(say: Down) -> Downward {

@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     edition::inventory,
     limits::{CONFIRM_S_MAX, CONFIRM_S_MIN, VERSIONS_KEPT},
-    model::{Model, chunks},
+    model::{Model, Rolled, chunks},
     records::{
         CurrentRecord, Key, Pieces, RolloutRecord, RolloutState, Share, Step, VersionRecord,
     },
@@ -70,6 +70,7 @@ pub fn apply(model: &Model, asked: &Apply<'_>, now: Timestamp) -> Result<Batch, 
         return Ok(order);
     }
     fits(model, &accepted, asked.force, now)?;
+    let Reading { vouched_until, agreed } = Reading::of(&accepted.trust, &bundle)?;
     let version = model.versions().next_back().map_or(0, |last| last.version) + 1;
     let record = VersionRecord {
         version,
@@ -77,8 +78,9 @@ pub fn apply(model: &Model, asked: &Apply<'_>, now: Timestamp) -> Result<Batch, 
         by: asked.by.to_owned(),
         what: asked.what.to_owned(),
         snapshot: accepted.snapshot,
-        vouched_until: vouched_until(&accepted.trust, &bundle)?,
+        vouched_until,
         bundle: stored.pieces.clone(),
+        agreed,
     };
     let step = stored.step(&record, &bundle)?;
     let mut batch = Batch::default()
@@ -207,17 +209,34 @@ fn same_snapshot(
     Ok(Some(Batch { pieces: stored.missing(model), ..batch }))
 }
 
-/// When the first of root, snapshot and documents expires.
-fn vouched_until(trust: &Trust, bundle: &Bundle) -> Result<Timestamp, Refusal> {
-    let wrong = |error: wire::EnvelopeError| {
-        Refusal::Bundle(wire::VerifyError::Envelope { what: "the bundle".to_owned(), error })
-    };
-    let snapshot: Snapshot = bundle.snapshot.unverified().map_err(wrong)?;
-    let mut until = trust.root()?.expires.min(snapshot.expires);
-    for envelope in &bundle.documents {
-        until = until.min(envelope.unverified::<wire::Policy>().map_err(wrong)?.expires);
+/// What the envelopes of a bundle say together.
+struct Reading {
+    /// When the first of root, snapshot and documents expires.
+    vouched_until: Timestamp,
+    /// Whether the snapshot says of every document what that says itself of whom it concerns.
+    agreed: bool,
+}
+
+impl Reading {
+    /// Of a bundle that is verified: where its snapshot says whom a document concerns, it is right.
+    fn of(trust: &Trust, bundle: &Bundle) -> Result<Self, Refusal> {
+        let wrong = |error: wire::EnvelopeError| {
+            Refusal::Bundle(wire::VerifyError::Envelope { what: "the bundle".to_owned(), error })
+        };
+        let snapshot: Snapshot = bundle.snapshot.unverified().map_err(wrong)?;
+        let silent = snapshot.documents.iter().filter(|listed| listed.concerns.is_none());
+        let silent: BTreeSet<&str> = silent.map(|listed| listed.digest.as_str()).collect();
+        let mut vouched_until = trust.root()?.expires.min(snapshot.expires);
+        let mut agreed = true;
+        for envelope in &bundle.documents {
+            let document: wire::Policy = envelope.unverified().map_err(wrong)?;
+            vouched_until = vouched_until.min(document.expires);
+            if silent.contains(wire::digest(envelope.payload()).as_str()) {
+                agreed &= document.concerns().is_none();
+            }
+        }
+        Ok(Self { vouched_until, agreed })
     }
-    Ok(until)
 }
 
 /// Whether the documents make sense with the hosts that there are, and whether their tests hold.
@@ -227,20 +246,20 @@ fn fits(
     force: bool,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let inventory = inventory(model);
     let sources: Vec<policy::Source<'_>> = accepted
         .documents
         .iter()
         .map(|it| policy::Source { name: &it.name, bytes: it.policy.as_bytes() })
         .collect();
-    let checked = policy::check(&sources, Some(&inventory), now);
+    let checked = policy::check_by(&sources, Some(&Rolled::of(model)), now);
     if checked.diagnostics.has_errors() {
         return Err(Refusal::Policy(checked.short()));
     }
-    if force {
+    let mut documents = checked.policies.iter().map(|policy| &policy.document);
+    if force || !documents.any(|document| document.tests().next().is_some()) {
         return Ok(());
     }
-    let results = policy::run_tests(&checked, &inventory, now)
+    let results = policy::run_tests(&checked, &inventory(model), now)
         .map_err(|error| Refusal::Policy(crate::trials::told(&error)))?;
     let failing: Vec<String> =
         results.iter().filter(|it| !it.passed).map(policy::TestResult::line).collect();

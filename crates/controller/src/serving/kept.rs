@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use super::contents::Content;
 use crate::digest::Digest;
 
 /// For how long: milliseconds.
@@ -16,23 +17,23 @@ const LATELY_MS: u64 = 60_000;
 /// Manifests by how many hosts have each.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    manifests: BTreeMap<Digest, (u32, Pieces)>,
-    /// How many of them, and of those of late, name each piece.
+    manifests: BTreeMap<Digest, (u32, Content)>,
+    /// How many of them, and of those of late, name each piece; and of those that list further pieces, once more.
     named: BTreeMap<Digest, u32>,
+    lists: BTreeMap<Digest, u32>,
     /// What was kept until lately, and until when it counts.
-    lately: VecDeque<(u64, Pieces)>,
+    lately: VecDeque<(u64, Content)>,
 }
 
-type Pieces = Arc<[Digest]>;
-
 impl Kept {
-    /// One more host has a manifest that names `pieces`, sorted. Whether it is the first.
-    pub(super) fn add(&mut self, manifest: Digest, pieces: &Pieces) -> bool {
-        let (users, _) = self.manifests.entry(manifest).or_insert_with(|| (0, Arc::clone(pieces)));
+    /// One more host has a manifest of this content. Whether it is the first.
+    pub(super) fn add(&mut self, manifest: Digest, content: &Content) -> bool {
+        let (users, _) = self.manifests.entry(manifest).or_insert_with(|| (0, content.clone()));
         *users += 1;
         let first = *users == 1;
         if first {
-            pieces.iter().for_each(|piece| *self.named.entry(*piece).or_default() += 1);
+            content.pieces.iter().for_each(|it| *self.named.entry(*it).or_default() += 1);
+            content.lists.iter().for_each(|it| *self.lists.entry(*it).or_default() += 1);
         }
         first
     }
@@ -42,28 +43,35 @@ impl Kept {
         let Some((users, _)) = self.manifests.get_mut(manifest) else { return };
         *users -= 1;
         if *users == 0
-            && let Some((_, pieces)) = self.manifests.remove(manifest)
+            && let Some((_, content)) = self.manifests.remove(manifest)
         {
-            self.lately.push_back((now_ms + LATELY_MS, pieces));
+            self.lately.push_back((now_ms + LATELY_MS, content));
         }
     }
 
-    /// Whether a host of the relay needs a piece, or did lately.
+    /// Whether a host of the relay needs a piece, or did lately: one that a manifest names.
     pub(super) fn names(&self, piece: &Digest) -> bool {
         self.named.contains_key(piece)
     }
 
+    /// Pieces that list further ones which hosts of the relay need, or did lately.
+    pub(super) fn lists(&self) -> Arc<[Digest]> {
+        self.lists.keys().copied().collect()
+    }
+
     /// Time passed.
     pub(super) fn tick(&mut self, now_ms: u64) {
-        while let Some((_, pieces)) = self.lately.pop_front_if(|(until, _)| *until <= now_ms) {
-            for piece in pieces.iter() {
-                if let Some(count) = self.named.get_mut(piece) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.named.remove(piece);
-                    }
+        let less = |counts: &mut BTreeMap<Digest, u32>, piece: &Digest| {
+            if let Some(count) = counts.get_mut(piece) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(piece);
                 }
             }
+        };
+        while let Some((_, content)) = self.lately.pop_front_if(|(until, _)| *until <= now_ms) {
+            content.pieces.iter().for_each(|piece| less(&mut self.named, piece));
+            content.lists.iter().for_each(|piece| less(&mut self.lists, piece));
         }
     }
 }
@@ -78,12 +86,17 @@ mod tests {
 
     #[test]
     fn a_piece_is_named_while_a_manifest_that_names_it_is_kept_and_a_while_longer() {
-        let pieces = |names: &[&str]| -> Pieces { names.iter().map(|it| digest(it)).collect() };
+        // The last of them lists others.
+        let pieces = |names: &[&str]| Content {
+            pieces: names.iter().map(|it| digest(it)).collect(),
+            lists: names.last().map(|it| digest(it)).into_iter().collect(),
+        };
         let mut kept = Kept::default();
         assert!(kept.add(digest("one"), &pieces(&["a", "b"])));
         assert!(!kept.add(digest("one"), &pieces(&["a", "b"])));
         assert!(kept.add(digest("two"), &pieces(&["b"])));
         assert!(kept.names(&digest("a")) && kept.names(&digest("b")) && !kept.names(&digest("c")));
+        assert_eq!(*kept.lists(), [digest("b")]);
         kept.remove(&digest("one"), 0);
         kept.tick(LATELY_MS);
         assert!(kept.names(&digest("a")), "a host has it still");
@@ -92,5 +105,8 @@ mod tests {
         assert!(kept.names(&digest("a")), "it was asked for before, perhaps");
         kept.tick(LATELY_MS + 5);
         assert!(!kept.names(&digest("a")) && kept.names(&digest("b")));
+        kept.remove(&digest("two"), LATELY_MS);
+        kept.tick(3 * LATELY_MS);
+        assert!(!kept.names(&digest("b")) && kept.lists().is_empty());
     }
 }

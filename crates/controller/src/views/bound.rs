@@ -21,7 +21,45 @@ pub(super) enum Bound {
     Among(Term, Arc<[(u128, u128)]>),
     Not(Box<Self>),
     All(Box<[Self]>),
-    Either(Box<[Self]>),
+    Either(Box<Choice>),
+}
+
+/// One of several selectors: of very many mostly, where it says whom a document concerns. Asked are those only that may
+/// hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    members: Box<[Bound]>,
+    /// Places of members by the terms of a host without one of which they do not hold; ascending.
+    by_term: Box<[(Term, u32)]>,
+    /// Places of the others.
+    others: Box<[u32]>,
+}
+
+impl Choice {
+    fn of(members: Box<[Bound]>) -> Self {
+        let (mut by_term, mut others) = (Vec::new(), Vec::new());
+        for (place, member) in (0u32..).zip(&members) {
+            match member.without_which() {
+                Some(terms) => by_term.extend(terms.into_iter().map(|term| (term, place))),
+                None => others.push(place),
+            }
+        }
+        by_term.sort_unstable();
+        by_term.dedup();
+        Self { members, by_term: by_term.into(), others: others.into() }
+    }
+
+    fn holds(&self, whose: Somebody<'_>, at: At<'_>) -> bool {
+        let holds = |place: &u32| {
+            self.members.get(*place as usize).is_some_and(|member| member.holds(whose, at))
+        };
+        let with = |term: &Term| {
+            let from = self.by_term.partition_point(|(it, _)| it < term);
+            let rest = self.by_term.get(from..).unwrap_or_default();
+            rest.iter().take_while(|(it, _)| it == term).any(|(_, place)| holds(place))
+        };
+        self.others.iter().any(holds) || whose.terms.is_some_and(|terms| terms.iter().any(with))
+    }
 }
 
 /// A host of some kind, or nobody.
@@ -86,7 +124,22 @@ impl Bound {
             }
             Meant::Not(inner) => Self::Not(Box::new(Self::of(inner, vocabulary, fresh, terms))),
             Meant::All(members) => Self::All(all(members)),
-            Meant::Either(members) => Self::Either(all(members)),
+            Meant::Either(members) => Self::Either(Box::new(Choice::of(all(members)))),
+        }
+    }
+
+    /// Terms of a host without one of which this does not hold; `None` where it may hold without any.
+    fn without_which(&self) -> Option<Vec<Term>> {
+        match self {
+            Self::Terms(terms) => Some(terms.to_vec()),
+            Self::All(members) => {
+                members.iter().filter_map(Self::without_which).min_by_key(Vec::len)
+            }
+            Self::Either(choice) => {
+                let terms = choice.by_term.iter().map(|(term, _)| *term);
+                choice.others.is_empty().then(|| terms.collect())
+            }
+            Self::Any | Self::Me | Self::Known | Self::Among(..) | Self::Not(_) => None,
         }
     }
 
@@ -103,7 +156,7 @@ impl Bound {
             },
             Self::Not(inner) => !inner.holds(whose, at),
             Self::All(members) => members.iter().all(|member| member.holds(whose, at)),
-            Self::Either(members) => members.iter().any(|member| member.holds(whose, at)),
+            Self::Either(choice) => choice.holds(whose, at),
         }
     }
 
@@ -174,9 +227,9 @@ impl Bound {
                 let found = all.filter(|it| *it != Anchors::None).min_by_key(weight);
                 found.unwrap_or(Anchors::None)
             }
-            Self::Either(members) => {
+            Self::Either(choice) => {
                 let (mut all, mut anyones, mut here) = (Vec::new(), false, false);
-                for member in members {
+                for member in &choice.members {
                     match member.anchors(weigh) {
                         Anchors::None => return Anchors::None,
                         Anchors::Terms { terms, placeless, loopback } => {

@@ -323,6 +323,7 @@ impl Classes {
             digest: leaf.piece.0.to_vec(),
             bytes: leaf.bytes,
             name: leaf.name.clone(),
+            sections: 0,
         };
         let documents = class.documents.iter().filter_map(|leaf| leaves.leaf(*leaf)).map(document);
         let sets = class.sets.iter();
@@ -334,6 +335,7 @@ impl Classes {
             digest: digest.0.to_vec(),
             bytes,
             name: "mentioned".to_owned(),
+            sections: 0,
         }));
         let manifest = Manifest {
             roots: pack.roots.clone(),

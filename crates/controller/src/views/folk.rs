@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -13,6 +14,15 @@ use crate::records::HostRecord;
 
 /// A host's number: small, and used again once the host is gone.
 pub type HostNumber = u32;
+
+/// Where a host stands among all others: the beginning of the digest of its id.
+pub(super) type Spot = u32;
+
+/// Where a host of this id stands.
+pub(super) fn spot(id: &str) -> Spot {
+    let [a, b, c, d, ..] = *blake3::hash(id.as_bytes()).as_bytes();
+    Spot::from_be_bytes([a, b, c, d])
+}
 
 /// What the operators say of a host. Words that many hosts share are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +37,7 @@ pub(super) struct Facts {
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) id: Arc<str>,
+    pub(super) spot: Spot,
     pub(super) facts: Facts,
     pub(super) quarantined: bool,
     pub(super) since: u64,
@@ -55,6 +66,7 @@ pub(super) struct Folk {
     /// Hosts that have a label, whether a policy asks for it or not; some may have had it only.
     by_label: BTreeMap<(u32, u32), Vec<HostNumber>>,
     by_address: BTreeSet<(u128, HostNumber)>,
+    by_spot: BTreeSet<(Spot, HostNumber)>,
     shut_off: BTreeSet<HostNumber>,
     kinds: Vec<Kind>,
     by_answers: BTreeMap<Arc<Answers>, u32>,
@@ -94,6 +106,15 @@ impl Folk {
 
     pub(super) fn count(&self) -> usize {
         self.numbers.len()
+    }
+
+    /// The hosts at some spots, in their order.
+    pub(super) fn at(
+        &self,
+        spots: RangeInclusive<Spot>,
+    ) -> impl Iterator<Item = (Spot, HostNumber)> {
+        let (first, last) = spots.into_inner();
+        self.by_spot.range((first, 0)..=(last, HostNumber::MAX)).copied()
     }
 
     /// The host of this id or name.
@@ -171,6 +192,7 @@ impl Folk {
         let Some(record) = record else {
             let (number, had) = (number?, had?);
             self.numbers.remove(id);
+            self.by_spot.remove(&(had.spot, number));
             self.free.push(number);
             return Some(Moved { host: number, id: had.id, before, after: None, names });
         };
@@ -202,8 +224,11 @@ impl Folk {
         }
         names.extend(facts.names.iter().cloned());
         self.numbers.insert(Arc::clone(&id), number);
+        let spot = had.as_ref().map_or_else(|| spot(&id), |known| known.spot);
+        self.by_spot.insert((spot, number));
         let known = Known {
             id: Arc::clone(&id),
+            spot,
             facts,
             quarantined: record.quarantined,
             since: record.since,

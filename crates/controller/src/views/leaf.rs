@@ -31,6 +31,8 @@ pub(super) struct Leaf {
     pub(super) payload: String,
     /// Whom it concerns, as its snapshot says; `None` for everybody.
     pub(super) listed: Option<String>,
+    /// That is what the document says itself.
+    pub(super) agreed: bool,
     /// The same.
     pub(super) concerns: Option<SelectorNumber>,
     /// The label keys that it asks for: numbers of the words, ascending.
@@ -147,6 +149,7 @@ impl Leaf {
             payload,
             concerns: concerns.map(|meant| selectors.number(meant)),
             listed,
+            agreed: paper.agreed,
             keys: keys.into(),
             words: document.hosts().into_iter().map(str::to_owned).collect(),
             delegates: paper.delegates.clone().into(),

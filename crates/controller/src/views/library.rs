@@ -5,9 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use prost::Message;
-use wire::sync::{Difference, Member, Members};
-
 use crate::digest::Digest;
 
 /// Bytes that are kept.
@@ -43,38 +40,9 @@ impl Library {
     }
 }
 
-/// What makes `new` of `old`.
-pub(crate) fn difference(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
-    let by_id = |bytes: &[u8]| -> Option<BTreeMap<String, Member>> {
-        let members = Members::decode(bytes).ok()?;
-        Some(members.hosts.into_iter().map(|host| (host.id.clone(), host)).collect())
-    };
-    let (old, new) = (by_id(old)?, by_id(new)?);
-    let put = new.iter().filter(|(id, host)| old.get(*id) != Some(*host));
-    let gone = old.keys().filter(|id| !new.contains_key(*id));
-    let difference = Difference {
-        put: put.map(|(_, host)| host.clone()).collect(),
-        gone: gone.cloned().collect(),
-    };
-    Some(difference.encode_to_vec())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn members(ids: &[&str]) -> Vec<u8> {
-        let host = |id: &&str| Member { id: (*id).to_owned(), ..Member::default() };
-        Members { hosts: ids.iter().map(host).collect() }.encode_to_vec()
-    }
-
-    #[test]
-    fn a_difference_leads_from_one_to_the_next() {
-        let bytes = difference(&members(&["a", "b", "c"]), &members(&["a", "c", "d"])).unwrap();
-        let Difference { put, gone } = Difference::decode(&*bytes).unwrap();
-        assert_eq!((put.len(), put[0].id.as_str(), gone), (1, "d", vec!["b".to_owned()]));
-        assert!(difference(b"\x0a", b"").is_none());
-    }
 
     #[test]
     fn the_oldest_goes_when_there_is_too_much() {

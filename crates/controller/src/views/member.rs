@@ -132,7 +132,7 @@ pub(super) fn mentions(
     let known = numbers.filter_map(|number| folk.host(number));
     let mut hosts: Vec<Member> = known.map(|known| known.mention(vocabulary)).collect();
     hosts.sort_by(|a, b| a.id.cmp(&b.id));
-    Members { hosts }.encode_to_vec()
+    Members { hosts, sections: Vec::new() }.encode_to_vec()
 }
 
 /// Ids, sorted, each once.
@@ -194,7 +194,7 @@ mod tests {
             keys.sort_unstable();
             let known = || (0..3).filter_map(|number| folk.host(number));
             let hosts = known().map(|known| known.member(&keys, &vocabulary)).collect();
-            let wanted = Members { hosts }.encode_to_vec();
+            let wanted = Members { hosts, sections: Vec::new() }.encode_to_vec();
             assert_eq!(members([2, 0, 1].into_iter(), &keys, &folk, &vocabulary), wanted);
         }
     }

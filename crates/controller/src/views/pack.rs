@@ -63,6 +63,7 @@ impl Pack {
             digest: digest.0.to_vec(),
             bytes: model.piece(digest).map_or(0, |bytes| bytes.len() as u64),
             name: name.to_owned(),
+            sections: 0,
         };
         Self {
             number,

@@ -1,6 +1,7 @@
-//! Sets of hosts that manifests speak of: each one piece. What is kept of a piece is its digest; its bytes are made when
-//! somebody wants them. Of a set that changed it is known who came, went or changed since some earlier pieces, so that who
-//! has one of those is sent no more than that.
+//! Sets of hosts that manifests speak of: each one piece, or several where the hosts are many, and one that lists those
+//! ([`section`](super::section)). What is kept of a piece is its digest; its bytes are made when somebody wants them. Of a
+//! set that changed it is known who came, went or changed since some earlier pieces, so that who has one of those is sent
+//! no more than that.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -8,13 +9,14 @@ use std::{
 };
 
 use prost::Message;
-use wire::sync::{Difference, Piece};
+use wire::sync::{Difference, Members, Piece};
 
 use super::{
     class::ClassNumber,
-    folk::{Folk, HostNumber},
+    folk::{Folk, HostNumber, Known, Spot, spot},
     library::Library,
     member,
+    section::{Place, Renewed, Sections, Stretch},
     selectors::{SelectorNumber, Selectors},
 };
 use crate::digest::Digest;
@@ -22,9 +24,9 @@ use crate::digest::Digest;
 /// A set's number.
 pub(super) type SetNumber = u32;
 
-/// Earlier pieces of one set from which differences lead to the current one.
-const FORMER_MAX: usize = 8;
-/// Hosts that may differ from the earliest of them.
+/// Changes of one set that are remembered, so that differences lead from the pieces before them to the current ones.
+const TURNS_MAX: usize = 8;
+/// Hosts of one set that may have changed in all of those.
 const CHANGED_MAX: usize = 4_096;
 /// Sets that are kept though nobody needs them now.
 const IDLE_MAX: usize = 4_096;
@@ -37,18 +39,32 @@ struct Set {
     /// Numbers of the words, ascending.
     keys: Arc<[u32]>,
     name: Arc<str>,
-    /// Digest and bytes of the piece; `None` if there is nobody.
-    piece: Option<(Digest, u64)>,
-    /// Who came, went or changed since the piece was made.
+    /// What manifests name; `None` if there is nobody.
+    piece: Option<Named>,
+    sections: Sections,
+    /// Who came, went or changed since the sections were made.
     pending: Vec<Arc<str>>,
     stale: bool,
-    /// Earlier pieces, each with who came, went or changed then; the newest last.
-    former: VecDeque<(Digest, Vec<Arc<str>>)>,
+    /// Changes, counted from the first time that the sections were made; and the last of them, with who came, went or
+    /// changed, the newest last.
+    turn: u64,
+    turns: VecDeque<(u64, Vec<Arc<str>>)>,
+    /// What manifests named earlier, where that listed sections; the newest last.
+    lists: VecDeque<Digest>,
     /// Classes that have it, and perhaps some that do not any more.
     users: Vec<ClassNumber>,
     uses: usize,
     /// It waits to be forgotten.
     idle: bool,
+}
+
+/// What manifests name of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Named {
+    digest: Digest,
+    bytes: u64,
+    /// How many sections it lists; 0 where it has the hosts itself.
+    sections: u32,
 }
 
 /// The number of label keys that go together.
@@ -65,7 +81,8 @@ pub(super) struct Sets {
     /// By label keys and needs.
     by_key: BTreeMap<Key, SetNumber>,
     by_need: BTreeMap<SelectorNumber, Vec<SetNumber>>,
-    by_digest: BTreeSet<(Digest, SetNumber)>,
+    /// What is a current piece of which set: a section, or what lists them.
+    by_digest: BTreeMap<(Digest, SetNumber), Option<Stretch>>,
     /// Label keys that go together, by number.
     keys: Vec<Arc<[u32]>>,
     key_numbers: BTreeMap<Arc<[u32]>, KeysNumber>,
@@ -138,9 +155,12 @@ impl Sets {
             name: name(needs, &keys, here.selectors),
             keys,
             piece: None,
+            sections: Sections::default(),
             pending: Vec::new(),
             stale: true,
-            former: VecDeque::new(),
+            turn: 0,
+            turns: VecDeque::new(),
+            lists: VecDeque::new(),
             users: Vec::new(),
             uses: 0,
             idle: false,
@@ -179,7 +199,8 @@ impl Sets {
                 }
             }
         }
-        if let Some((digest, _)) = set.piece {
+        let pieces = set.sections.all().map(|(_, section)| section.digest);
+        for digest in pieces.chain(set.piece.map(|it| it.digest)) {
             self.by_digest.remove(&(digest, number));
         }
         self.stale.remove(&number);
@@ -193,7 +214,7 @@ impl Sets {
         for &number in needs.iter().filter_map(|need| by_need.get(need)).flatten() {
             let Some(set) = all.get_mut(number as usize).and_then(Option::as_mut) else { continue };
             set.stale = true;
-            // With more than that no difference is made.
+            // With more than that all sections are made anew, and no difference is.
             if set.pending.len() <= CHANGED_MAX {
                 set.pending.push(Arc::clone(host));
             }
@@ -227,23 +248,30 @@ impl Sets {
 
     /// Whether the piece is another one.
     fn refresh(&mut self, number: SetNumber, here: Here<'_>, library: &mut Library) -> bool {
-        let Some(set) = self.set_mut(number).filter(|set| set.stale) else { return false };
+        let Self { all, by_digest, .. } = self;
+        let set = all.get_mut(number as usize).and_then(Option::as_mut);
+        let Some(set) = set.filter(|set| set.stale) else { return false };
         set.stale = false;
-        let before = set.piece;
-        let bytes = set.bytes(here);
-        set.piece = (!bytes.is_empty()).then(|| (Digest::of(&bytes), bytes.len() as u64));
-        let pending = member::ids(std::mem::take(&mut set.pending).iter());
-        if set.piece == before {
+        let (before, list) = (set.piece, set.list());
+        let Renewed { put, gone } = set.renew(here);
+        if put.is_empty() && gone.is_empty() {
             return false;
         }
-        set.remember(before, pending);
-        let after = set.piece;
-        if let Some((digest, _)) = before {
-            self.by_digest.remove(&(digest, number));
+        for digest in gone.into_iter().chain(before.map(|it| it.digest)) {
+            by_digest.remove(&(digest, number));
         }
-        if let Some((digest, _)) = after {
-            self.by_digest.insert((digest, number));
-            if before.is_some() {
+        for (stretch, section) in set.sections.all() {
+            by_digest.insert((section.digest, number), Some(stretch));
+        }
+        if let Some(after) = set.piece.filter(|it| it.sections != 0) {
+            by_digest.insert((after.digest, number), None);
+        }
+        if let Some(before) = before {
+            // Who has what was before is about to ask for what is new.
+            let lists = list.into_iter().map(|bytes| (before.digest, bytes));
+            let after = set.piece.zip(set.list()).map(|(piece, bytes)| (piece.digest, bytes));
+            let sections = put.into_iter().map(|(_, digest, bytes)| (digest, bytes));
+            for (digest, bytes) in lists.chain(sections).chain(after) {
                 library.put(digest, &bytes.into());
             }
         }
@@ -253,8 +281,8 @@ impl Sets {
     /// The piece of a set, unless there is nobody.
     pub(super) fn piece(&self, number: SetNumber) -> Option<Piece> {
         let set = self.set(number)?;
-        let (digest, bytes) = set.piece?;
-        Some(Piece { digest: digest.0.to_vec(), bytes, name: String::from(&*set.name) })
+        let Named { digest, bytes, sections } = set.piece?;
+        Some(Piece { digest: digest.0.to_vec(), bytes, name: String::from(&*set.name), sections })
     }
 
     /// What a set is needed for.
@@ -272,28 +300,39 @@ impl Sets {
         }
     }
 
-    fn current(&self, digest: &Digest) -> Option<&Set> {
-        let mut of = self.by_digest.range((*digest, 0)..=(*digest, SetNumber::MAX));
-        self.set(of.next()?.1)
+    /// The sets of which a piece is a current one.
+    fn current(&self, digest: &Digest) -> impl Iterator<Item = (&Set, Option<Stretch>)> {
+        let of = self.by_digest.range((*digest, 0)..=(*digest, SetNumber::MAX));
+        of.filter_map(|((_, number), section)| Some((self.set(*number)?, *section)))
     }
 
     /// The bytes of a piece that is current.
     pub(super) fn bytes(&self, digest: &Digest, here: Here<'_>) -> Option<Vec<u8>> {
-        let bytes = self.current(digest)?.bytes(here);
+        let bytes = match self.current(digest).next()? {
+            (set, Some(stretch)) => {
+                let places = set.places(&[stretch], set.sections.hosts(), here).pop()?;
+                set.encode(&places, here)
+            }
+            (set, None) => set.list()?,
+        };
         // A set that nobody has may have changed since.
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
-    /// What makes the current piece `digest` of the earlier piece `base`, if that is less than the whole.
+    /// What makes the current piece `digest` of the earlier piece `base`, if that is less than the whole. What lists
+    /// sections is not among it: see [`Sets::follows`].
     pub(super) fn difference(
         &self,
         base: &Digest,
         digest: &Digest,
         here: Here<'_>,
     ) -> Option<Vec<u8>> {
-        let of = self.by_digest.range((*digest, 0)..=(*digest, SetNumber::MAX));
-        let mut sets = of.filter_map(|(_, number)| self.set(*number));
-        sets.find_map(|set| set.difference(base, here))
+        self.current(digest).find_map(|(set, section)| set.difference(base, section?, here))
+    }
+
+    /// Whether a piece that lists sections is current, and `base` is an earlier one of the same set.
+    pub(super) fn follows(&self, base: &Digest, digest: &Digest) -> bool {
+        self.current(digest).any(|(set, section)| section.is_none() && set.lists.contains(base))
     }
 }
 
@@ -306,47 +345,130 @@ impl Set {
         numbers
     }
 
-    fn bytes(&self, here: Here<'_>) -> Vec<u8> {
-        let numbers = self.numbers(here).into_iter();
+    fn needed<'a>(&self, number: HostNumber, here: Here<'a>) -> Option<&'a Known> {
+        let Here { folk, selectors } = here;
+        let known = folk.host(number).filter(|known| !known.quarantined)?;
+        let answers = &folk.kind(known.kind)?.answers;
+        self.needs.iter().any(|it| selectors.needs(*it, answers)).then_some(known)
+    }
+
+    /// Who is in each of these stretches. There are about `count` hosts in the set: what costs less is looked at, those or
+    /// everybody in the stretches.
+    fn places(&self, stretches: &[Stretch], count: usize, here: Here<'_>) -> Vec<Vec<Place>> {
+        let everybody: usize = stretches.iter().map(|it| it.of(here.folk.count())).sum();
+        if everybody <= count {
+            let needed = |(_, number): &Place| self.needed(*number, here).is_some();
+            let within = |it: &Stretch| here.folk.at(it.spots()).filter(needed).collect();
+            return stretches.iter().map(within).collect();
+        }
+        let place = |number| Some((here.folk.host(number)?.spot, number));
+        let mut all: Vec<Place> = self.numbers(here).into_iter().filter_map(place).collect();
+        all.sort_unstable();
+        let within = |it: &Stretch| {
+            let (first, last) = it.spots().into_inner();
+            let from = all.partition_point(|(spot, _)| *spot < first);
+            let until = all.partition_point(|(spot, _)| *spot <= last);
+            all.get(from..until).unwrap_or_default().to_vec()
+        };
+        stretches.iter().map(within).collect()
+    }
+
+    fn encode(&self, places: &[Place], here: Here<'_>) -> Vec<u8> {
+        let numbers = places.iter().map(|(_, number)| *number);
         member::members(numbers, &self.keys, here.folk, &here.selectors.vocabulary)
     }
 
-    fn remember(&mut self, before: Option<(Digest, u64)>, changed: Vec<Arc<str>>) {
-        match before {
-            Some((digest, _)) => self.former.push_back((digest, changed)),
-            None => self.former.clear(),
-        }
-        let count = |former: &VecDeque<(Digest, Vec<Arc<str>>)>| -> usize {
-            former.iter().map(|(_, changed)| changed.len()).sum()
+    /// What lists the sections, encoded, if there are several.
+    fn list(&self) -> Option<Vec<u8>> {
+        let mut sections = self.sections.all().map(|(stretch, section)| Piece {
+            digest: section.digest.0.to_vec(),
+            bytes: section.bytes,
+            name: format!("{}/{stretch}", self.name),
+            sections: 0,
+        });
+        let (first, second) = (sections.next()?, sections.next()?);
+        let sections = [first, second].into_iter().chain(sections).collect();
+        Some(Members { hosts: Vec::new(), sections }.encode_to_vec())
+    }
+
+    /// Makes the sections again in which hosts came, went or changed.
+    fn renew(&mut self, here: Here<'_>) -> Renewed {
+        let pending = std::mem::take(&mut self.pending);
+        self.turn += 1;
+        let known = self.turn != 1 && pending.len() <= CHANGED_MAX;
+        let changed = known.then(|| member::ids(pending.iter()));
+        let spots: Option<Vec<Spot>> =
+            changed.as_ref().map(|changed| changed.iter().map(|id| spot(id)).collect());
+        let mut sections = std::mem::take(&mut self.sections);
+        let count = sections.hosts();
+        let hosts = |stretches: &[Stretch]| self.places(stretches, count, here);
+        let encode = |places: &[Place]| self.encode(places, here);
+        let renewed = sections.renew(spots.as_deref(), self.turn, hosts, encode);
+        self.sections = sections;
+        self.remember(changed);
+        self.name_piece();
+        renewed
+    }
+
+    fn name_piece(&mut self) {
+        let before = self.piece.filter(|it| it.sections != 0);
+        self.piece = match (self.list(), self.sections.all().next()) {
+            (Some(list), _) => Some(Named {
+                digest: Digest::of(&list),
+                bytes: list.len() as u64,
+                sections: u32::try_from(self.sections.all().count())
+                    .expect("sections are fewer than hosts"),
+            }),
+            (None, Some((_, only))) => {
+                Some(Named { digest: only.digest, bytes: only.bytes, sections: 0 })
+            }
+            (None, None) => None,
         };
-        while self.former.len() > FORMER_MAX || count(&self.former) > CHANGED_MAX {
-            self.former.pop_front();
+        if let Some(before) = before.filter(|it| self.piece != Some(*it)) {
+            self.lists.push_back(before.digest);
+            if TURNS_MAX < self.lists.len() {
+                self.lists.pop_front();
+            }
         }
     }
 
-    fn difference(&self, base: &Digest, here: Here<'_>) -> Option<Vec<u8>> {
+    /// Remembers who changed at this turn; `None` where that is not known.
+    fn remember(&mut self, changed: Option<Vec<Arc<str>>>) {
+        match changed {
+            Some(changed) => self.turns.push_back((self.turn, changed)),
+            None => self.turns.clear(),
+        }
+        let count = |turns: &VecDeque<(u64, Vec<Arc<str>>)>| -> usize {
+            turns.iter().map(|(_, changed)| changed.len()).sum()
+        };
+        while self.turns.len() > TURNS_MAX || count(&self.turns) > CHANGED_MAX {
+            self.turns.pop_front();
+        }
+    }
+
+    fn difference(&self, base: &Digest, stretch: Stretch, here: Here<'_>) -> Option<Vec<u8>> {
         if self.stale {
             return None;
         }
-        let (_, bytes) = self.piece?;
-        let from = self.former.iter().rposition(|(digest, _)| digest == base)?;
-        let changed = member::ids(self.former.iter().skip(from).flat_map(|(_, ids)| ids));
+        let section = self.sections.find(stretch)?;
+        let (_, ended) = section.former.iter().rev().find(|(digest, _)| digest == base)?;
+        let oldest = self.turns.front().map(|(turn, _)| *turn);
+        if oldest.is_none_or(|oldest| *ended < oldest) {
+            return None;
+        }
+        let since = self.turns.iter().skip_while(|(turn, _)| turn < ended);
+        let changed =
+            since.flat_map(|(_, ids)| ids).filter(|id| stretch.spots().contains(&spot(id)));
         let (mut put, mut gone) = (Vec::new(), Vec::new());
-        let Here { folk, selectors } = here;
-        for id in changed {
-            let known = folk.number(&id).and_then(|number| folk.host(number));
-            let needed = known.filter(|known| {
-                let kind = folk.kind(known.kind);
-                let needs = |answers| self.needs.iter().any(|it| selectors.needs(*it, answers));
-                !known.quarantined && kind.is_some_and(|kind| needs(&kind.answers))
-            });
+        for id in member::ids(changed) {
+            let needed = here.folk.number(&id).and_then(|number| self.needed(number, here));
             match needed {
-                Some(known) => put.push(known.member(&self.keys, &selectors.vocabulary)),
+                Some(known) => put.push(known.member(&self.keys, &here.selectors.vocabulary)),
                 None => gone.push(String::from(&*id)),
             }
         }
-        let difference = Difference { put, gone }.encode_to_vec();
-        ((difference.len() as u64) < bytes).then_some(difference)
+        let difference = Difference { put, gone, ..Difference::default() }.encode_to_vec();
+        ((difference.len() as u64) < section.bytes).then_some(difference)
     }
 }
 

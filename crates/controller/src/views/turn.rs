@@ -9,7 +9,7 @@ use super::{
     pack::{Pack, PackNumber},
 };
 use crate::{
-    edition::{Paper, listed},
+    edition::{Listing, Paper},
     model::Model,
     orders::Refusal,
     records::{RolloutRecord, Step},
@@ -150,20 +150,23 @@ impl Views {
 
     /// The documents of a version: those that are known stay, and the others are read.
     fn read(&mut self, model: &Model, version: u64) -> Result<Vec<LeafNumber>, Refusal> {
-        let (pieces, listed) = listed(model, version)?;
+        let (pieces, listing) = Listing::of(model, version)?;
         let mut found: Vec<Result<LeafNumber, (Paper, String)>> = Vec::new();
         for piece in &pieces.documents {
             let same = |number: &&LeafNumber| {
                 let leaf = self.leaves.leaf(**number);
-                leaf.is_some_and(|leaf| {
-                    let listed = listed.get(&leaf.payload);
-                    listed.is_some_and(|listed| listed.concerns == leaf.listed)
+                leaf.is_some_and(|leaf| match &listing {
+                    Listing::Agreed => leaf.agreed,
+                    Listing::Snapshot(listed) => {
+                        let listed = listed.get(&leaf.payload);
+                        listed.is_some_and(|listed| listed.concerns == leaf.listed)
+                    }
                 })
             };
             let known = self.leaves.find(piece).iter().find(same);
             found.push(match known {
                 Some(number) => Ok(*number),
-                None => Err(Paper::read(model, version, piece, &listed)?),
+                None => Err(Paper::read(model, version, piece, &listing)?),
             });
         }
         let mut numbers = Vec::with_capacity(found.len());

@@ -20,8 +20,8 @@ use prost::Message as _;
 use wire::{
     Bundle, Envelope, Moment, Trust,
     sync::{
-        Beat, Decoder, Down, Downward, Hello, Manifest, Member, Part, Piece, Progress, Stage,
-        Target, Up, Upward, Want, encode,
+        Beat, Decoder, Down, Downward, Hello, Manifest, Member, Members, Part, Piece, Progress,
+        Stage, Target, Up, Upward, Want, encode,
     },
 };
 
@@ -129,7 +129,7 @@ impl Listener for Agent {
                     heard.waits = true;
                     self.target(&target, answer)?;
                 }
-                Some(Down::Part(part)) => self.part(part)?,
+                Some(Down::Part(part)) => self.part(part, answer)?,
                 Some(Down::Later(later)) => heard.later_ms = Some(later.after_ms),
                 Some(Down::Refused(refused)) => return Err(refused.why.into()),
                 Some(Down::Assigned(_)) | None => return Err("a host is told nonsense".into()),
@@ -182,7 +182,7 @@ impl Agent {
         Ok(())
     }
 
-    fn part(&mut self, part: Part) -> Result<(), Failure> {
+    fn part(&mut self, part: Part, answer: &mut Vec<u8>) -> Result<(), Failure> {
         let Part { digest, offset, total, bytes, base, lost } = part;
         let digest = Digest::try_from(digest.as_slice())?;
         if lost || !base.is_empty() {
@@ -195,8 +195,23 @@ impl Agent {
         if *blake3::hash(&bytes).as_bytes() != digest || !self.lacks.remove(&digest) {
             return Err("a piece is not what it should be".into());
         }
+        for section in self.sections(&digest, &bytes)? {
+            if !self.has.contains(&section) && self.lacks.insert(section) {
+                answer.extend(want(&section));
+            }
+        }
         self.known.0.borrow_mut().pieces.entry(digest).or_insert(bytes);
         Ok(())
+    }
+
+    /// The pieces that a piece of what is wanted lists.
+    fn sections(&self, piece: &Digest, bytes: &[u8]) -> Result<Vec<Digest>, Failure> {
+        let manifest = self.wanted.as_ref().map(|wanted| &wanted.1);
+        let mut members = manifest.into_iter().flat_map(|manifest| &manifest.members);
+        if !members.any(|it| it.sections != 0 && it.digest == piece) {
+            return Ok(Vec::new());
+        }
+        Members::decode(bytes)?.sections.iter().map(digest).collect()
     }
 
     /// Everything is there.
@@ -217,7 +232,15 @@ impl Agent {
         answer.extend(progress(Stage::Verified, snapshot));
         let Manifest { roots, timestamp, snapshot: vouched, documents, members, .. } = &manifest;
         let pieces = roots.iter().chain(timestamp).chain(vouched).chain(documents).chain(members);
-        self.has = pieces.map(digest).collect::<Result<_, _>>()?;
+        let mut has = pieces.map(digest).collect::<Result<Vec<_>, _>>()?;
+        for piece in members.iter().filter(|piece| piece.sections != 0) {
+            let known = self.known.0.borrow();
+            let list = known.pieces.get(&digest(piece)?).ok_or("a piece is not there")?;
+            for section in &Members::decode(list.as_slice())?.sections {
+                has.push(digest(section)?);
+            }
+        }
+        self.has = has.into();
         (self.enforced, self.snapshot) = (Some(target), snapshot);
         answer.extend(progress(Stage::Enforced, snapshot));
         Ok(())

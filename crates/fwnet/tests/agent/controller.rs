@@ -26,8 +26,8 @@ use testbed::Host;
 use wire::{
     Bundle, Envelope,
     sync::{
-        Beat, Decoder, Difference, Down, Downward, LENGTH_BYTES, Label, Manifest, Member, Members,
-        PROTOCOL, Part, Piece, Progress, Stage, Target, Up, Upward, Want, encode,
+        Beat, Decoder, Down, Downward, LENGTH_BYTES, Label, Manifest, Member, Members, PROTOCOL,
+        Part, Piece, Progress, Stage, Target, Up, Upward, Want, difference, encode,
     },
 };
 
@@ -128,8 +128,8 @@ impl Controller {
         let mut inside = self.inside.lock().unwrap();
         let mut piece = |name: &str, bytes: Vec<u8>| {
             let digest = blake3::hash(&bytes).as_bytes().to_vec();
-            let piece =
-                Piece { digest: digest.clone(), bytes: bytes.len() as u64, name: name.to_owned() };
+            let (bytes_count, name) = (bytes.len() as u64, name.to_owned());
+            let piece = Piece { digest: digest.clone(), bytes: bytes_count, name, sections: 0 };
             inside.pieces.insert(digest, bytes);
             piece
         };
@@ -214,7 +214,7 @@ macro_rules! framed {
     };
 }
 
-framed!(Manifest, Member, Members, Difference, Downward);
+framed!(Manifest, Member, Members, Downward);
 
 fn members(hosts: &[(&str, &str, u8)]) -> Members {
     let host = |&(id, role, last): &(&str, &str, u8)| Member {
@@ -223,7 +223,7 @@ fn members(hosts: &[(&str, &str, u8)]) -> Members {
         addresses: vec![vec![192, 0, 2, last]],
         labels: vec![Label { key: "role".to_owned(), value: role.to_owned() }],
     };
-    Members { hosts: hosts.iter().map(host).collect() }
+    Members { hosts: hosts.iter().map(host).collect(), sections: Vec::new() }
 }
 
 /// One line, until it ends.
@@ -291,11 +291,7 @@ fn answer(want: &Want, inside: &mut Inside) -> Part {
     let piece = inside.pieces.get(&want.digest).unwrap();
     let part = Part { digest: want.digest.clone(), ..Part::default() };
     if let Some(base) = inside.pieces.get(&want.base) {
-        let (old, new) = (read_members(base), read_members(piece));
-        let put = new.hosts.iter().filter(|it| !old.hosts.contains(it)).cloned().collect();
-        let stays = |id: &str| new.hosts.iter().any(|it| it.id == id);
-        let gone = old.hosts.iter().map(|it| it.id.clone()).filter(|id| !stays(id)).collect();
-        let bytes = bytes(&Difference { put, gone });
+        let bytes = difference(base, piece).unwrap();
         inside.differences += 1;
         return Part { total: bytes.len() as u64, bytes, base: want.base.clone(), ..part };
     }
@@ -303,9 +299,4 @@ fn answer(want: &Want, inside: &mut Inside) -> Part {
     // Small parts, so that a piece has several.
     let bytes = piece[from..].chunks(500).next().unwrap_or_default().to_vec();
     Part { offset: want.offset, total: piece.len() as u64, bytes, ..part }
-}
-
-fn read_members(bytes: &[u8]) -> Members {
-    let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
-    Decoder::default().next(&mut &*[&length[..], bytes].concat()).unwrap().unwrap()
 }

@@ -15,8 +15,9 @@ use self::conjunction::Conjunction;
 use super::{names::Found, walk};
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex},
-    inventory::{HOST_KEY, Inventory},
+    inventory::HOST_KEY,
     limits::CONJUNCTIONS_MAX,
+    roll::Roll,
     syntax::{Document, Expression, LabelTest, Meaning, Selector, Statement, Word},
 };
 
@@ -28,7 +29,7 @@ type Ways<'a> = Vec<Conjunction<'a>>;
 
 struct Search<'a, 'r> {
     source: SourceIndex,
-    inventory: Option<&'a Inventory>,
+    roll: Option<&'a dyn Roll>,
     /// What each name's selector, and its complement, can be fulfilled by.
     names: BTreeMap<&'a str, (Ways<'a>, Ways<'a>)>,
     work: usize,
@@ -39,10 +40,10 @@ pub(super) fn find(
     source: SourceIndex,
     document: &Document,
     found: &Found,
-    inventory: Option<&Inventory>,
+    roll: Option<&dyn Roll>,
     report: &mut Diagnostics,
 ) {
-    let mut search = Search { source, inventory, names: BTreeMap::new(), work: WORK_MAX, report };
+    let mut search = Search { source, roll, names: BTreeMap::new(), work: WORK_MAX, report };
     for &at in &found.order {
         let Some(Statement::Name(name)) =
             document.lines.get(at).and_then(|line| line.statement.as_ref())
@@ -131,10 +132,7 @@ impl<'a> Search<'a, '_> {
         if let Some((ways, complement)) = self.names.get(word) {
             return if inside { ways.clone() } else { complement.clone() };
         }
-        let id = self
-            .inventory
-            .and_then(|inventory| inventory.host(inventory.find(word)?))
-            .map(|host| host.id.as_str());
+        let id = self.roll.and_then(|roll| roll.id(word));
         id.map_or_else(|| truth(true), |id| one(Conjunction::of_label(HOST_KEY, &[id], inside)))
     }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::walk;
 use crate::{
     diagnostic::{Code, Diagnostic, Diagnostics, SourceIndex},
-    inventory::{HOST_KEY, Inventory},
+    inventory::HOST_KEY,
     limits::REPORTED_MAX,
     nearest::nearest,
+    roll::Roll,
     span::Span,
     syntax::{
         Document, Expression, LabelTest, Meaning, Name, Selector, Service, ServiceKind, Statement,
@@ -42,22 +43,22 @@ pub(super) fn look_up(
     document: &Document,
     damaged: &BTreeSet<&str>,
     complete: bool,
-    inventory: Option<&Inventory>,
+    roll: Option<&dyn Roll>,
     report: &mut Diagnostics,
 ) -> Found {
-    let definitions = definitions(source, document, inventory, report);
+    let definitions = definitions(source, document, roll, report);
     let mut used: BTreeSet<&str> = BTreeSet::new();
     for (_, _, statement) in walk::numbered(document) {
         for place in uses(statement) {
             let Some(&(_, name)) = definitions.get(place.word) else {
                 let is_host = place.kind == Kind::Selector
-                    && inventory.is_some_and(|inventory| inventory.find(place.word).is_some());
+                    && roll.is_some_and(|roll| roll.id(place.word).is_some());
                 if !is_host && !damaged.contains(place.word) {
                     let diagnostic = undefined(
                         source,
                         &place,
                         &definitions,
-                        inventory,
+                        roll,
                         report.errors() < REPORTED_MAX,
                     );
                     report.push(diagnostic);
@@ -86,7 +87,7 @@ type Definitions<'a> = BTreeMap<&'a str, (usize, &'a Name)>;
 fn definitions<'a>(
     source: SourceIndex,
     document: &'a Document,
-    inventory: Option<&Inventory>,
+    roll: Option<&dyn Roll>,
     report: &mut Diagnostics,
 ) -> Definitions<'a> {
     let mut definitions = Definitions::new();
@@ -104,7 +105,7 @@ fn definitions<'a>(
             continue;
         }
         definitions.insert(word, (at, name));
-        if inventory.is_some_and(|inventory| inventory.find(word).is_some()) {
+        if roll.is_some_and(|roll| roll.id(word).is_some()) {
             let message = format!("the name `{word}` hides the host of that id or name");
             let help = format!("the host itself is `host={word}`");
             report.push(
@@ -155,11 +156,11 @@ fn undefined(
     source: SourceIndex,
     place: &Use<'_>,
     definitions: &Definitions<'_>,
-    inventory: Option<&Inventory>,
+    roll: Option<&dyn Roll>,
     thorough: bool,
 ) -> Diagnostic {
     let word = place.word;
-    let message = match (place.kind, inventory) {
+    let message = match (place.kind, roll) {
         (Kind::Services, _) => format!("`{word}` is not the name of a service"),
         (Kind::Selector, Some(_)) => {
             format!("`{word}` is neither a name of this document nor a host")
@@ -178,9 +179,9 @@ fn undefined(
         .filter(|(_, (_, name))| kind_of(name) == place.kind)
         .map(|(&word, _)| word);
     let hosts =
-        inventory.filter(|_| place.kind == Kind::Selector).into_iter().flat_map(Inventory::words);
-    let values = inventory.filter(|_| place.kind == Kind::Selector).and_then(|inventory| {
-        let key = inventory.keys().find(|key| !inventory.labelled(key, word).is_empty())?;
+        roll.filter(|_| place.kind == Kind::Selector).into_iter().flat_map(|roll| roll.words());
+    let values = roll.filter(|_| place.kind == Kind::Selector).and_then(|roll| {
+        let key = roll.keys().find(|key| roll.has_label(key, word))?;
         Some(format!("hosts with that label are `{key}={word}`"))
     });
     match (values, nearest(word, names.chain(hosts))) {
@@ -285,14 +286,14 @@ fn report_circles(
 pub(super) fn look_up_labels(
     source: SourceIndex,
     document: &Document,
-    inventory: &Inventory,
+    roll: &dyn Roll,
     report: &mut Diagnostics,
 ) {
     for (_, _, statement) in walk::numbered(document) {
         for selector in statement.selectors() {
             selector.each(&mut |selector| {
                 if let Expression::Label { key, test } = &*selector.expression {
-                    look_up_label(source, key, test, inventory, report);
+                    look_up_label(source, key, test, roll, report);
                 }
             });
         }
@@ -303,7 +304,7 @@ fn look_up_label(
     source: SourceIndex,
     key: &Word,
     test: &LabelTest,
-    inventory: &Inventory,
+    roll: &dyn Roll,
     report: &mut Diagnostics,
 ) {
     let thorough = report.warnings() < REPORTED_MAX;
@@ -313,8 +314,8 @@ fn look_up_label(
         report.push(diagnostic);
     };
     let is_host = key.text == HOST_KEY;
-    if !is_host && inventory.values(&key.text).next().is_none() {
-        let near = thorough.then(|| nearest(&key.text, inventory.keys())).flatten();
+    if !is_host && roll.values(&key.text).next().is_none() {
+        let near = thorough.then(|| nearest(&key.text, roll.keys())).flatten();
         warn(key.span, format!("no host has a label `{}`", key.text), near);
         return;
     }
@@ -324,12 +325,11 @@ fn look_up_label(
         LabelTest::In(values) | LabelTest::NotIn(values) => values.as_slice(),
     };
     for value in values {
-        if is_host && inventory.with_label(HOST_KEY, &value.text).is_empty() {
-            let near = thorough.then(|| nearest(&value.text, inventory.words())).flatten();
+        if is_host && roll.id(&value.text) != Some(value.text.as_str()) {
+            let near = thorough.then(|| nearest(&value.text, roll.words())).flatten();
             warn(value.span, format!("no host has the id `{}`", value.text), near);
-        } else if !is_host && inventory.labelled(&key.text, &value.text).is_empty() {
-            let near =
-                thorough.then(|| nearest(&value.text, inventory.values(&key.text))).flatten();
+        } else if !is_host && !roll.has_label(&key.text, &value.text) {
+            let near = thorough.then(|| nearest(&value.text, roll.values(&key.text))).flatten();
             warn(value.span, format!("no host has the label `{}={}`", key.text, value.text), near);
         }
     }

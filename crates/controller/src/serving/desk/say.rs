@@ -10,6 +10,7 @@ use crate::{
     digest::Digest,
     serving::{
         Assigned, Effect, Frame, Link,
+        contents::{Content, Naming},
         seat::{Seat, Sitting, Want},
     },
 };
@@ -195,9 +196,9 @@ impl Desk {
             state.manifest = Some(Box::new(*manifest_digest));
             id.push_str(&state.id);
         }
-        let pieces = self.contents.of(manifest, *manifest_digest);
+        let content = self.contents.of(manifest, *manifest_digest);
         if let Some(relay) = self.relay(link) {
-            if relay.kept.add(*manifest_digest, &pieces) {
+            if relay.kept.add(*manifest_digest, &content) {
                 frame.manifests.push(manifest.to_vec());
             }
             // The relay forgets in the same order: the new one is counted before the old one goes.
@@ -225,21 +226,40 @@ impl Desk {
         }
     }
 
-    /// Whether a piece is of what whoever is there should have, or the hosts that it carries; `None` where that is not
-    /// known.
-    fn concerns(&mut self, link: Link, piece: &Digest, source: &mut impl Source) -> Option<bool> {
-        let host = match &self.at(link)?.who {
-            Sitting::Host(host) => *host,
-            Sitting::Relay(relay) => return Some(relay.kept.names(piece)),
+    /// Whether a piece is of what whoever is there should have, or the hosts that it carries.
+    fn concerns(&mut self, link: Link, piece: &Digest, source: &mut impl Source) -> Naming {
+        let Some(seat) = self.at(link) else { return Naming::Lost };
+        let lists = match &seat.who {
+            Sitting::Host(host) => {
+                let host = *host;
+                let id = self.id(host);
+                let Some((manifest, digest)) = source.manifest(&id) else { return Naming::Lost };
+                let Content { pieces, lists } = self.contents.of(&manifest, digest);
+                if pieces.binary_search(piece).is_ok() {
+                    return Naming::Named;
+                }
+                lists
+            }
+            Sitting::Relay(relay) if relay.kept.names(piece) => return Naming::Named,
+            Sitting::Relay(relay) => relay.kept.lists(),
             // They ask for nothing.
             Sitting::Controller(_)
             | Sitting::Waiting(_)
             | Sitting::Unjudged(_)
-            | Sitting::Leaving => return Some(false),
+            | Sitting::Leaving => return Naming::Unnamed,
         };
-        let id = self.id(host);
-        let (manifest, digest) = source.manifest(&id)?;
-        Some(self.contents.of(&manifest, digest).binary_search(piece).is_ok())
+        self.contents.listed(&lists, piece, source)
+    }
+
+    /// A want is answered once a piece is here.
+    fn wait(&mut self, link: Link, want: &Want, until: Digest) {
+        let waiting = self.waiting.entry(until).or_default();
+        if !waiting.contains(&link) {
+            waiting.push(link);
+        }
+        if let Some(seat) = self.at(link) {
+            seat.wants.get_or_insert_default().push_front(want.clone());
+        }
     }
 
     /// Answers a want; false if that has to wait.
@@ -261,15 +281,22 @@ impl Desk {
             lost: false,
         };
         let concerns = self.concerns(link, digest, source);
-        if concerns != Some(true) {
-            // Whether there is such a piece at all is nothing that they are told.
-            part.lost = true;
-            self.counts.foreign += u64::from(concerns.is_some());
-            self.say(link, Down::Part(part), out);
-            if concerns.is_none() {
-                self.unsettle(link, now_ms);
+        match concerns {
+            Naming::Named => {}
+            Naming::Coming(list) => {
+                self.wait(link, want, list);
+                return false;
             }
-            return true;
+            Naming::Unnamed | Naming::Lost => {
+                // Whether there is such a piece at all is nothing that they are told.
+                part.lost = true;
+                self.counts.foreign += u64::from(concerns == Naming::Unnamed);
+                self.say(link, Down::Part(part), out);
+                if concerns == Naming::Lost {
+                    self.unsettle(link, now_ms);
+                }
+                return true;
+            }
         }
         if let Some(base) = base.as_ref().filter(|_| *offset == 0)
             && let Some(bytes) = source.difference(base, digest)
@@ -298,13 +325,7 @@ impl Desk {
                 true
             }
             Find::Coming => {
-                let waiting = self.waiting.entry(*digest).or_default();
-                if !waiting.contains(&link) {
-                    waiting.push(link);
-                }
-                if let Some(seat) = self.at(link) {
-                    seat.wants.get_or_insert_default().push_front(want.clone());
-                }
+                self.wait(link, want, *digest);
                 false
             }
         }
