@@ -144,7 +144,7 @@ fn full_rules() -> Vec<Rule> {
 }
 
 /// Applies the patches. The upper half of the line numbers counts from the end, where the small tables are.
-fn patched(base: &[Line], patches: &[u8]) -> Vec<Line> {
+pub(crate) fn patched(base: &[Line], patches: &[u8]) -> Vec<Line> {
     let mut lines = base.to_vec();
     let count = lines.len();
     for patch in patches.chunks_exact(7) {
@@ -171,7 +171,7 @@ fn raw(bytes: &[u8]) -> Vec<Line> {
 }
 
 /// Moments around the ends of the bases' rules, and one of the input's own, over and over.
-fn moments(bytes: &[u8]) -> impl Iterator<Item = u64> {
+pub(crate) fn moments(bytes: &[u8]) -> impl Iterator<Item = u64> {
     let own = u64::from_le_bytes(bytes.last_chunk().copied().unwrap_or_default());
     [0, ENDS[0] - 1, ENDS[0], ENDS[1] - 1, ENDS[1], own.min(u64::MAX - 1), u64::MAX - 1]
         .into_iter()
@@ -180,7 +180,7 @@ fn moments(bytes: &[u8]) -> impl Iterator<Item = u64> {
 
 /// Flows to every table: both directions, protocols with and without ports, known and unknown processes, and addresses
 /// that the bases tell apart, with what the input ends with among them.
-fn flows(bytes: &[u8]) -> Vec<Flow> {
+pub(crate) fn flows(bytes: &[u8]) -> Vec<Flow> {
     let own = bytes.last_chunk().copied().unwrap_or_default();
     let addresses = [
         Address::from_bytes(own),

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod connect;
 pub mod fleet;
+pub mod instructions;
 pub mod policy;
 mod prefixes;
 mod resident;
@@ -32,6 +33,7 @@ enum What {
     Connect(connect::Connect),
     Fleet(fleet::Fleet),
     Hooks(connect::Hooks),
+    Instructions(instructions::Instructions),
     Policy(policy::Policy),
 }
 
@@ -44,6 +46,7 @@ impl Bench {
             What::Connect(connect) => connect.run(),
             What::Fleet(fleet) => fleet.run(),
             What::Hooks(hooks) => hooks.run(),
+            What::Instructions(instructions) => instructions.run(),
             What::Policy(policy) => policy.run(),
         }
     }

@@ -35,6 +35,7 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "curl", why: "an HTTP client that nobody here wrote" },
     Package { name: "etcd-server", why: "the cluster that several controllers share" },
     Package { name: "python3-venv", why: "schemathesis, which tries the agent's API" },
+    Package { name: "valgrind", why: "counting instructions, whatever else the machine does" },
     Package { name: "strace", why: "what a program asked of the kernel, and got" },
 ];
 

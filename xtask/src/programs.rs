@@ -49,11 +49,24 @@ impl Programs {
         Ok(Self(named.collect()))
     }
 
+    /// An example of the workspace with the profile of tests, which the tests have built already.
+    ///
+    /// # Errors
+    /// As [`Programs::release`].
+    pub fn example(name: &str) -> Result<Self> {
+        Self::run(&["--workspace", "--profile", "test", "--example", name])
+    }
+
     fn build(profile: &[&str], packages: &[&str]) -> Result<Self> {
+        let packages = packages.iter().flat_map(|&package| ["--package", package]);
+        let all = ["--bins"].iter().chain(profile).copied();
+        Self::run(&all.chain(packages).collect::<Vec<_>>())
+    }
+
+    fn run(what: &[&str]) -> Result<Self> {
         let mut command = workspace::cargo();
-        command.args(["build", "--bins"]).args(profile);
+        command.arg("build").args(what);
         command.args(["--message-format", "json-render-diagnostics"]);
-        command.args(packages.iter().flat_map(|package| ["--package", package]));
         let line = step::line(&command);
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("start {line}"))?;

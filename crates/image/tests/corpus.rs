@@ -6,7 +6,11 @@ mod images;
 use std::{fs, path::Path};
 
 use image::{Damage, Image, check, reseal};
-use verdict::layout::{self, DIRECTORY};
+use proptest::{collection::vec, prelude::*, test_runner::Config};
+use verdict::{
+    At, Cell, closed, decide,
+    layout::{self, DIRECTORY},
+};
 
 #[test]
 fn images() {
@@ -34,4 +38,20 @@ fn a_seal_is_the_compiler_s_own_and_hides_no_damage() {
         assert!(Image::from_lines(lines).is_err());
     }
     reseal(&mut []);
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 256, failure_persistence: None, ..Config::default() })]
+
+    /// Nobody asks the checker first: whatever stands in a slot, a flow gets a verdict.
+    #[test]
+    fn no_mutation_of_an_image_is_a_fault(base in 0..images::bases().len(), patches in vec(any::<[u8; 7]>(), 1..200)) {
+        let lines = images::patched(&images::bases()[base], &patches.concat());
+        for (now_ns, flow) in images::moments(&[]).zip(images::flows(&patches.concat())) {
+            // What it says is what a cell says, or damage: there is no third.
+            let decision = decide(&flow, &At { lines: &lines, now_ns });
+            prop_assert_eq!(Cell::pack(decision).unpack(), decision);
+            closed(&flow, &At { lines: &lines, now_ns });
+        }
+    }
 }

@@ -48,7 +48,7 @@ fn compiled(rules: RuleSet) -> (RuleSet, Result<Image, CompileError>) {
         let _told = sender.send((rules, result));
     });
     let answered = receiver.recv_timeout(DEADLINE).expect("an answer in time");
-    println!("{:?} after {:?}", answered.1.as_ref().map(|it| it.bytes().len()), began.elapsed());
+    eprintln!("{:?} after {:?}", answered.1.as_ref().map(|it| it.bytes().len()), began.elapsed());
     answered
 }
 

@@ -228,7 +228,7 @@ fn flip(verdicts: [Verdict; 2]) {
     }
     let sums: [u64; 2] = [0, 1].map(|which| by_image[which].iter().sum());
     assert!(sums.iter().all(|&sum| sum > 0), "both judged: {sums:?}");
-    println!("{} flips in {:?}; judged {sums:?}", generation - start, began.elapsed());
+    eprintln!("{} flips in {:?}; judged {sums:?}", generation - start, began.elapsed());
 }
 
 #[test]

@@ -1,0 +1,169 @@
+//! One host at full scale: a million IPv4 and a million IPv6 prefixes, 5,000 rules and 4,096 port classes, in the kernel.
+//!
+//! Processes connect to random ends, listed and not, and what connect() says and the rules count is held against the rules,
+//! read one after the other. Nobody is there: an allowed connection finds no way.
+
+#[path = "shared/bed.rs"]
+mod bed;
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
+    ops::Range,
+};
+
+use bed::Bed;
+use image::{AddressSet, Rule, RuleSet, Service, compile, evaluate};
+use kernel::Firewall;
+use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, layout, limits};
+
+const PREFIXES: usize = 1_000_000;
+const RULES: usize = 5_000;
+const PROBES: usize = 2_000;
+/// Prefixes of each list in a small set.
+const PART: usize = 20;
+
+/// Numbers that look random and are the same in every run (Steele, Lea, Flood: splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.next() % count as u64).expect("below a count")
+    }
+
+    /// A unicast address that no interface has.
+    fn v4(&mut self) -> Address {
+        Address::v4(0x0100_0000 + u32::try_from(self.below(0x6000_0000)).expect("31 bits"))
+    }
+
+    fn v6(&mut self) -> Address {
+        Address::from_bits(
+            1 << 125 | (u128::from(self.next()) << 64 | u128::from(self.next())) >> 3,
+        )
+    }
+}
+
+/// Hosts and networks of 20 to 31 bits, as in public lists.
+fn v4_prefixes(dice: &mut Dice) -> Vec<(Address, u8)> {
+    let prefix = |_| {
+        (
+            dice.v4(),
+            if dice.below(10) < 6 {
+                128
+            } else {
+                116 + u8::try_from(dice.below(12)).expect("small")
+            },
+        )
+    };
+    (0..PREFIXES).map(prefix).collect()
+}
+
+fn v6_prefixes(dice: &mut Dice) -> Vec<(Address, u8)> {
+    (0..PREFIXES).map(|_| (dice.v6(), [40, 48, 56, 64, 128][dice.below(5)])).collect()
+}
+
+/// Rules of two tiers over the lists, parts of them and ranges of ports, allowing and denying.
+fn rules(lists: [&[(Address, u8)]; 2], dice: &mut Dice) -> RuleSet {
+    let mut sets: Vec<AddressSet> =
+        lists.iter().map(|list| AddressSet::from_prefixes(list.iter().copied())).collect();
+    // Tens of prefixes of either list each: the classes that they make stay within the matrix.
+    for number in 0..400 {
+        let own = |list: &&[(Address, u8)]| list[part(number)].to_vec();
+        sets.push(AddressSet::from_prefixes(lists.iter().flat_map(own)));
+    }
+    let mut rules: Vec<Rule> = (0..RULES - 2)
+        .map(|number| {
+            // Ports 10, 20, ... begin something new: as many classes as there may be, with what is in between.
+            let first = u16::try_from(10 * (number % 4_092)).expect("a port");
+            let verdict = if dice.below(3) == 0 { Verdict::Allow } else { Verdict::Deny };
+            Rule {
+                id: format!("rule-{number}"),
+                remote: u32::try_from(dice.below(sets.len())).ok(),
+                services: vec![Service::tcp(first..=first + 9)],
+                flags: 0,
+                ..Rule::default(Direction::Out, verdict, 0)
+            }
+        })
+        .collect();
+    for (number, rule) in rules.iter_mut().enumerate() {
+        rule.tier = u8::from(number % 2 == 0);
+    }
+    rules.push(Rule::default(Direction::Out, Verdict::Allow, 2));
+    rules.push(Rule::default(Direction::In, Verdict::Allow, 2));
+    RuleSet { sets, rules, version: 1, ..RuleSet::default() }
+}
+
+/// What small set `number` has of each list.
+fn part(number: usize) -> Range<usize> {
+    let first = number * 50;
+    first..first + PART
+}
+
+fn flow(to: Address, port: u16) -> Flow {
+    Flow {
+        direction: Direction::Out,
+        protocol: Protocol::TCP,
+        local: Endpoint::default(),
+        remote: Endpoint { address: to, port },
+        subject: Subject::UNKNOWN,
+    }
+}
+
+fn standard(to: Address) -> IpAddr {
+    match to.as_v4() {
+        Some(v4) => IpAddr::V4(v4.into()),
+        None => IpAddr::V6(to.bits().into()),
+    }
+}
+
+#[test]
+fn millions_of_prefixes_and_thousands_of_rules_judge_as_the_rules_read() {
+    let mut dice = Dice(7);
+    let (v4, v6) = (v4_prefixes(&mut dice), v6_prefixes(&mut dice));
+    let rules = rules([&v4, &v6], &mut dice);
+    assert_eq!(rules.rules.len(), RULES);
+    let image = compile(&rules).expect("this is what there is room for");
+    let ports = image.lines()[layout::DIRECTORY as usize].word(layout::PORT_CLASSES);
+    assert_eq!(ports, limits::PORT_CLASSES_MAX, "port classes");
+    let bed = Bed::new();
+    let firewall = Firewall::load(&image, bed.attachments()).expect("T0 works here");
+    let (mut by_verdict, mut by_rule) = ([0; 2], vec![0; RULES]);
+    bed.inside(|| {
+        for number in 0..PROBES {
+            let (to, port) = match number % 4 {
+                0 => (dice.v4(), 1 + dice.below(42_000)),
+                1 => (dice.v6(), 1 + dice.below(42_000)),
+                // What some rule speaks of.
+                even_or_odd => {
+                    let list = [&v4, &v6][even_or_odd - 2];
+                    let rule = &rules.rules[dice.below(RULES - 2)];
+                    let place = match rule.remote {
+                        None | Some(0 | 1) => dice.below(PREFIXES),
+                        Some(small) => part(small as usize - 2).start + dice.below(PART),
+                    };
+                    (list[place].0, usize::from(rule.services[0].ports.first) + dice.below(10))
+                }
+            };
+            let port = u16::try_from(port.max(1)).expect("a port");
+            let expected = evaluate(&rules, &flow(to, port), 0);
+            let told = TcpStream::connect(SocketAddr::new(standard(to), port));
+            let error = told.expect_err("nobody is there");
+            let denied = error.kind() == ErrorKind::PermissionDenied;
+            assert!(denied || error.kind() == ErrorKind::NetworkUnreachable, "{to:?}: {error}");
+            assert_eq!(denied, expected.denies(), "{to:?} port {port}: {error}");
+            by_verdict[usize::from(denied)] += 1;
+            by_rule[usize::from(expected.enforced.rule.0)] += 1;
+        }
+    });
+    let hits: Vec<u64> = firewall.hits().iter().map(|hits| hits.enforced).take(RULES).collect();
+    assert_eq!(hits, by_rule, "what each rule decided");
+    assert!(by_verdict.iter().all(|&count| count > PROBES / 10), "both: {by_verdict:?}");
+    assert!(by_rule.iter().filter(|&&count| count > 0).count() > PROBES / 4, "many rules decide");
+}
