@@ -1,13 +1,17 @@
 //! `cargo xtask bench`: measurements, each a subcommand in a file of its own.
 
 pub mod agent;
+pub mod change;
 pub mod connect;
 pub mod fleet;
 pub mod instructions;
+mod plot;
 pub mod policy;
 mod prefixes;
 mod resident;
 mod sample;
+pub mod throughput;
+mod tries;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Command, Subcommand};
@@ -30,11 +34,13 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum What {
     Agent(agent::Agent),
+    Change(change::Changes),
     Connect(connect::Connect),
     Fleet(fleet::Fleet),
     Hooks(connect::Hooks),
     Instructions(instructions::Instructions),
     Policy(policy::Policy),
+    Throughput(throughput::Throughput),
 }
 
 impl Bench {
@@ -43,11 +49,13 @@ impl Bench {
         let Some(what) = self.what else { return everything() };
         match what {
             What::Agent(agent) => agent.run(),
+            What::Change(change) => change.run(),
             What::Connect(connect) => connect.run(),
             What::Fleet(fleet) => fleet.run(),
             What::Hooks(hooks) => hooks.run(),
             What::Instructions(instructions) => instructions.run(),
             What::Policy(policy) => policy.run(),
+            What::Throughput(throughput) => throughput.run(),
         }
     }
 }
@@ -67,6 +75,14 @@ fn everything() -> ExitCode {
         }
     }
     code
+}
+
+/// Writes a drawing where [`publish`] writes figures.
+fn draw(name: &str, drawing: &str) -> Result<()> {
+    let path = workspace::scratch().join(format!("bench/{name}.svg"));
+    fs::write(&path, drawing).with_context(|| format!("write {}", path.display()))?;
+    announce(&format!("the same drawn: {}", workspace::relative(&path)));
+    Ok(())
 }
 
 /// Prints the table of a measurement, and writes its figures where scripts find them.

@@ -28,13 +28,12 @@ impl Programs {
         Self::build(&[], packages)
     }
 
-    /// Builds every program of a package that is not in this workspace, with the release profile.
+    /// Builds every program of `rivals/`, which is not of this workspace, with the release profile.
     ///
     /// # Errors
     /// As [`Programs::release`].
-    pub fn elsewhere(manifest: &Path) -> Result<Self> {
-        let manifest = manifest.display().to_string();
-        Self::build(&["--release", "--locked", "--manifest-path", &manifest], &[])
+    pub fn rivals() -> Result<Self> {
+        Self::build(&["--release", "--locked", "--manifest-path", "rivals/Cargo.toml"], &[])
     }
 
     /// Programs that are in `directory` already.

@@ -22,8 +22,9 @@ mod files;
 mod own_time;
 mod stage;
 mod targets;
+mod tries;
 
-use super::publish;
+use super::{draw, publish};
 use crate::packages::{self, Need, Package};
 use crate::programs::Programs;
 use crate::step::{announce, timed};
@@ -128,7 +129,7 @@ impl Connect {
             timed("packages", || packages::provide(&[NEEDS, RIVALS].concat()))?;
             let rivals = match &self.plan.programs {
                 Some(directory) => Programs::built(directory)?,
-                None => timed("rivals' programs", deciders::programs)?,
+                None => timed("rivals' programs", Programs::rivals)?,
             };
             self.plan.run("connect", Contender::RIVALS, Some(rivals))
         })
@@ -157,7 +158,8 @@ impl Plan {
         let contenders: Vec<_> = all.iter().copied().filter(asked).collect();
         ensure!(!contenders.is_empty(), "no contender has a key with {}", self.only.join(" or "));
         let figures = self.measure(&programs, rivals, &contenders)?;
-        publish(name, &figures, &figures.table())
+        publish(name, &figures, &figures.table())?;
+        draw(name, &figures.drawing())
     }
 
     fn measure(

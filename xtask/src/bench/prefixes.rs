@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result};
 /// An address of the namespace that every contender denies, and the network that it is in.
 pub(super) const DENIED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const DENIED_NETWORK: Prefix = Prefix { bits: 0xc633_6400, length: 24 };
+/// A network that no list has: TEST-NET-3 (RFC 5737), which a change adds.
+const FREE_NETWORK: Prefix = Prefix { bits: 0xcb00_7100, length: 24 };
 
 /// An IPv4 prefix; the bits behind its length are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,16 @@ pub(super) struct Prefix {
 impl Prefix {
     fn of(bits: u32, length: u32) -> Self {
         Self { bits: bits & mask(length), length }
+    }
+
+    /// Its first address.
+    pub(super) fn first(self) -> u32 {
+        self.bits
+    }
+
+    /// Its length in bits.
+    pub(super) fn length(self) -> u32 {
+        self.length
     }
 
     /// The last address of it.
@@ -75,8 +87,11 @@ pub(super) fn list(shape: Shape, count: usize, seed: u64) -> Vec<Prefix> {
         };
         let prefix = Prefix::of(random.next(), length);
         // Neither what nobody connects to, nor the namespace's own.
+        let near = |network: Prefix| prefix.bits & mask(24) == network.bits;
+        let wide = prefix.bits <= FREE_NETWORK.bits && prefix.last() >= FREE_NETWORK.bits;
         if !matches!(prefix.bits >> 24, 0 | 127 | 224..)
-            && prefix.bits & mask(24) != DENIED_NETWORK.bits
+            && ![DENIED_NETWORK, FREE_NETWORK].into_iter().any(near)
+            && !wide
         {
             prefixes.insert(prefix);
         }

@@ -8,13 +8,15 @@ use aya::Ebpf;
 use rustix::process::Signal;
 use testbed::Running;
 
-use super::contender::{Contender, Decider, Filter, Ways};
+use super::contender::{Contender, Decider, Filter, Tries, Ways};
 use super::deciders::{self, Audit};
 use super::empty;
 use super::files::denied;
 use super::own_time::{self, OwnTime};
 use super::stage::{Both, Clients, DEADLINE, Stage};
+use super::tries::Decision;
 use crate::bench::resident::Resident;
+use crate::bench::tries::Pins;
 use crate::step;
 
 /// The three rules, for `fwnet run`.
@@ -26,8 +28,8 @@ const IPSET_RULE: [&str; 9] =
 /// What is attached now.
 pub(super) enum Attached {
     Nothing,
-    /// Detached when dropped; the program's id.
-    Empty(Box<Ebpf>, u32),
+    /// Detached when dropped; the program's id and name.
+    Program(Box<Ebpf>, u32, &'static str),
     /// The process, and its programs' ids and names.
     Fwnet(Running, Vec<(u32, String)>),
     /// The agent, and its programs' ids and names.
@@ -51,9 +53,10 @@ impl Attached {
             Contender::Control => Ok(Self::Nothing),
             Contender::Empty => {
                 let (program, id) = empty::attach(stage.host.cgroup.path())?;
-                Ok(Self::Empty(Box::new(program), id))
+                Ok(Self::Program(Box::new(program), id, empty::NAME))
             }
             Contender::Million(_) | Contender::Agent => agent(stage, contender),
+            Contender::Tries(kind) => tries(stage, kind),
             Contender::Nftables => ruleset(stage, &stage.files.small("rules.nft")),
             Contender::Filter(Filter::Ipset(_)) => ipset(stage, contender),
             Contender::Filter(filter) => ruleset(stage, &stage.files.filter(filter)),
@@ -75,7 +78,7 @@ impl Attached {
         work: impl FnOnce() -> Result<u64>,
     ) -> Result<Vec<(String, OwnTime)>> {
         match self {
-            Self::Empty(_, program) => own_time::during(&[(*program, "empty".to_owned())], work),
+            Self::Program(_, id, name) => own_time::during(&[(*id, (*name).to_owned())], work),
             Self::Fwnet(_, programs) | Self::Agent(_, programs) => own_time::during(programs, work),
             Self::Nothing
             | Self::Ruleset
@@ -108,7 +111,7 @@ impl Attached {
     pub(super) fn detach(self, stage: &Stage) -> Result<()> {
         match self {
             Self::Nothing => {}
-            Self::Empty(program, _) => drop(program),
+            Self::Program(program, ..) => drop(program),
             Self::Agent(resident, _) => drop(resident),
             Self::Ruleset => {
                 step::run(stage.host.namespace.command("nft").args(["flush", "ruleset"]))?;
@@ -176,6 +179,15 @@ fn agent(stage: &Stage, contender: Contender) -> Result<Attached> {
     Ok(Attached::Agent(resident, programs))
 }
 
+/// A program that looks up in tries; it keeps those that it uses.
+fn tries(stage: &Stage, kind: Tries) -> Result<Attached> {
+    let pins = Pins::mount(stage.residence.directory())?;
+    let decision = Decision::fill(&pins, kind, &stage.files.million)?;
+    let name = "tries";
+    let (program, id) = empty::attach_code(stage.host.cgroup.path(), name, &decision.program())?;
+    Ok(Attached::Program(Box::new(program), id, name))
+}
+
 /// `fwnet run`, with the programs that the contender keeps.
 fn run(stage: &Stage, contender: Contender) -> Result<Attached> {
     // What it prints of each connection goes where most users of a terminal would send it.
@@ -198,6 +210,7 @@ fn run(stage: &Stage, contender: Contender) -> Result<Attached> {
         | Contender::Agent
         | Contender::Nftables
         | Contender::Filter(_)
+        | Contender::Tries(_)
         | Contender::Decider(_) => bail!("{contender:?} is no fwnet run"),
     }
     command.arg("--netns").arg(stage.host.namespace.name());

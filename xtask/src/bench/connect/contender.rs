@@ -23,6 +23,8 @@ pub(super) enum Contender {
     Nftables,
     /// A packet filter of the kernel with many addresses.
     Filter(Filter),
+    /// A program at connect4 that looks a million prefixes up in tries of the kernel's.
+    Tries(Tries),
     /// A program in user space that is asked, or told, about each connection.
     Decider(Decider),
 }
@@ -49,6 +51,15 @@ pub(super) enum Filter {
     Concatenation(usize),
     /// iptables, one rule with an ipset of networks.
     Ipset(usize),
+}
+
+/// What is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tries {
+    /// The address, and nothing else.
+    Address,
+    /// The address's identity, then twice what is allowed.
+    Policies,
 }
 
 /// Who is asked.
@@ -96,6 +107,8 @@ impl Contender {
         Self::Filter(Filter::Intervals(100_000)),
         Self::Filter(Filter::Concatenation(10_000)),
         Self::Filter(Filter::Ipset(100_000)),
+        Self::Tries(Tries::Address),
+        Self::Tries(Tries::Policies),
         Self::Decider(Decider::Queue),
         Self::Decider(Decider::Notify),
         Self::Decider(Decider::Audit),
@@ -116,6 +129,10 @@ impl Contender {
             Self::Told => "fwnet, 3 rules, an event per connection".to_owned(),
             Self::Nftables => "nftables, the same 3 rules".to_owned(),
             Self::Filter(filter) => filter.name(),
+            Self::Tries(Tries::Address) => "LPM trie of 1,000,000, one look-up".to_owned(),
+            Self::Tries(Tries::Policies) => {
+                "LPM trie of 1,000,000, then twice one of 100,000 policies".to_owned()
+            }
             Self::Decider(decider) => decider.name().to_owned(),
         }
     }
@@ -134,12 +151,20 @@ impl Contender {
 
     /// Whether it is ours, and so must work.
     pub(super) fn is_ours(self) -> bool {
-        !matches!(self, Self::Nftables | Self::Filter(_) | Self::Decider(_))
+        !matches!(self, Self::Nftables | Self::Filter(_) | Self::Tries(_) | Self::Decider(_))
     }
 
     /// Whether its programs' own time is counted: the whole firewall's, and the empty program's to subtract.
     pub(super) fn counted(self) -> bool {
-        matches!(self, Self::Empty | Self::Fwnet | Self::Million(_) | Self::Agent | Self::Told)
+        matches!(
+            self,
+            Self::Empty
+                | Self::Fwnet
+                | Self::Million(_)
+                | Self::Agent
+                | Self::Told
+                | Self::Tries(_)
+        )
     }
 
     /// How tcpcli must end that tries the denied address: 0 connected, 1 EACCES, 2 a reset, 3 no
@@ -151,7 +176,8 @@ impl Contender {
             | Self::Only("connect4")
             | Self::Million(_)
             | Self::Agent
-            | Self::Told => 1,
+            | Self::Told
+            | Self::Tries(_) => 1,
             Self::Only("lookup") => 2,
             Self::Decider(Decider::Notify) => 1,
             Self::Nftables

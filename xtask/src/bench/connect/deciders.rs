@@ -13,7 +13,7 @@ use testbed::Running;
 
 use super::files::denied;
 use super::stage::{Clients, DEADLINE, Stage};
-use crate::{packages, step, workspace};
+use crate::{packages, step};
 
 /// How long is waited for what a rival does, and how often is looked.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -215,11 +215,6 @@ pub(super) fn end_opensnitch(stage: &Stage, mut daemon: Running) -> Result<()> {
         step::run(stage.host.namespace.command("iptables-legacy").args(["-w", "-t", table, "-F"]))?;
     }
     Ok(())
-}
-
-/// The programs of `rivals/`, built as they are meant to run.
-pub(super) fn programs() -> Result<crate::programs::Programs> {
-    crate::programs::Programs::elsewhere(&workspace::root().join("rivals/Cargo.toml"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::contender::Contender;
 use super::own_time::OwnTime;
 use super::stage::Both;
 use super::targets::{self, Judged};
+use crate::bench::plot::{self, Bar};
 use crate::bench::sample::{Sample, Spread};
 
 /// What is known of one contender in one round.
@@ -31,6 +32,9 @@ pub(super) struct Trial {
 
 /// Programs' own times by their names, in the order of [`WAYS`].
 pub(super) type OwnTimes = [Vec<(String, OwnTime)>; 2];
+
+/// Characters that the table has of a reason.
+const WHY_MAX: usize = 160;
 
 /// All contenders once.
 pub(super) type Round = BTreeMap<Contender, Outcome>;
@@ -76,6 +80,7 @@ struct Own {
 struct Row {
     key: String,
     name: String,
+    ours: bool,
     unavailable: Option<String>,
     one_address: Option<Compared>,
     many_addresses: Option<Compared>,
@@ -167,6 +172,16 @@ impl Figures {
         text
     }
 
+    /// connect() to one address as a multiple of nothing attached, drawn.
+    pub(super) fn drawing(&self) -> String {
+        let bar = |row: &Row| {
+            let times = row.one_address.as_ref()?.connect_ratio;
+            Some(Bar { name: row.name.clone(), times, ours: row.ours })
+        };
+        let bars: Vec<_> = self.contenders.iter().filter_map(bar).collect();
+        plot::bars("connect() as a multiple of nothing attached, one address (logarithmic)", &bars)
+    }
+
     fn own_times(&self, text: &mut String) {
         *text += "\n| program of fwnet | runs in a cycle | own time of a run, ns | less the counting, ns | random addresses: less the counting, ns |\n|---|---|---|---|---|\n";
         line(text, &format!("| (empty) | 1 | {} | 0 | 0 |", whole(self.counting_ns)));
@@ -216,6 +231,7 @@ impl Row {
         Self {
             key: contender.key(),
             name: contender.name(),
+            ours: contender.name().starts_with("fwnet"),
             unavailable,
             one_address: one,
             many_addresses: many,
@@ -226,7 +242,9 @@ impl Row {
 
     fn shown(&self) -> String {
         let (Some(one), Some(many)) = (&self.one_address, &self.many_addresses) else {
+            // A verifier's log is long; JSON has all of it.
             let why = self.unavailable.as_deref().unwrap_or("not measured");
+            let why: String = why.chars().take(WHY_MAX).collect();
             return format!(
                 "| {} | not measured: {} | | | | | | |",
                 self.name,

@@ -50,6 +50,8 @@ table inet rules {
 /// Files in a directory, and what they were made of.
 pub(super) struct Files {
     directory: PathBuf,
+    /// What fwnet's list has, in order.
+    pub million: Vec<Prefix>,
     /// An address that every measurement of one address uses.
     pub one: Ipv4Addr,
 }
@@ -64,12 +66,12 @@ impl Files {
         let lists: [&[Prefix]; 4] = [&million, &networks, &hosts[0], &hosts[1]];
         let addresses = prefixes::neighbours(&million, &lists, ADDRESSES, 4);
         let one = *addresses.first().context("an address that no list covers")?;
-        let files = Self { directory, one };
+        let files = Self { directory, million, one };
         prefixes::write(&files.addresses(), &addresses)?;
         files.put("processes.fw", PROCESSES)?;
         files.put("open.fw", OPEN)?;
         files.put("rules.nft", RULESET)?;
-        prefixes::write(&files.list(), &million)?;
+        prefixes::write(&files.list(), &files.million)?;
         let [thousand, ten_thousand] = &hosts;
         files.put_filter(Filter::Linear(1_000), &linear(thousand, ""))?;
         files.put_filter(Filter::Linear(10_000), &linear(ten_thousand, ""))?;

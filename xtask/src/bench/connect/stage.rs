@@ -25,7 +25,7 @@ const TIME_MAX_NS: f64 = 2e9;
 /// How much slower than ever before connections with nothing attached may be, and how long is waited for that. What a
 /// contender leaves behind (memory that the kernel frees, a program that ends) keeps the machine busy for a while.
 const CALM: f64 = 1.08;
-const CALM_DEADLINE: Duration = Duration::from_secs(5);
+const CALM_DEADLINE: Duration = Duration::from_secs(2);
 const CALM_CYCLES: u64 = 1_000;
 
 /// What is measured of what is attached: connections to one address, and to many.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::contender::{Contender, Decider, Filter, Ways};
+use super::contender::{Contender, Decider, Filter, Tries, Ways};
 use super::figures::{Round, Trial, WAYS, measured, ratio};
 use crate::bench::sample::{Sample, Spread};
 
@@ -35,6 +35,8 @@ enum Figure {
     CycleOfNothing(usize),
     /// connect() with the other as a multiple of connect() with the one.
     Faster,
+    /// The other's program's own time as a multiple of the one's, with connections to one address (0) or to many (1).
+    OwnTime(usize),
     /// connect() with the one as a multiple of connect() with the other.
     Share,
     /// What the one adds to connect() as a multiple of what the other adds.
@@ -83,6 +85,20 @@ const TARGETS: &[Target] = &[
         of: Contender::Decider(Decider::Audit),
         beside: Some(Contender::Told),
         figure: Figure::AddedShare,
+    },
+    Target {
+        what: "own time in the kernel, one address: three look-ups in LPM tries, as a multiple of ours",
+        bound: Bound::AtLeast(4.0),
+        of: OURS,
+        beside: Some(Contender::Tries(Tries::Policies)),
+        figure: Figure::OwnTime(0),
+    },
+    Target {
+        what: "own time in the kernel, random addresses: three look-ups in LPM tries, as a multiple of ours",
+        bound: Bound::AtLeast(6.0),
+        of: OURS,
+        beside: Some(Contender::Tries(Tries::Policies)),
+        figure: Figure::OwnTime(1),
     },
     Target {
         what: "added by ours, of what an nftables interval set of 100,000 adds",
@@ -184,10 +200,21 @@ impl Target {
             Figure::OfNothing(way) => of_nothing_attached(of, way, |it| it.connect_ns),
             Figure::CycleOfNothing(way) => of_nothing_attached(of, way, |it| it.cycle_ns),
             Figure::Faster => Some(relative(beside()?) / relative(of)),
+            Figure::OwnTime(way) => {
+                let counting = own_ns(measured(round.get(&Contender::Empty)?)?, 0)?;
+                Some((own_ns(beside()?, way)? - counting) / (own_ns(of, way)? - counting))
+            }
             Figure::Share => Some(relative(of) / relative(beside()?)),
             Figure::AddedShare => Some((relative(of) - 1.0) / (relative(beside()?) - 1.0)),
         }
     }
+}
+
+/// Own time of what runs at connect(): the programs that run at the other end are not part of a decision about it.
+fn own_ns(trial: &Trial, way: usize) -> Option<f64> {
+    let decides = |name: &str| matches!(name, "empty" | "tries" | "connect4");
+    let own = trial.own.get(way)?.iter().find(|(name, _)| decides(name))?;
+    own.1.each_ns()
 }
 
 fn of_nothing_attached(trial: &Trial, way: usize, step: fn(Sample) -> f64) -> Option<f64> {
