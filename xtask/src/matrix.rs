@@ -3,6 +3,7 @@
 //! The program `matrix` does the work and the comparing; here it is carried into a machine of its own, where it attaches to
 //! the root of the cgroup tree. The same rows run on this machine's kernel as a test of that program's crate.
 
+mod fields;
 mod guest;
 mod kernels;
 
@@ -61,7 +62,10 @@ impl Matrix {
     }
 
     fn play(&self, passed: &mut u64) -> Result<()> {
-        timed("what the matrix is made with", || packages::provide(NEEDS))?;
+        timed("what the matrix is made with", || {
+            packages::provide(NEEDS)?;
+            packages::provide(fields::NEEDS)
+        })?;
         let emulator = timed("QEMU", Emulator::provide)?;
         let (mut kernels, busybox) = timed("kernels", || {
             let files = fs::read_dir(golden()).context("list what is expected")?;
@@ -152,9 +156,12 @@ impl Matrix {
         if told != found {
             bail!("fwnet doctor says that {told:?} are open, and open are {found:?}");
         }
+        let scratch = workspace::scratch().join("matrix").join(&kernel.series);
+        let fields = fields::compare(kernel, &doctor, &scratch)?;
         let mut held = vec![
             format!("{rows} rows as expected"),
             format!("fwnet doctor names the {} doors that are open", found.len()),
+            format!("{fields} fields of the kernel's structures are where bpftool says"),
         ];
         if self.write {
             let mut written: Vec<_> =

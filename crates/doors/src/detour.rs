@@ -72,6 +72,12 @@ pub const DETOURS: &[Detour] = &[
         "another root process opens the table that says which rules are in force, to write",
         &["lsm/bpf_map"],
     ),
+    out("pin-removed", "another root process removes the pin of a table", &["lsm/inode_unlink"]),
+    out(
+        "pin-renamed",
+        "another root process gives the pin of a table another name",
+        &["lsm/inode_rename"],
+    ),
     out(
         "detached",
         "another root process detaches the program of cgroup/connect4",

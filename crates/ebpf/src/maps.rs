@@ -57,6 +57,10 @@ pub(crate) static EVIDENCE: PerCpuArray<Evidence> = PerCpuArray::with_max_entrie
 #[btf_map]
 pub(crate) static JUDGED: SkStorage<u64> = SkStorage::new();
 
+/// The same by cookie, of a socket that had no room for it.
+#[map]
+pub(crate) static JUDGED_APART: LruHashMap<u64, u64> = LruHashMap::with_max_entries(APART_MAX, 0);
+
 /// When a listener's accept() was refused last, CLOCK_BOOTTIME nanoseconds.
 #[btf_map]
 pub(crate) static REFUSED: SkStorage<u64> = SkStorage::new();

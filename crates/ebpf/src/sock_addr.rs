@@ -15,7 +15,7 @@ use verdict::{
 use crate::{
     identity::stamp_of,
     judge::{ALLOW, Witness, allowed, claim, destination, refuse, refused_by},
-    maps::{JUDGED, Slot, has},
+    maps::{JUDGED, JUDGED_APART, Slot, has},
 };
 
 const AF_INET: u32 = 2;
@@ -87,7 +87,7 @@ pub(crate) fn judge_out(ctx: &SockAddrContext, named: Address, hook: Hook) -> i3
     caller.identify(&slot, &mut flow);
     let (allowed, decision) = allowed(&slot, &flow, &caller);
     if allowed {
-        mark(sk, &slot);
+        mark(ctx, sk, &slot);
         ALLOW
     } else {
         refuse(&slot, decision.enforced.rule)
@@ -150,21 +150,27 @@ fn local(sk: *mut bpf_sock) -> Endpoint {
     }
 }
 
-/// Marks the socket as judged, for the tripwire.
+/// Marks the socket as judged, for the tripwire: on itself, and where it has no room for that by its cookie.
 #[inline(always)]
-fn mark(sk: *mut bpf_sock, slot: &Slot) {
+fn mark(ctx: &SockAddrContext, sk: *mut bpf_sock, slot: &Slot) {
     if !has(FEATURE_TRIPWIRE) || sk.is_null() {
         return;
     }
     let mut generation = u64::from(slot.generation);
     // SAFETY: `sk` is a socket of this context and not null; the helper copies the value.
-    unsafe {
+    let kept = unsafe {
         let flags = u64::from(aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE);
         bpf_sk_storage_get(
             (&raw const JUDGED).cast_mut().cast(),
             sk.cast(),
             (&raw mut generation).cast(),
             flags,
-        );
+        )
+    };
+    if kept.is_null() {
+        // SAFETY: the helper takes the context of a sock_addr program.
+        let cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
+        // An LRU map makes room; where even that fails the tripwire says more than it has to.
+        let _kept = JUDGED_APART.insert(&cookie, &generation, 0);
     }
 }

@@ -13,18 +13,21 @@ use aya_ebpf::{
 };
 use verdict::{
     Decision, Direction, Endpoint, Flow, Protocol,
-    abi::{Hook, Stamp},
+    abi::{Hook, Stamp, field},
 };
 
 use crate::{
+    guard::number,
     judge::{Witness, claim},
-    maps::{JUDGED, Slot},
+    maps::{JUDGED, JUDGED_APART, Slot, offset},
     report::report,
     sock::is_watched,
 };
 
 const TCP_SYN_SENT: i32 = 2;
 const TCP_LISTEN: i32 = 10;
+/// include/uapi/linux/in.h
+const IPPROTO_MPTCP: u16 = 262;
 
 /// Arguments: the socket, the old state, the new state (include/trace/events/sock.h).
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -41,7 +44,7 @@ pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
             bpf_get_socket_cookie(sk),
         )
     };
-    if !mark.is_null() && state == TCP_SYN_SENT {
+    if state == TCP_SYN_SENT && (!mark.is_null() || is_marked(socket) || is_mptcp(sk as u64)) {
         return 0;
     }
     let Some(slot) = Slot::in_force() else { return 0 };
@@ -49,6 +52,21 @@ pub(crate) fn tripwire(ctx: BtfTracePointContext) -> i32 {
     let flow = claim(direction, Protocol::TCP, Endpoint::default());
     report(&slot, &flow, &Decision::MALFORMED, &Wire { socket });
     0
+}
+
+/// Whether the socket with this cookie was judged, and marked by it.
+#[inline(always)]
+fn is_marked(cookie: u64) -> bool {
+    JUDGED_APART.get_ptr(&cookie).is_some()
+}
+
+/// Whether it is an MPTCP socket: the one that a process holds and by which no packet leaves. Its state changes before the
+/// kernel asks whether its first subflow may connect (`mptcp_connect` in net/mptcp/protocol.c); each subflow is a socket that
+/// is judged, and looked at here, by itself.
+#[inline(always)]
+fn is_mptcp(sk: u64) -> bool {
+    let offset = offset::<{ field::PROTOCOL }>();
+    offset != field::UNKNOWN as usize && number::<u16>(sk, offset) == IPPROTO_MPTCP
 }
 
 /// What the tripwire can tell.

@@ -1,9 +1,13 @@
-//! Which fields of the kernel's structures the programs of the LSM tier read, and where the running kernel has them.
+//! Which fields of the kernel's structures programs of the LSM tier and the tripwire read, and where the running kernel has
+//! them.
 //!
-//! A field that is missing, or not as wide as it is read, is an offset that nobody knows: a program that reads it is not
-//! loaded. No offset is ever guessed.
+//! A field that is missing, or not as wide as it is read, is an offset that nobody knows: a program of the LSM tier
+//! that reads it is not loaded, and the tripwire does without. No offset is ever guessed.
 
-use verdict::abi::{EXE_PATH, field};
+use verdict::abi::{
+    EXE_PATH,
+    field::{self, UNKNOWN},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::btf::Btf;
@@ -106,9 +110,6 @@ pub(crate) const PINS: &[&[usize]] = &[PROGRAM];
 
 /// Structures that others begin with, which a pointer is therefore one to: at offset 0, or nothing can be read.
 const BEGINNINGS: [(&str, &str); 2] = [("sock", "__sk_common"), ("request_sock", "__req_common")];
-
-/// Stands for the offset of a field that is not known.
-const UNKNOWN: u32 = u32::MAX;
 
 /// The fields as one kernel has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]

@@ -155,24 +155,6 @@ impl Firewall {
         Self::load_with(pins, image, attachments)
     }
 
-    /// As [`Firewall::load`], but leaves out the hooks with these names, required or not: what is open then shows what
-    /// each of them closes.
-    ///
-    /// # Errors
-    /// As [`Firewall::load`].
-    pub fn load_without(
-        left_out: &[&str],
-        image: &Image,
-        attachments: Attachments,
-    ) -> Result<Self, LoadError> {
-        let pins = Pins::new().map_err(no_file_system)?;
-        let numbers = numbers(Scheduled::forever(image), &attachments)?;
-        let mut firewall = Self::make(pins, numbers, attachments)?;
-        firewall.left_out = left_out.iter().map(|&name| name.to_owned()).collect();
-        firewall.swap(image)?;
-        Ok(firewall)
-    }
-
     /// Loads a second set of programs beside this one, for an image that does not fit into its slots. It shares what
     /// this one has learnt of sockets, listeners and peers. Until this one goes both judge, and what either denies is
     /// denied.

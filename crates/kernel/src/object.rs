@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    Btf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
     maps::{Map, MapData, MapError},
     programs::{Program, ProgramError, ProgramFd},
 };
@@ -52,11 +52,12 @@ pub enum ObjectError {
 }
 
 /// Maps that hold what the programs have learnt of sockets and peers, whatever image is in force.
-const LEARNT: [&str; 8] = [
+const LEARNT: [&str; 9] = [
     "CLAIMS",
     "CLAIMS_APART",
     "EXCHANGES",
     "JUDGED",
+    "JUDGED_APART",
     "LISTENERS",
     "OWNERS",
     "OWNERS_APART",
@@ -291,7 +292,13 @@ pub(crate) fn open(numbers: &Numbers, pins: Option<&Pins>) -> Result<Object, Obj
     for (map, path) in pins.iter().flat_map(|pins| pins.paths()) {
         loader.map_pin_path(map, path);
     }
+    // What it says of every instruction is for those who build programs, and takes seconds where one does not load.
+    let log = match env::var_os(OVERRIDE) {
+        Some(_) => VerifierLogLevel::default(),
+        None => VerifierLogLevel::STATS,
+    };
     let programs = loader
+        .verifier_log_level(log)
         .override_global("SLOT_LINES", &numbers.slot_lines, true)
         .override_global("SLOT_RULES", &numbers.slot_rules, true)
         .override_global("FEATURES", &numbers.features, true)

@@ -6,6 +6,7 @@ use crate::{
     features::Features,
     fields::{Fields, exe_offsets},
     hook::Hook,
+    netns::Netns,
     object::{Numbers, ObjectError, open},
 };
 
@@ -18,6 +19,9 @@ pub struct Probe {
     pub features: Features,
     /// Where the kernel's structures have what programs of the LSM tier read.
     pub fields: Fields,
+    /// Whether user space can tell the inbound programs in which network namespace they run (`SO_NETNS_COOKIE`, Linux 5.14).
+    /// Else they find no listener's process, and no datagram that another one answers.
+    pub tells_namespaces: bool,
 }
 
 /// Loads every program and attaches none.
@@ -33,5 +37,6 @@ pub fn probe() -> Result<Probe, ObjectError> {
     let numbers = Numbers { fields, exe_offsets, ..Numbers::probing(features.0) };
     let mut object = open(&numbers, None)?;
     let hooks = Hook::ALL.iter().map(|hook| (hook, object.load(hook).map(drop))).collect();
-    Ok(Probe { hooks, features, fields })
+    let tells_namespaces = Netns::open("/proc/self/ns/net").is_ok_and(|own| own.cookie() != 0);
+    Ok(Probe { hooks, features, fields, tells_namespaces })
 }

@@ -59,7 +59,10 @@ impl Line {
     /// Whether the row got through: data or a connection crossed.
     pub(crate) fn is_through(&self) -> bool {
         matches!(self.peer.as_str(), "connection" | "datagram" | "packet" | "data")
-            || matches!(self.local.as_str(), "accepted" | "received" | "opened")
+            || matches!(
+                self.local.as_str(),
+                "accepted" | "received" | "opened" | "removed" | "renamed"
+            )
     }
 
     /// Whether the two ended alike: what both ends saw, and who told of it; not which programs ran for it.

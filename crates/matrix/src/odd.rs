@@ -49,7 +49,7 @@ impl Odd {
 }
 
 /// What another root process does to the programs: it shows where something is denied.
-const TAMPERS: [&str; 2] = ["detached", "map-opened"];
+const TAMPERS: [&str; 4] = ["detached", "map-opened", "pin-removed", "pin-renamed"];
 
 /// How each detour is gone.
 const WAYS: &[(&str, Way)] = &[
@@ -61,6 +61,8 @@ const WAYS: &[(&str, Way)] = &[
     ("overruled-below", evasion::overrule_below),
     ("overruled", evasion::overrule),
     ("map-opened", evasion::open_map),
+    ("pin-removed", evasion::remove_pin),
+    ("pin-renamed", evasion::rename_pin),
     ("detached", evasion::detach),
     ("listening-before", before::accept),
     ("queued-before", before::accept_queued),

@@ -25,7 +25,7 @@ pub(crate) const SITUATIONS: [(Situation, Option<Direction>); 6] = [
 pub(crate) fn run(typed: &Rows) -> Result<ExitCode> {
     let golden = typed.golden.as_deref().map(Golden::read).transpose()?;
     let mut stage = typed.place.stage()?;
-    stage.leave_out(&typed.without);
+    stage.leave_out(&typed.without)?;
     let mut rows: Vec<Row> = Row::all().filter(|row| row.name().starts_with(&typed.only)).collect();
     let mut lines: Vec<Line> = Vec::new();
     let mut hooks = Hooks::default();

@@ -59,3 +59,11 @@ pub(crate) fn image(denied: Denied, peers: &[IpAddr]) -> Image {
     }
     compile(&rules).expect("nine rules fit, and each direction has its default")
 }
+
+/// The image of lockdown, which no row brings into force: everybody is denied.
+pub(crate) fn lockdown() -> Image {
+    let mut rules = RuleSet::default();
+    let directions = [Direction::Out, Direction::In].into_iter();
+    rules.rules = directions.map(|it| Rule::default(it, Verdict::Deny, 0)).collect();
+    compile(&rules).expect("two rules fit, and each direction has its default")
+}

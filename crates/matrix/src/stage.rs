@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use doors::{Attempt, Door, DoorError, Protocol, Side, errno_name};
-use kernel::{Attachments, Cgroup, CgroupTree, Counting, Firewall, Hook, Namespaces, Netns};
+use kernel::{
+    Attachments, Cgroup, CgroupTree, Counting, Firewall, Hook, Namespaces, Netns, Scheduled,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 use verdict::Direction;
@@ -32,10 +34,17 @@ const PING: (&str, &str) = ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647
 /// Data in a SYN without a cookie, taken by every listener.
 const FAST_OPEN: (&str, &str) = ("/proc/sys/net/ipv4/tcp_fastopen", "1543");
 
+/// How long a closed end waits for the other one, in seconds: longer than a slow machine plays a situation, so that no late
+/// packet finds it gone and meets a hook.
+const HALF_CLOSED: (&str, &str) = ("/proc/sys/net/ipv4/tcp_fin_timeout", "3600");
+/// Below it, everything is pinned, as an agent has it.
+const PINS: &str = "/sys/fs/bpf";
+
 /// The stage.
 pub(crate) struct Stage {
     peer: Peer,
     cgroup: PathBuf,
+    pins: PathBuf,
     patience: Duration,
     left_out: Vec<String>,
     counting: Counting,
@@ -47,7 +56,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts the peer, then moves this process into the cgroup at `cgroup`, where the firewall will be attached.
     pub(crate) fn new(cgroup: &Path, patience: Duration) -> Result<Self> {
-        for (path, value) in [PING, FAST_OPEN] {
+        for (path, value) in [PING, FAST_OPEN, HALF_CLOSED] {
             fs::write(path, value).with_context(|| path.to_owned())?;
         }
         let peer = Peer::start()?;
@@ -56,6 +65,7 @@ impl Stage {
         Ok(Self {
             peer,
             cgroup: cgroup.to_owned(),
+            pins: Path::new(PINS).join(format!("matrix-{}", std::process::id())),
             patience,
             left_out: Vec::new(),
             counting: Counting::begin().context("count the runs of programs")?,
@@ -69,7 +79,7 @@ impl Stage {
     pub(crate) fn enforce(&mut self, situation: Situation, direction: Direction) -> Result<()> {
         let denied = match situation {
             Situation::Bare => {
-                self.firewall = None;
+                self.unload()?;
                 self.before = Before::make(&mut self.peer)?;
                 return Ok(());
             }
@@ -100,15 +110,31 @@ impl Stage {
         let left_out: Vec<_> = self.left_out.iter().map(String::as_str).collect();
         // The largest image first: the slots are made for it.
         let largest = rules::image(Denied::Peer(direction), &peers);
-        let firewall = Firewall::load_without(&left_out, &largest, attachments)?;
+        let (scheduled, lockdown) = (Scheduled::forever(&largest), rules::lockdown());
+        let firewall =
+            Firewall::up_without(&left_out, &self.pins, scheduled, &lockdown, attachments)?;
         self.firewall.insert(firewall).swap(&image).context("put rules in force")?;
         Ok(())
     }
 
     /// Has the firewall attached anew, without these hooks.
-    pub(crate) fn leave_out(&mut self, hooks: &[String]) {
-        self.firewall = None;
+    pub(crate) fn leave_out(&mut self, hooks: &[String]) -> Result<()> {
         self.left_out = hooks.to_vec();
+        self.unload()
+    }
+
+    /// Takes the firewall off, and its pins away.
+    fn unload(&mut self) -> Result<()> {
+        match self.firewall.take() {
+            Some(firewall) => firewall.remove().map(drop).context("take the firewall off"),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a map of the firewall is pinned; `None` where nothing is in force.
+    pub(crate) fn pin(&self, map: &str) -> Option<PathBuf> {
+        let sets = fs::read_dir(&self.pins).ok()?;
+        sets.flatten().map(|set| set.path().join("maps").join(map)).find(|pin| pin.exists())
     }
 
     /// Whether anything is attached: what tampers with the hooks leaves nothing.
@@ -198,7 +224,7 @@ impl Stage {
         };
         let line = Line { row: row.name(), situation, local, peer, seen, told: self.told() };
         if matches!(row, Row::Odd(odd) if odd.ruins) {
-            self.firewall = None;
+            self.unload()?;
         }
         Ok(line)
     }
@@ -280,6 +306,14 @@ impl Stage {
         told.sort_unstable();
         told.dedup();
         told
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Err(error) = self.unload() {
+            eprintln!("matrix: {error:#}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::limits::ANCESTORS_MAX;
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;
 
 /// Slots of map `IMAGE` that images take turns in: the slot of a generation is its lower bits. Two are for the image in
 /// force and the one that follows at its end, two for the next ones while they are staged.
@@ -306,6 +306,9 @@ pub mod field {
     pub const STATE: usize = 30;
     /// How many they are.
     pub const COUNT: usize = 31;
+
+    /// Stands for the offset of a field that this kernel does not have, or not as wide as it is read.
+    pub const UNKNOWN: u32 = u32::MAX;
 }
 
 /// Network namespaces that can be named, where not all of them are judged.

@@ -24,6 +24,10 @@ pub(crate) struct Typed {
 /// What no hook of any kernel covers, and no door: it is not a way out or in.
 const NEVER: [&str; 1] = ["a root process that runs this program, or loads a module"];
 
+/// Where user space has no cookie of a network namespace to tell the inbound programs.
+const UNKNOWN_NAMESPACES: &str = "inbound, rules about the process of a listener hold for nobody, and a default deny refuses answers \
+     to datagrams of unconnected sockets";
+
 /// Exit code 0 where everything that is required works, 1 where something is missing.
 pub(crate) fn run(typed: &Typed) -> anyhow::Result<ExitCode> {
     require_privilege("loading a program to see whether the kernel takes it")?;
@@ -123,7 +127,8 @@ fn document(probe: &Probe, mount: &Result<String, String>, works: bool) -> serde
 fn uncovered(probe: &Probe) -> impl Iterator<Item = &'static str> + '_ {
     let missing =
         probe.hooks.iter().filter(|(_, result)| result.is_err()).map(|(hook, _)| hook.without);
-    missing.chain(NEVER)
+    let unknown = if probe.tells_namespaces { None } else { Some(UNKNOWN_NAMESPACES) };
+    missing.chain(unknown).chain(NEVER)
 }
 
 /// A door or a detour that no hook closes here.

@@ -112,7 +112,23 @@ impl Firewall {
         lockdown: &Image,
         attachments: Attachments,
     ) -> Result<Self, LoadError> {
-        Self::up_in(Directory::make(directory)?, scheduled, lockdown, attachments)
+        Self::up_without(&[], directory, scheduled, lockdown, attachments)
+    }
+
+    /// As [`Firewall::up`], but leaves out the hooks with these names, required or not: what is open then shows what
+    /// each of them closes.
+    ///
+    /// # Errors
+    /// As [`Firewall::up`].
+    pub fn up_without(
+        left_out: &[&str],
+        directory: &Path,
+        scheduled: Scheduled<'_>,
+        lockdown: &Image,
+        attachments: Attachments,
+    ) -> Result<Self, LoadError> {
+        let directory = Directory::make(directory)?;
+        Self::up_in(directory, left_out, scheduled, lockdown, attachments)
     }
 
     /// As [`Firewall::up`], for images that do not fit into the slots of this one. The caller then lets this one
@@ -128,13 +144,16 @@ impl Firewall {
         attachments: Attachments,
     ) -> Result<Self, LoadError> {
         match &self.pinned {
-            Some(pinned) => Self::up_in(pinned.directory.clone(), scheduled, lockdown, attachments),
+            Some(pinned) => {
+                Self::up_in(pinned.directory.clone(), &[], scheduled, lockdown, attachments)
+            }
             None => Err(PinError::Empty { path: PathBuf::new() }.into()),
         }
     }
 
     fn up_in(
         directory: Directory,
+        left_out: &[&str],
         scheduled: Scheduled<'_>,
         lockdown: &Image,
         attachments: Attachments,
@@ -149,6 +168,7 @@ impl Firewall {
                     .map_err(PinError::at("share the maps of", &known.maps()))?;
             }
             let mut firewall = Self::make(Pins::directory(set.maps()), numbers, attachments)?;
+            firewall.left_out = left_out.iter().map(|&name| name.to_owned()).collect();
             firewall.pinned = Some(Pinned::new(directory, set.clone(), &firewall.pins)?);
             firewall.guard_pins()?;
             firewall.stage_lockdown(lockdown)?;

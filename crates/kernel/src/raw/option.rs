@@ -4,6 +4,7 @@
 
 use std::ffi::c_int;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `BPF_MAXINSNS` (include/uapi/linux/bpf_common.h).
@@ -42,12 +43,79 @@ pub fn set_transparent(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_IP, libc::IP_TRANSPARENT)
 }
 
-/// Attaches filters that pass everything to the socket (`SO_ATTACH_FILTER`, socket(7)), one larger than the next, until no
-/// memory for options is left (`net.core.optmem_max`): what a program may do so that nothing can be stored on its socket.
+/// Fills the memory for options of a TCP socket of IPv4 (`net.core.optmem_max`), as any program may, so that nothing can be
+/// stored on its socket: most of it with the largest filter that fits (`SO_ATTACH_FILTER`, socket(7)), the rest with keys
+/// for peers that it will never have, if this kernel has them (`TCP_MD5SIG`, tcp(7)).
 ///
 /// # Errors
 /// Those of setsockopt(2) other than `ENOMEM`.
 pub fn fill_option_memory(socket: BorrowedFd<'_>) -> io::Result<()> {
+    attach_filter(socket)?;
+    for peer in 0..KEYS_MAX {
+        match add_key(socket, Ipv4Addr::from_bits(UNUSED_PEERS.to_bits() | peer)) {
+            Ok(()) => {}
+            Err(error) if KEYS_END.contains(&error.raw_os_error()) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What ends the keys: no memory left, or a kernel without them.
+const KEYS_END: [Option<c_int>; 2] = [Some(libc::ENOMEM), Some(libc::ENOPROTOOPT)];
+/// More than there is memory for: a key takes a hundred bytes and more, and the default memory is 128 KiB.
+const KEYS_MAX: u32 = 4096;
+/// A network that no row goes to (RFC 2544).
+const UNUSED_PEERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+/// `struct tcp_md5sig` (include/uapi/linux/tcp.h), with the address of an IPv4 peer.
+#[repr(C)]
+struct Key {
+    peer: libc::sockaddr_in,
+    /// `struct sockaddr_storage` has 128 bytes.
+    rest_of_address: [u8; 112],
+    flags: u8,
+    prefix: u8,
+    length: u16,
+    interface: c_int,
+    key: [u8; 80],
+}
+
+/// Adds a key for one peer.
+fn add_key(socket: BorrowedFd<'_>, peer: Ipv4Addr) -> io::Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+    let family = libc::AF_INET as libc::sa_family_t;
+    let key = Key {
+        peer: libc::sockaddr_in {
+            sin_family: family,
+            sin_port: 0,
+            sin_addr: libc::in_addr { s_addr: peer.to_bits().to_be() },
+            sin_zero: [0; 8],
+        },
+        rest_of_address: [0; 112],
+        flags: 0,
+        prefix: 0,
+        length: 1,
+        interface: 0,
+        key: [1; 80],
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the structure has 216 bytes")]
+    let len = size_of::<Key>() as libc::socklen_t;
+    // SAFETY: the value is a live structure of `len` bytes without padding; the kernel copies it.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            (&raw const key).cast(),
+            len,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a filter that passes everything.
+fn attach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
     // `BPF_RET | BPF_K` with all of the packet, over and over (include/uapi/linux/bpf_common.h).
     let pass = libc::sock_filter { code: 6, jt: 0, jf: 0, k: u32::MAX };
     let mut filter = vec![pass; FILTER_MAX];

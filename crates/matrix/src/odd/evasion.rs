@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr};
 use kernel::raw::option::fill_option_memory;
@@ -91,6 +91,16 @@ pub(crate) enum Tampering {
     },
     /// Opens the table that says which rules are in force, to write
     OpenMap,
+    /// Removes a pin
+    RemovePin {
+        /// The pin
+        path: PathBuf,
+    },
+    /// Gives a pin another name in its directory
+    RenamePin {
+        /// The pin
+        path: PathBuf,
+    },
 }
 
 /// Tries it, and prints what came of it.
@@ -101,6 +111,10 @@ pub(crate) fn tamper(what: &Tampering) -> Result<ExitCode> {
             (tamper::detach(cgroup.as_fd(), HOOK), "detach")
         }
         Tampering::OpenMap => (tamper::open_map("CONTROL"), "open"),
+        Tampering::RemovePin { path } => (std::fs::remove_file(path), "unlink"),
+        Tampering::RenamePin { path } => {
+            (std::fs::rename(path, path.with_file_name("renamed")), "rename")
+        }
     };
     crate::say(&match outcome {
         Ok(()) => "done".to_owned(),
@@ -134,6 +148,27 @@ pub(super) fn detach(stage: &mut Stage) -> Result<Played> {
 pub(super) fn open_map(_stage: &mut Stage) -> Result<Played> {
     let done = by_another(&["open-map".as_ref()])?;
     Ok(Played::new(if done == "done" { "opened".to_owned() } else { done }, "-"))
+}
+
+/// Of a table that no program looks into.
+pub(super) fn remove_pin(stage: &mut Stage) -> Result<Played> {
+    pin(stage, "remove-pin", "FLOWS_TAKEN", "removed")
+}
+
+/// Of one that only counts.
+pub(super) fn rename_pin(stage: &mut Stage) -> Result<Played> {
+    pin(stage, "rename-pin", "EVIDENCE", "renamed")
+}
+
+fn pin(stage: &Stage, verb: &str, map: &str, done: &str) -> Result<Played> {
+    let pin = stage.pin(map).context("find a pin")?;
+    let told = by_another(&[verb.as_ref(), pin.as_os_str()])?;
+    let local = match (told.as_str(), pin.exists()) {
+        ("done", false) => done.to_owned(),
+        ("done", true) => bail!("{} is still there", pin.display()),
+        (refused, _) => refused.to_owned(),
+    };
+    Ok(Played::new(local, "-"))
 }
 
 fn connect(stage: &mut Stage) -> Result<Played> {
