@@ -40,7 +40,7 @@ const BEGUN: &str = "the script begins";
 /// How often a kernel is booted at most that dies before that.
 const BOOTS_MAX: usize = 3;
 /// How long one may run.
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_secs(600);
 /// How often its end is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
