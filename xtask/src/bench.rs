@@ -4,6 +4,7 @@ pub mod agent;
 pub mod change;
 pub mod connect;
 pub mod fleet;
+pub mod image;
 pub mod instructions;
 mod plot;
 pub mod policy;
@@ -38,6 +39,7 @@ enum What {
     Connect(connect::Connect),
     Fleet(fleet::Fleet),
     Hooks(connect::Hooks),
+    Image(image::Image),
     Instructions(instructions::Instructions),
     Policy(policy::Policy),
     Throughput(throughput::Throughput),
@@ -53,6 +55,7 @@ impl Bench {
             What::Connect(connect) => connect.run(),
             What::Fleet(fleet) => fleet.run(),
             What::Hooks(hooks) => hooks.run(),
+            What::Image(image) => image.run(),
             What::Instructions(instructions) => instructions.run(),
             What::Policy(policy) => policy.run(),
             What::Throughput(throughput) => throughput.run(),

@@ -40,7 +40,8 @@ impl AddressSet {
             .map(|(first, last)| (first.bits(), last.bits()))
             .filter(|(a, b)| a <= b)
             .collect();
-        ranges.sort_unstable();
+        // Sets are joined one behind the other: a sort that makes use of what is in order only merges them.
+        ranges.sort();
         let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
             match merged.last_mut() {
