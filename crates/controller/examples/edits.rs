@@ -35,6 +35,8 @@ use wire::sync::{Hello, Progress, Stage, Up, Upward};
 
 /// Rules of one document.
 const DOCUMENT_RULES: u32 = 100;
+/// Milliseconds from one change to the next.
+const BETWEEN_MS: u64 = 3_000;
 /// Hosts of one application.
 const APP_HOSTS: u32 = 500;
 
@@ -62,28 +64,23 @@ fn main() {
     }
     percentiles("an edit", &found);
     percentiles("  and to everybody", &alls);
-    let told: Vec<u64> = found.iter().map(|it| it.told).collect();
-    let sum: u64 = told.iter().sum();
-    println!(
-        "connected hosts told of an edit    mean {:.1}, most {}",
-        sum as f64 / found.len().max(1) as f64,
-        told.iter().max().copied().unwrap_or(0),
-    );
+    told("an edit", &found);
     let moves: Vec<Spent> =
         (0..edits).map(|number| fleet.relabel(number.wrapping_mul(7_919) % hosts)).collect();
     percentiles("a host becomes another application's", &moves);
+    told("that", &moves);
     println!("resident {}, at most {}", memory("VmRSS:"), memory("VmHWM:"));
     let bundle = fleet.bundle();
     let step = Instant::now();
     let asked =
         Apply { bundle: &bundle, what: "", canary: None, force: true, by: "op", stamping: None };
-    let _same = apply(fleet.controller.model(), &asked, now().wall);
+    let _same = apply(fleet.controller.model(), &asked, at(1));
     tell("the order of the same again", step, String::new());
     fleet.edit_text();
     let bundle = fleet.bundle();
     let step = Instant::now();
     let asked = Apply { bundle: &bundle, ..asked };
-    apply(fleet.controller.model(), &asked, now().wall).expect("it is in order");
+    apply(fleet.controller.model(), &asked, at(1)).expect("it is in order");
     tell("an order with all hosts", step, String::new());
 }
 
@@ -91,6 +88,16 @@ fn main() {
 fn tell(what: &str, since: Instant, more: String) {
     let seconds = since.elapsed().as_secs_f64();
     println!("{what:<34} {seconds:>9.3} s  {more}; {}", memory("VmHWM:"));
+}
+
+#[expect(clippy::print_stdout, reason = "what this program is for")]
+fn told(of: &str, all: &[Spent]) {
+    let told: Vec<u64> = all.iter().map(|it| it.told).collect();
+    println!(
+        "connected hosts told of {of}: mean {:.1}, most {}",
+        told.iter().sum::<u64>() as f64 / told.len().max(1) as f64,
+        told.iter().max().copied().unwrap_or(0),
+    );
 }
 
 #[expect(clippy::print_stdout, reason = "what this program is for")]
@@ -161,6 +168,8 @@ struct Fleet {
     versions: Vec<u64>,
     signed: Vec<Option<(wire::Envelope, wire::Listed)>>,
     version: u64,
+    /// Milliseconds that have passed.
+    ms: u64,
 }
 
 impl Fleet {
@@ -171,9 +180,10 @@ impl Fleet {
             move |number: u32| enrolled(&id(number), labels(number, apps), address(number));
         let trust = found(&Model::default(), &root_bytes()).expect("a root");
         let records = (0..hosts).flat_map(record).chain(trust.put);
-        let serve = Serve { connections_max: usize::MAX, ..Serve::default() };
+        // Nobody is heard here, however long it takes.
+        let serve = Serve { connections_max: usize::MAX, beat_ms: u32::MAX, ..Serve::default() };
         let settings = Settings { serve, ..Settings::default() };
-        let controller = Controller::load(records, settings, now()).expect("records in order");
+        let controller = Controller::load(records, settings, now(0)).expect("records in order");
         let mut orders = Model::default();
         let trust = found(&orders, &root_bytes()).expect("a root");
         orders.apply(changes(trust)).expect("records in order");
@@ -187,6 +197,7 @@ impl Fleet {
             versions: vec![1; documents as usize],
             signed: vec![None; documents as usize + 1],
             version: 0,
+            ms: 0,
         };
         for document in 0..documents {
             let rules = (0..DOCUMENT_RULES).map(|_| fleet.rule(document)).collect();
@@ -265,7 +276,7 @@ impl Fleet {
             by: "op",
             stamping: None,
         };
-        let batch = apply(&self.orders, &asked, now().wall).expect("it is in order");
+        let batch = apply(&self.orders, &asked, at(1)).expect("it is in order");
         drop(bundle);
         self.orders.apply(changes(batch.clone())).expect("records in order");
         let steps = self.orders.current().map_or(0, |current| current.steps.len());
@@ -301,10 +312,14 @@ impl Fleet {
         let changes = changes(batch);
         let told = self.controller.retargets();
         let mut out = Vec::new();
+        let at = now(self.ms);
         let (began, before) = (Instant::now(), cpu());
-        self.controller.changed(changes, now(), &mut out).expect("records in order");
+        self.controller.changed(changes, at, &mut out).expect("records in order");
         let (time, cpu) = (began.elapsed(), cpu() - before);
         self.written(out);
+        // What is new now is not for ever.
+        self.ms += BETWEEN_MS;
+        self.controller.tick(now(self.ms), &mut Vec::new());
         Spent { time, cpu, told: self.controller.retargets() - told, all: false }
     }
 
@@ -312,7 +327,7 @@ impl Fleet {
     fn written(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             if let Effect::Send { link, .. } = effect {
-                self.controller.written(link, now(), &mut Vec::new());
+                self.controller.written(link, now(self.ms), &mut Vec::new());
             }
         }
     }
@@ -323,12 +338,13 @@ impl Fleet {
             let id = id(number);
             let peer = Peer::Host { certificate: Digest::of(id.as_bytes()), id };
             let mut out = Vec::new();
-            let link = self.controller.opened(&peer, now(), &mut out);
+            let now = now(self.ms);
+            let link = self.controller.opened(&peer, now, &mut out);
             let hello = Up::Hello(Hello::default());
-            self.controller.said(link, Upward { say: Some(hello) }, now(), &mut out);
+            self.controller.said(link, Upward { say: Some(hello) }, now, &mut out);
             let progress = Progress { stage: Stage::Enforced.into(), ..Progress::default() };
             let say = Upward { say: Some(Up::Progress(progress)) };
-            self.controller.said(link, say, now(), &mut out);
+            self.controller.said(link, say, now, &mut out);
             self.written(out);
         }
         self.hosts.div_ceil(10)
@@ -386,6 +402,6 @@ fn id(number: u32) -> String {
     format!("h{number:07}")
 }
 
-fn now() -> At {
-    At { wall: at(1), ms: 1_000 }
+fn now(ms: u64) -> At {
+    At { wall: at(1), ms: 1_000 + ms }
 }

@@ -3,8 +3,9 @@
 //! What a host should have is described by a [`Target`], and every large thing in it is a *piece*: bytes that are named by
 //! their BLAKE3 digest, so that they are encoded once, kept by whoever passes them on, fetched only by those who lack
 //! them, and checked by whoever gets them. A host that has everything hears 32 bytes; one that is behind asks for
-//! what it lacks, and may name an older piece that it has to get the difference only. Nobody keeps a queue for anybody: a slow host is
-//! told the newest target when it can hear again.
+//! what it lacks, and may name an older piece that it has to get the difference only. A set of very many hosts is several
+//! pieces and one that lists them, so that a host that changes makes one of them another, and not all. Nobody keeps a queue
+//! for anybody: a slow host is told the newest target when it can hear again.
 //!
 //! A frame is a length (four bytes, big endian) and one message of protocol buffers ([`encode`], [`Decoder`]). Each side knows the other by its
 //! certificate; no message says who its sender is.

@@ -43,14 +43,13 @@ impl Store {
         if u32::try_from(chunks.len()) != Ok(last + 1) {
             return Ok(());
         }
-        let parts: Vec<&[u8]> = chunks.values().map(Vec::as_slice).collect();
-        let bytes = parts.concat();
+        let bytes = together(chunks.values());
         if Digest::of(&bytes) != digest {
             let key = Key::Piece(digest, at).text();
             let why = "its bytes have another digest".to_owned();
             return Err(RecordError::Contradiction { key, why });
         }
-        *piece = Piece::Whole(bytes.into(), last + 1);
+        *piece = Piece::Whole(bytes, last + 1);
         Ok(())
     }
 
@@ -69,6 +68,19 @@ impl Store {
             }
         })
     }
+}
+
+/// Chunks behind each other, copied once: a piece may have megabytes.
+fn together<'a>(chunks: impl Iterator<Item = &'a Vec<u8>> + Clone) -> Arc<[u8]> {
+    let length = chunks.clone().map(Vec::len).sum();
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    let mut left = Arc::get_mut(&mut bytes).expect("nobody else has what was made just now");
+    for chunk in chunks {
+        let (here, behind) = left.split_at_mut(chunk.len());
+        here.copy_from_slice(chunk);
+        left = behind;
+    }
+    bytes
 }
 
 /// How the store holds the bytes of a piece: with a short chunk, perhaps an empty one, at the end.

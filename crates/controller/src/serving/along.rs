@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message;
-use wire::sync::Manifest;
+use wire::sync::Piece;
 
 use super::{
     Assigned,
@@ -35,6 +35,18 @@ pub(super) struct Along {
     packed: BTreeMap<Digest, Packed>,
 }
 
+/// Those of the pieces of a [`Manifest`](wire::sync::Manifest) that may go along. It has very many others, and every one
+/// that is told is looked at.
+#[derive(Clone, PartialEq, Message)]
+struct Papers {
+    #[prost(message, optional, tag = "2")]
+    timestamp: Option<Piece>,
+    #[prost(message, optional, tag = "3")]
+    snapshot: Option<Piece>,
+    #[prost(message, repeated, tag = "4")]
+    documents: Vec<Piece>,
+}
+
 /// Until when a target is told with what is new, and the fields that all hosts share, if anything is.
 type Packed = (u64, Option<Arc<[u8]>>);
 
@@ -46,8 +58,8 @@ impl Along {
         now_ms: u64,
         source: &mut impl Source,
     ) -> Vec<Arc<[u8]>> {
-        let Ok(manifest) = Manifest::decode(manifest) else { return Vec::new() };
-        let Manifest { timestamp, snapshot, documents, .. } = manifest;
+        let Ok(manifest) = Papers::decode(manifest) else { return Vec::new() };
+        let Papers { timestamp, snapshot, documents } = manifest;
         if NAMED_MAX < self.named.len() {
             self.named.clear();
         }

@@ -19,7 +19,10 @@ use super::{
     contents::Contents,
     seat::{HostState, Relay, Seat, Sitting, Want},
 };
-use crate::digest::Digest;
+use crate::{
+    digest::Digest,
+    spot::{Spot, Spots, spot},
+};
 
 /// Bytes of a reason and its place, at most twice of which are kept of a host.
 const WORDS_BYTES: usize = 400 + size_of::<super::seat::Words>();
@@ -79,7 +82,7 @@ pub(crate) struct Desk {
     open: usize,
     hosts: Vec<Option<HostState>>,
     free_hosts: Vec<u32>,
-    numbers: BTreeMap<Arc<str>, u32>,
+    by_spot: Spots,
     /// Connections that wait for a piece that is on its way here.
     waiting: BTreeMap<Digest, Vec<Link>>,
     looked_ms: u64,
@@ -110,7 +113,7 @@ impl Desk {
             open: 0,
             hosts: Vec::new(),
             free_hosts: Vec::new(),
-            numbers: BTreeMap::new(),
+            by_spot: Spots::default(),
             waiting: BTreeMap::new(),
             looked_ms: now_ms,
             proven_ms: None,
@@ -174,7 +177,7 @@ impl Desk {
 
     /// A host that is connected.
     pub(crate) fn host(&self, id: &str) -> Option<&HostState> {
-        self.hosts.get(*self.numbers.get(id)? as usize)?.as_ref()
+        self.hosts.get(self.number(id)? as usize)?.as_ref()
     }
 
     /// Bytes of what is kept of connections and hosts, ids shared with others left aside.
@@ -183,13 +186,19 @@ impl Desk {
         let hosts = self.hosts.capacity() * size_of::<Option<HostState>>();
         let free = (self.free.capacity() + self.free_hosts.capacity()) * size_of::<u32>();
         // Nodes of a B-tree are at least half full.
-        let numbers = self.numbers.len() * 2 * size_of::<(Arc<str>, u32)>();
+        let numbers = self.by_spot.count() * 2 * size_of::<(Spot, u32)>();
         let wants =
             |seat: &Seat| seat.wants.as_ref().map_or(0, |it| it.capacity() * size_of::<Want>());
         let words = |state: &HostState| state.words.as_ref().map_or(0, |_| 2 * WORDS_BYTES);
         let words: usize = self.hosts().map(words).sum();
         let wants: usize = self.seats.iter().filter_map(|(_, seat)| seat.as_ref()).map(wants).sum();
         seats + hosts + free + numbers + wants + words
+    }
+
+    /// The number of a host that is connected.
+    fn number(&self, id: &str) -> Option<u32> {
+        let host = |number: u32| self.hosts.get(number as usize).and_then(Option::as_ref);
+        self.by_spot.find(spot(id), |number| host(number).is_some_and(|it| *it.id == *id))
     }
 
     fn seat(&mut self, now_ms: u64) -> Link {
@@ -227,7 +236,7 @@ impl Desk {
 
     /// A host is at `link` from now on. If it was elsewhere, it is not any more.
     fn join(&mut self, id: Arc<str>, link: Link, now_ms: u64, out: &mut Vec<Effect>) -> u32 {
-        if let Some(&host) = self.numbers.get(&id) {
+        if let Some(host) = self.number(&id) {
             let before = self.hosts.get(host as usize).and_then(Option::as_ref);
             if let Some(before) = before.map(|state| state.link) {
                 self.unassigned(before, host, now_ms);
@@ -250,7 +259,7 @@ impl Desk {
         if let Some(place) = self.hosts.get_mut(host as usize) {
             *place = Some(state);
         }
-        self.numbers.insert(id, host);
+        self.by_spot.insert(spot(&id), host);
         host
     }
 
@@ -276,7 +285,7 @@ impl Desk {
         if place.as_ref().is_some_and(|state| state.link == link)
             && let Some(state) = place.take()
         {
-            self.numbers.remove(&state.id);
+            self.by_spot.remove(spot(&state.id), host);
             self.free_hosts.push(host);
             self.reporter.gone(host, &state.id);
         }
@@ -386,7 +395,7 @@ impl Desk {
     ) {
         let mut links = BTreeSet::new();
         for id in ids {
-            if let Some(&host) = self.numbers.get(id) {
+            if let Some(host) = self.number(id) {
                 self.changed(host, now_ms);
                 links.extend(self.mark(host));
             }

@@ -10,19 +10,13 @@ use jiff::Timestamp;
 use verdict::Address;
 
 use super::vocabulary::{Answers, Ask, Term, Vocabulary};
-use crate::records::HostRecord;
+use crate::{
+    records::HostRecord,
+    spot::{Spot, Spots, spot},
+};
 
 /// A host's number: small, and used again once the host is gone.
 pub type HostNumber = u32;
-
-/// Where a host stands among all others: the beginning of the digest of its id.
-pub(super) type Spot = u32;
-
-/// Where a host of this id stands.
-pub(super) fn spot(id: &str) -> Spot {
-    let [a, b, c, d, ..] = *blake3::hash(id.as_bytes()).as_bytes();
-    Spot::from_be_bytes([a, b, c, d])
-}
 
 /// What the operators say of a host. Words that many hosts share are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,13 +54,12 @@ pub(super) struct Kind {
 pub(super) struct Folk {
     hosts: Vec<Option<Known>>,
     free: Vec<HostNumber>,
-    numbers: BTreeMap<Arc<str>, HostNumber>,
     /// Whose other names these are.
     names: BTreeMap<Arc<str>, HostNumber>,
     /// Hosts that have a label, whether a policy asks for it or not; some may have had it only.
     by_label: BTreeMap<(u32, u32), Vec<HostNumber>>,
     by_address: BTreeSet<(u128, HostNumber)>,
-    by_spot: BTreeSet<(Spot, HostNumber)>,
+    by_spot: Spots,
     shut_off: BTreeSet<HostNumber>,
     kinds: Vec<Kind>,
     by_answers: BTreeMap<Arc<Answers>, u32>,
@@ -93,7 +86,8 @@ pub(super) struct Moved {
 
 impl Folk {
     pub(super) fn number(&self, id: &str) -> Option<HostNumber> {
-        self.numbers.get(id).copied()
+        let is = |number| self.host(number).is_some_and(|known| *known.id == *id);
+        self.by_spot.find(spot(id), is)
     }
 
     pub(super) fn host(&self, number: HostNumber) -> Option<&Known> {
@@ -105,7 +99,7 @@ impl Folk {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.numbers.len()
+        self.by_spot.count()
     }
 
     /// The hosts at some spots, in their order.
@@ -113,13 +107,12 @@ impl Folk {
         &self,
         spots: RangeInclusive<Spot>,
     ) -> impl Iterator<Item = (Spot, HostNumber)> {
-        let (first, last) = spots.into_inner();
-        self.by_spot.range((first, 0)..=(last, HostNumber::MAX)).copied()
+        self.by_spot.within(spots)
     }
 
     /// The host of this id or name.
     pub(super) fn called(&self, word: &str) -> Option<HostNumber> {
-        self.numbers.get(word).or_else(|| self.names.get(word)).copied()
+        self.number(word).or_else(|| self.names.get(word).copied())
     }
 
     pub(super) fn kind(&self, kind: u32) -> Option<&Kind> {
@@ -191,8 +184,7 @@ impl Folk {
         }
         let Some(record) = record else {
             let (number, had) = (number?, had?);
-            self.numbers.remove(id);
-            self.by_spot.remove(&(had.spot, number));
+            self.by_spot.remove(had.spot, number);
             self.free.push(number);
             return Some(Moved { host: number, id: had.id, before, after: None, names });
         };
@@ -223,9 +215,8 @@ impl Folk {
             self.carries(*label, number);
         }
         names.extend(facts.names.iter().cloned());
-        self.numbers.insert(Arc::clone(&id), number);
         let spot = had.as_ref().map_or_else(|| spot(&id), |known| known.spot);
-        self.by_spot.insert((spot, number));
+        self.by_spot.insert(spot, number);
         let known = Known {
             id: Arc::clone(&id),
             spot,

@@ -12,8 +12,8 @@ use std::{
     ops::RangeInclusive,
 };
 
-use super::folk::{HostNumber, Spot};
-use crate::digest::Digest;
+use super::folk::HostNumber;
+use crate::{digest::Digest, spot::Spot};
 
 /// Hosts of one section.
 pub(super) const HOSTS_MAX: usize = 1_500;

@@ -13,13 +13,16 @@ use wire::sync::{Difference, Members, Piece};
 
 use super::{
     class::ClassNumber,
-    folk::{Folk, HostNumber, Known, Spot, spot},
+    folk::{Folk, HostNumber, Known},
     library::Library,
     member,
     section::{Place, Renewed, Sections, Stretch},
     selectors::{SelectorNumber, Selectors},
 };
-use crate::digest::Digest;
+use crate::{
+    digest::Digest,
+    spot::{Spot, spot},
+};
 
 /// A set's number.
 pub(super) type SetNumber = u32;

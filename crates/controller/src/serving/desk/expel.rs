@@ -25,7 +25,7 @@ impl Desk {
         now_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        let Some(&host) = self.numbers.get(id) else { return };
+        let Some(host) = self.number(id) else { return };
         let state = self.hosts.get(host as usize).and_then(Option::as_ref);
         let Some(link) = state.map(|state| state.link) else { return };
         let Some(relay) = self.relay(link) else { return self.close(link, why, now_ms, out) };

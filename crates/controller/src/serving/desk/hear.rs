@@ -152,7 +152,7 @@ impl Desk {
         out: &mut Vec<Effect>,
     ) {
         for gone in carried.gone {
-            let host = self.numbers.get(gone.as_str()).copied();
+            let host = self.number(&gone);
             let Some(relay) = self.relay(link) else { return };
             relay.refused.remove(&gone);
             relay.unjudged.remove(&gone);
@@ -174,7 +174,7 @@ impl Desk {
 
     fn gathered(&mut self, link: Link, gathered: Gathered, now_ms: u64, out: &mut Vec<Effect>) {
         for Said { host, progress, beat } in gathered.said {
-            let Some(&number) = self.numbers.get(host.as_str()) else { continue };
+            let Some(number) = self.number(&host) else { continue };
             // Of its own hosts only.
             if !self.relay(link).is_some_and(|relay| relay.hosts.contains(&number)) {
                 continue;
