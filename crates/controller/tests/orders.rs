@@ -23,6 +23,7 @@ use people::{Making, at, key, policy, root_bytes};
 use store::Store;
 use swap::Conflict;
 use verdict::Address;
+use wire::{Bundle, Envelope, Root};
 
 const TEXT: &str = "deny role=web -> 192.0.2.0/24 : any\n";
 
@@ -334,4 +335,53 @@ fn a_host_that_is_shut_off_is_known_and_nothing_else() {
     assert!(store.model.host("web-1").unwrap().quarantined);
     store.commit(quarantine(&store.model, "web-1", false).unwrap()).unwrap();
     assert_eq!(controller::inventory(&store.model).labelled("env", "x").len(), 1);
+}
+
+/// The root, changed, and signed by whoever should sign it.
+fn root(change: impl FnOnce(&mut Root), by: &str) -> Envelope {
+    let first: Envelope = serde_json::from_slice(&root_bytes()).unwrap();
+    let mut root: Root = first.unverified().unwrap();
+    change(&mut root);
+    let mut envelope = Envelope::new(&root);
+    envelope.sign(&key(by));
+    envelope
+}
+
+#[test]
+fn a_controller_that_begins_with_the_first_root_goes_on_after_a_rotation() {
+    let mut store = store();
+    let second = root(|root| root.version = 2, "anna");
+    let bytes = Making::of(&[policy("base", 1, TEXT)]).numbered(1).bytes();
+    let mut bundle = Bundle::read(&bytes).unwrap();
+    bundle.roots.push(second.clone());
+    let bytes = bundle.to_json();
+    let asked = Apply {
+        bundle: bytes.as_bytes(),
+        what: "",
+        canary: None,
+        force: false,
+        by: "op",
+        stamping: None,
+    };
+    store.commit(apply(&store.model, &asked, at(1)).unwrap()).unwrap();
+    assert_eq!(store.model.trust().unwrap().root().unwrap().version, 2);
+    // What its directory says is where the chain begins, or any root on it.
+    assert_eq!(found(&store.model, &root_bytes()).unwrap(), controller::Batch::default());
+    let second = serde_json::to_vec(&second).unwrap();
+    assert_eq!(found(&store.model, &second).unwrap(), controller::Batch::default());
+    // The same people's root that nobody was shown, and one of somebody else.
+    for other in [
+        root(|root| root.version = 3, "anna"),
+        root(
+            |root| {
+                for it in &mut root.keys {
+                    it.key = key(&format!("{} of another fleet", it.name)).public();
+                }
+            },
+            "anna of another fleet",
+        ),
+    ] {
+        let other = serde_json::to_vec(&other).unwrap();
+        assert!(matches!(found(&store.model, &other), Err(Refusal::OtherRoot)));
+    }
 }

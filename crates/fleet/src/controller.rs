@@ -4,13 +4,14 @@
 //! believes is made of the store's records, its own orders included: they are done when the store tells them back.
 
 mod asking;
+mod body;
 mod core;
 mod desk;
 mod duties;
 mod following;
 mod leading;
 pub(crate) mod metrics;
-mod problem;
+pub(crate) mod problem;
 mod proving;
 mod routes;
 

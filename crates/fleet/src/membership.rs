@@ -10,6 +10,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -23,6 +24,9 @@ const FILE: &str = "membership";
 const NEW: &str = "membership.new";
 /// Bytes of the largest that is read.
 const BYTES_MAX: u64 = 1 << 20;
+
+/// See [`Membership::renew_again`].
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Who somebody is in a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +145,13 @@ impl Membership {
         self.issued.saturating_add(life / 2).unwrap_or(self.expires)
     }
 
+    /// How long to wait before it is tried again where it failed: some ten times before the certificate is over, and not
+    /// more often than every second.
+    pub fn renew_again(&self) -> Duration {
+        let life = Duration::try_from(self.expires.duration_since(self.issued)).unwrap_or_default();
+        (life / 20).clamp(AGAIN.0, AGAIN.1)
+    }
+
     fn write(&self, directory: &Path, new: &Path, path: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         match fs::remove_file(new) {
@@ -205,5 +216,8 @@ mod tests {
         let one = membership("web-1");
         assert!(!format!("{one:?}").contains("secret"));
         assert_eq!(one.renew_at(), "2026-01-01T12:00:00Z".parse().unwrap());
+        assert_eq!(one.renew_again(), Duration::from_secs(60));
+        let short = Membership { expires: "2026-01-01T00:01:00Z".parse().unwrap(), ..one };
+        assert_eq!(short.renew_again(), Duration::from_secs(3));
     }
 }

@@ -7,7 +7,7 @@ mod core;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, http::StatusCode};
 use jiff::Timestamp;
 use rustls::{ClientConfig, ServerConfig, server::ProducesTickets};
 use tokio::{
@@ -18,6 +18,7 @@ use wire::sync::PROTOCOL;
 
 use self::core::{Core, Question};
 use crate::{
+    controller::problem::Problem,
     joining,
     membership::{Membership, SaveError},
     server::{
@@ -96,7 +97,7 @@ pub async fn run(
     let counted = Counted::default();
     let server = Server {
         tls,
-        router: Router::new(),
+        router: router(),
         told: tell,
         counted: counted.clone(),
         limits: Limits::default(),
@@ -115,10 +116,14 @@ pub async fn run(
     Ok(())
 }
 
+/// Whoever asks by HTTP is told where to.
+fn router() -> Router {
+    let why = "a relay serves agents: ask a controller";
+    Router::new().fallback(async move || Problem::new(StatusCode::NOT_FOUND, why))
+}
+
 /// Questions that wait.
 const QUESTIONS: usize = 16;
-/// How long to wait before a renewal is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
 
 /// Holds a line to one of the controllers, whichever answers.
 async fn reach(spoken: watch::Receiver<Speaking>, say: mpsc::Sender<Above>) {
@@ -159,11 +164,10 @@ async fn renew(
                 serving.send_replace(Arc::clone(&speaks.server));
                 speaking.send_replace(speaks);
             }
-            Err(error) => {
-                eprintln!("fwnet: the relay's certificate is not renewed: {error}");
-                sleep(AGAIN).await;
-            }
+            Err(error) => eprintln!("fwnet: the relay's certificate is not renewed: {error}"),
         }
+        // A relay whose clock is ahead has one that seems to be old at once.
+        sleep(member.renew_again()).await;
     }
 }
 

@@ -16,6 +16,8 @@ mod line;
 mod measured;
 #[path = "controllers/people.rs"]
 mod people;
+#[path = "controllers/problems.rs"]
+mod problems;
 #[path = "controllers/proxy.rs"]
 mod proxy;
 #[path = "controllers/renewal.rs"]

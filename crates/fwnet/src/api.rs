@@ -11,7 +11,7 @@ pub(crate) mod routes;
 mod server;
 
 pub(crate) use self::{
-    body::{Asked, Body},
+    body::{Asked, Body, InPath, Raw},
     client::{CallError, Client, Reached},
     described::described,
     peer::{Gate, Peer},

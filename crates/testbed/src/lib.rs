@@ -15,6 +15,8 @@
 //! Nothing here touches the root network namespace or the root cgroup: devices are created inside the namespaces, and
 //! a [`Cgroup`] is always a child. Made for tests and demonstrations, run as root: what goes wrong panics at the
 //! caller's line instead of returning an error. Needs `ip` (iproute2), `nsenter` (util-linux) and a mounted cgroup v2.
+//!
+//! [`Signers`] make what hosts are to trust, so that each test does not make its own.
 
 mod cgroup;
 mod directory;
@@ -28,6 +30,7 @@ mod network;
 mod process;
 pub mod random;
 mod running;
+mod signers;
 mod wait;
 
 pub use cgroup::{Cgroup, Visit};
@@ -38,4 +41,5 @@ pub use name::sweep;
 pub use namespace::Namespace;
 pub use network::{HOSTS_MAX, Network};
 pub use running::Running;
+pub use signers::Signers;
 pub use wait::{require_root, wait_until};

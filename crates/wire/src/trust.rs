@@ -151,6 +151,13 @@ impl Trust {
         self.root.payload() == other.root.payload()
     }
 
+    /// Whether whoever trusts this root and is shown `roots`, oldest first, trusts the root of `other` then: it is the same,
+    /// as it was signed, or follows from this one.
+    pub fn leads_to(&self, other: &Self, roots: &[Envelope]) -> bool {
+        let followed = self.follow(roots);
+        followed.is_ok_and(|(_, newest, _)| newest.payload() == other.root.payload())
+    }
+
     /// Looks at a bundle.
     ///
     /// # Errors

@@ -9,10 +9,8 @@ use agent::{
     trusted::{Examined, Trusted},
 };
 use jiff::{SignedDuration, Timestamp};
-use wire::{
-    Bundle, Envelope, Holders, Listed, NamedKey, Payload, Policy, Role, Roles, Root, SecretKey,
-    Snapshot, Stamp, Trust, digest,
-};
+use testbed::Signers;
+use wire::Trust;
 
 use crate::{
     operation::Store,
@@ -21,65 +19,18 @@ use crate::{
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn later() -> Timestamp {
-    NOW.checked_add(SignedDuration::from_hours(1)).expect("the calendar is long")
-}
-
-fn key(role: Role) -> SecretKey {
-    SecretKey::from_seed([role as u8 + 1; 32])
-}
-
-fn signed<T: Payload>(payload: &T, role: Role) -> Envelope {
-    let mut envelope = Envelope::new(payload);
-    envelope.sign(&key(role));
-    envelope
-}
-
-fn root() -> Envelope {
-    let holders = |role: Role| Holders { keys: vec![role.to_string()], threshold: 1 };
-    let named = |role: Role| NamedKey { name: role.to_string(), key: key(role).public() };
-    let root = Root {
-        version: 1,
-        expires: later(),
-        keys: Role::ALL.map(named).to_vec(),
-        roles: Roles {
-            root: holders(Role::Root),
-            policy: holders(Role::Policy),
-            snapshot: holders(Role::Snapshot),
-            timestamp: holders(Role::Timestamp),
-        },
-        max_stale: None,
-    };
-    signed(&root, Role::Root)
+fn signers() -> Signers {
+    Signers::each(NOW.checked_add(SignedDuration::from_hours(1)).expect("the calendar is long"))
 }
 
 fn bundle(version: u64) -> Vec<u8> {
-    let policy = Policy {
-        name: "base".to_owned(),
-        version,
-        expires: later(),
-        audience: Vec::new(),
-        policy: format!("deny any -> 192.0.2.{version} : any\n"),
-        delegations: Vec::new(),
-    };
-    let policy = signed(&policy, Role::Policy);
-    let listed = Listed {
-        name: "base".to_owned(),
-        version,
-        digest: digest(policy.payload()),
-        concerns: None,
-    };
-    let (expires, audience) = (later(), Vec::new());
-    let snapshot =
-        signed(&Snapshot { version, expires, audience, documents: vec![listed] }, Role::Snapshot);
-    let stamp = Stamp { version, expires, snapshot: version, digest: digest(snapshot.payload()) };
-    let stamp = signed(&stamp, Role::Timestamp);
-    Bundle::new(vec![root()], stamp, snapshot, vec![policy]).to_json().into_bytes()
+    let text = format!("deny any -> 192.0.2.{version} : any\n");
+    signers().bundle(version, &[("base", &text)]).to_json().into_bytes()
 }
 
 fn trusted() -> Trusted {
-    let root = serde_json::to_vec(&root()).expect("it was made here");
-    Trusted { trust: Trust::begin(&root).expect("it is signed"), audiences: Vec::new() }
+    let root = signers().root_text();
+    Trusted { trust: Trust::begin(root.as_bytes()).expect("it is signed"), audiences: Vec::new() }
 }
 
 /// What an apply does, in its order: verify, keep the marks, keep the policy. `false` where the disk did not take it.

@@ -12,9 +12,9 @@ use agent::{
 };
 use jiff::{SignedDuration, Timestamp};
 use prost::Message;
+use testbed::Signers;
 use wire::{
-    Bundle, Envelope, Holders, Listed, NamedKey, Payload, Policy, Roles, Root, SecretKey, Snapshot,
-    Stamp, Trust, digest,
+    Bundle, Envelope, Trust,
     sync::{
         Down, Downward, Label, Manifest, Member, Members, Part, Piece, Progress, Stage, Target, Up,
         Upward, Want, difference,
@@ -24,31 +24,8 @@ use wire::{
 pub(crate) const HOST: &str = "web-1";
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-fn later() -> Timestamp {
-    NOW.saturating_add(SignedDuration::from_hours(1_000)).unwrap()
-}
-
-fn signed<T: Payload>(payload: &T) -> Envelope {
-    let mut envelope = Envelope::new(payload);
-    envelope.sign(&SecretKey::from_seed([7; 32]));
-    envelope
-}
-
-fn root() -> Envelope {
-    let holders = || Holders { keys: vec!["all".to_owned()], threshold: 1 };
-    let key = NamedKey { name: "all".to_owned(), key: SecretKey::from_seed([7; 32]).public() };
-    signed(&Root {
-        version: 1,
-        expires: later(),
-        keys: vec![key],
-        roles: Roles {
-            root: holders(),
-            policy: holders(),
-            snapshot: holders(),
-            timestamp: holders(),
-        },
-        max_stale: None,
-    })
+fn signers() -> Signers {
+    Signers::one(NOW.saturating_add(SignedDuration::from_hours(1_000)).unwrap())
 }
 
 /// The bundle of a version: one document for everybody, one for the web hosts, one for others.
@@ -58,28 +35,10 @@ pub(crate) fn bundle(version: u64) -> &'static Bundle {
 }
 
 fn make(version: u64) -> Bundle {
-    let document = |name: &str, text: String| {
-        let policy = Policy {
-            name: name.to_owned(),
-            version,
-            expires: later(),
-            audience: Vec::new(),
-            policy: text,
-            delegations: Vec::new(),
-        };
-        let envelope = signed(&policy);
-        (Listed::of(&policy, envelope.payload()), envelope)
-    };
-    let documents = [
-        document("base", format!("deny any -> 192.0.2.{version} : any\n")),
-        document("db", "allow role=app -> role=db : tcp/5432\n".to_owned()),
-        document("web", format!("deny role=app -> role=web : tcp/{version}\n")),
-    ];
-    let (listed, envelopes): (Vec<_>, Vec<_>) = documents.into_iter().unzip();
-    let (expires, audience) = (later(), Vec::new());
-    let snapshot = signed(&Snapshot { version, expires, audience, documents: listed });
-    let stamp = Stamp { version, expires, snapshot: version, digest: digest(snapshot.payload()) };
-    Bundle::new(vec![root()], signed(&stamp), snapshot, envelopes)
+    let base = format!("deny any -> 192.0.2.{version} : any\n");
+    let web = format!("deny role=app -> role=web : tcp/{version}\n");
+    let db = "allow role=app -> role=db : tcp/5432\n";
+    signers().bundle(version, &[("base", &base), ("db", db), ("web", &web)])
 }
 
 /// What a controller says a host should have.
@@ -264,9 +223,12 @@ pub(crate) struct Core {
 
 impl Core {
     fn new() -> Self {
-        let root = serde_json::to_vec(&root()).unwrap();
+        let root = signers().root_text();
         Self {
-            trusted: Trusted { trust: Trust::begin(&root).unwrap(), audiences: Vec::new() },
+            trusted: Trusted {
+                trust: Trust::begin(root.as_bytes()).unwrap(),
+                audiences: Vec::new(),
+            },
             current: None,
             trial: None,
             quarantined: false,

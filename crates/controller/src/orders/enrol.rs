@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use verdict::Address;
+use wire::Envelope;
 
 use super::{
     Batch, Refusal, current_version,
@@ -14,20 +15,32 @@ use crate::{
     digest::Digest,
     limits::TOKEN_S_MAX,
     model::Model,
-    records::{HostRecord, Key, RelayRecord, TokenRecord, Who},
+    records::{HostRecord, Key, RelayRecord, TokenRecord, VersionRecord, Who},
 };
 
-/// Tells a new fleet's store which root it trusts: an envelope, as a file of `fwnet sign root`.
+/// Tells a new fleet's store which root it trusts: an envelope, as a file of `fwnet sign root`. A fleet that trusts this one
+/// already, or one that follows from it, is told nothing.
 ///
 /// # Errors
-/// If it is no root, or another one is trusted already.
+/// If it is no root, or one is trusted that does not follow from it.
 pub fn found(model: &Model, root: &[u8]) -> Result<Batch, Refusal> {
     let trust = wire::Trust::begin(root)?;
     match model.trust() {
         None => Ok(Batch::default().replacing(model, &Key::Root, &trust)),
         Some(known) if known.has_root_of(&trust) => Ok(Batch::default()),
+        Some(known)
+            if model.versions().rev().any(|it| trust.leads_to(known, &roots(model, it))) =>
+        {
+            Ok(Batch::default())
+        }
         Some(_) => Err(Refusal::OtherRoot),
     }
+}
+
+/// The roots that a version came with, oldest first, as far as they are kept.
+fn roots(model: &Model, version: &VersionRecord) -> Vec<Envelope> {
+    let root = |digest| serde_json::from_slice(&model.piece(digest)?).ok();
+    version.bundle.roots.iter().filter_map(root).collect()
 }
 
 /// An operator lets somebody in.

@@ -10,6 +10,8 @@ use axum::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::controller::problem::Problem;
+
 /// Where it listens, once it does.
 #[derive(Clone, Copy, Debug)]
 pub struct Listening {
@@ -85,7 +87,9 @@ where
 {
     let Some(listener) = listener else { return std::future::pending().await };
     let answer = async move || shown(text().await);
-    let router = Router::new().route("/metrics", get(answer));
+    let router = Router::new().route("/metrics", get(answer)).fallback(async || {
+        Problem::new(StatusCode::NOT_FOUND, "metrics are at /metrics, and nothing else is here")
+    });
     if let Err(error) = axum::serve(listener, router).await {
         eprintln!("fwnet: metrics: {error}");
     }
@@ -95,6 +99,6 @@ fn shown(text: Result<String, String>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
-        Err(ending) => (StatusCode::SERVICE_UNAVAILABLE, ending).into_response(),
+        Err(ending) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, ending).into_response(),
     }
 }

@@ -3,18 +3,13 @@
 
 use std::time::Duration;
 
-use fleet::{
-    api::orders::Enroll,
-    joining,
-    membership::Membership,
-    relay::{Listening, Setup, run},
-};
+use fleet::{api::orders::Enroll, joining, membership::Membership};
 use jiff::Timestamp;
-use tokio::{sync::oneshot, time::Instant, time::sleep, time::timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     line::{Heard, Line},
-    running::{Fleet, PATIENCE, apply, host, of},
+    running::{Fleet, PATIENCE, Relaying, apply, host, of},
 };
 use wire::sync::Down;
 
@@ -27,19 +22,7 @@ async fn certificates_are_renewed_in_time_by_whoever_has_one() {
     let first = joining::join(&fleet.token(relay).await).await.unwrap().membership;
     let life = first.expires.duration_since(first.issued).as_secs();
     assert!((7..=8).contains(&life), "{first:?}");
-    let directory = fleet.house.directory.join("relay");
-    first.save(&directory).unwrap();
-    let (tell, told) = oneshot::channel();
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let (membership, kept) = (first.clone(), directory.clone());
-    let running = tokio::spawn(async move {
-        let setup = Setup { directory: kept, membership, listen, metrics: None };
-        let ready = |listening: Listening| {
-            let _heard = tell.send(listening.fleet);
-        };
-        run(setup, ready, std::future::pending()).await.unwrap();
-    });
-    let relay = timeout(PATIENCE, told).await.unwrap().unwrap();
+    let relay = Relaying::start(&fleet.house, first.clone()).await;
     let mut web = joining::join(&fleet.token(host("web-1")).await).await.unwrap().membership;
     let begun = web.expires;
     apply(&fleet.operator, 1, &[("all", "deny any -> any : tcp/23 reason=\"no telnet\"\n")]).await;
@@ -52,7 +35,7 @@ async fn certificates_are_renewed_in_time_by_whoever_has_one() {
         if web.renew_at() <= Timestamp::now() {
             web = joining::renew(&web).await.unwrap();
         }
-        for at in [fleet.address(), relay] {
+        for at in [fleet.address(), relay.address] {
             // A relay whose line upward is made anew has nothing to tell for a moment.
             if let Ok(mut line) = Line::tried(&of(&web), at).await {
                 line.begin().await;
@@ -62,12 +45,12 @@ async fn certificates_are_renewed_in_time_by_whoever_has_one() {
         }
         sleep(Duration::from_millis(200)).await;
     }
-    let renewed = Membership::load(&directory).unwrap().unwrap();
+    let renewed = Membership::load(&relay.directory).unwrap().unwrap();
     assert!(renewed.expires > first.expires && renewed.certificate != first.certificate);
     assert!(web.expires > begun);
     assert!(served > 10, "{served}");
     // By now with certificates of which none is the first.
-    for at in [fleet.address(), relay] {
+    for at in [fleet.address(), relay.address] {
         loop {
             let mut line = Line::hello(&of(&web), at).await;
             if let Heard::Said(Down::Target(_)) = line.hear().await {
@@ -76,5 +59,4 @@ async fn certificates_are_renewed_in_time_by_whoever_has_one() {
             assert!(Instant::now() < deadline);
         }
     }
-    running.abort();
 }

@@ -12,7 +12,7 @@ use fleet::{
     join,
     joining::{self, Joined},
     membership::Membership,
-    settings,
+    relay, settings,
     store::Location,
     tls::{Believed, Identity},
     whole,
@@ -100,6 +100,40 @@ impl Running {
         });
         let listening = timeout(PATIENCE, told).await.unwrap().unwrap();
         Self { address: listening.fleet, metrics: listening.metrics.unwrap(), running }
+    }
+}
+
+/// A relay that runs until this is dropped; what it keeps goes with the house.
+pub(crate) struct Relaying {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    pub(crate) directory: PathBuf,
+    running: JoinHandle<()>,
+}
+
+impl Drop for Relaying {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Relaying {
+    pub(crate) async fn start(house: &House, membership: Membership) -> Self {
+        let directory = house.directory.join("relay");
+        membership.save(&directory).unwrap();
+        let (tell, told) = oneshot::channel();
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let kept = directory.clone();
+        let setup = relay::Setup { directory, membership, listen: free, metrics: Some(free) };
+        let running = tokio::spawn(async move {
+            let ready = |listening: Listening| {
+                let _heard = tell.send(listening);
+            };
+            relay::run(setup, ready, std::future::pending()).await.unwrap();
+        });
+        let listening = timeout(PATIENCE, told).await.unwrap().unwrap();
+        let metrics = listening.metrics.unwrap();
+        Self { address: listening.fleet, metrics, directory: kept, running }
     }
 }
 

@@ -103,14 +103,14 @@ fn setup(typed: &Typed) -> anyhow::Result<Setup> {
 }
 
 /// Certificates of less than that would be renewed all the time, and of more be as good as passwords.
-const LIFETIMES_S: std::ops::RangeInclusive<u64> = 60..=90 * 86_400;
+const LIFETIMES_S: std::ops::RangeInclusive<u64> = 10..=90 * 86_400;
 
 fn lifetime(text: &str) -> Result<std::time::Duration, String> {
     let lifetime = duration::parse(text)?;
     if LIFETIMES_S.contains(&lifetime.as_secs()) {
         Ok(lifetime)
     } else {
-        Err("certificates are good for a minute to ninety days".to_owned())
+        Err("certificates are good for ten seconds to ninety days".to_owned())
     }
 }
 

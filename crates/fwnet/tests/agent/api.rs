@@ -124,6 +124,8 @@ fn every_error_is_a_sentence_in_json() {
         ),
         (format!("POST /v1/confirm HTTP/1.1\r\n{head}{json}Content-Length: 2\r\n\r\n{{}}"), 409),
         (format!("POST /v1/rollback HTTP/1.1\r\n{head}{json}Content-Length: 2\r\n\r\n{{}}"), 409),
+        (format!("DELETE /v1/lists/%ff HTTP/1.1\r\n{head}\r\n"), 400),
+        (format!("GET /v1/flows?since=%ff HTTP/1.1\r\n{head}\r\n"), 400),
     ] {
         let (answered, body) = answer(&bed, &request);
         let error = body["error"].as_str().unwrap_or_default();

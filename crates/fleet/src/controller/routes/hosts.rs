@@ -5,11 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use controller::{
     Batch, Digest, Model, Refusal, orders,
     records::{HostRecord, Who},
@@ -18,7 +14,11 @@ use jiff::Timestamp;
 use verdict::Address;
 
 use super::{
-    super::{desk::Desk, problem::Problem},
+    super::{
+        body::{Body, Named},
+        desk::Desk,
+        problem::Problem,
+    },
     Operator,
     joining::{address as canonical, member},
 };
@@ -32,7 +32,7 @@ use crate::{
 pub(super) async fn enroll(
     State(desk): State<Desk>,
     Extension(Operator(by)): Extension<Operator>,
-    Json(asked): Json<Enroll>,
+    Body(asked): Body<Enroll>,
 ) -> Result<Json<Token>, Problem> {
     let Enroll { subject, labels, addresses, names, again, valid_s } = asked;
     let unfit = |error: &dyn std::fmt::Display| {
@@ -117,7 +117,7 @@ async fn done(
 /// `DELETE /v1/fleet/hosts/ID`
 pub(super) async fn remove(
     State(desk): State<Desk>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
 ) -> Result<Json<()>, Problem> {
     done(&desk, move |model| orders::remove(model, &id)).await
 }
@@ -125,7 +125,7 @@ pub(super) async fn remove(
 /// `DELETE /v1/fleet/relays/NAME`
 pub(super) async fn remove_relay(
     State(desk): State<Desk>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> Result<Json<()>, Problem> {
     done(&desk, move |model| orders::remove_relay(model, &name)).await
 }
@@ -133,8 +133,8 @@ pub(super) async fn remove_relay(
 /// `POST /v1/fleet/hosts/ID/labels`: a value, or null to take the label away.
 pub(super) async fn label(
     State(desk): State<Desk>,
-    Path(id): Path<String>,
-    Json(labels): Json<BTreeMap<String, Option<String>>>,
+    Named(id): Named<String>,
+    Body(labels): Body<BTreeMap<String, Option<String>>>,
 ) -> Result<Json<()>, Problem> {
     done(&desk, move |model| orders::label(model, &id, &labels)).await
 }
@@ -142,8 +142,8 @@ pub(super) async fn label(
 /// `POST /v1/fleet/hosts/ID/addresses`: all that it has from now on.
 pub(super) async fn address(
     State(desk): State<Desk>,
-    Path(id): Path<String>,
-    Json(addresses): Json<Vec<IpAddr>>,
+    Named(id): Named<String>,
+    Body(addresses): Body<Vec<IpAddr>>,
 ) -> Result<Json<()>, Problem> {
     let addresses: Vec<Address> = addresses.into_iter().map(canonical).collect();
     done(&desk, move |model| orders::address(model, &id, addresses.clone())).await
@@ -152,8 +152,8 @@ pub(super) async fn address(
 /// `POST /v1/fleet/hosts/ID/quarantine`
 pub(super) async fn quarantine(
     State(desk): State<Desk>,
-    Path(id): Path<String>,
-    Json(Quarantine { quarantined }): Json<Quarantine>,
+    Named(id): Named<String>,
+    Body(Quarantine { quarantined }): Body<Quarantine>,
 ) -> Result<Json<()>, Problem> {
     done(&desk, move |model| orders::quarantine(model, &id, quarantined)).await
 }

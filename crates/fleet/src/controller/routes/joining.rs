@@ -10,7 +10,7 @@ use controller::{
 use jiff::Timestamp;
 use verdict::Address;
 
-use super::super::{desk::Desk, problem::Problem};
+use super::super::{body::Body, desk::Desk, problem::Problem};
 use crate::{
     api::{Enrolled, Enrolling, Renewed, Renewing},
     server::Visitor,
@@ -43,7 +43,7 @@ pub(super) fn address(address: std::net::IpAddr) -> Address {
 pub(super) async fn enrol(
     State(desk): State<Desk>,
     Extension(visitor): Extension<Visitor>,
-    Json(asked): Json<Enrolling>,
+    Body(asked): Body<Enrolling>,
 ) -> Result<Json<Enrolled>, Problem> {
     let Enrolling { subject, secret, request } = asked;
     let subject: Subject =
@@ -87,7 +87,7 @@ pub(super) async fn enrol(
 pub(super) async fn renew(
     State(desk): State<Desk>,
     Extension(visitor): Extension<Visitor>,
-    Json(Renewing { request }): Json<Renewing>,
+    Body(Renewing { request }): Body<Renewing>,
 ) -> Result<Json<Renewed>, Problem> {
     let forbidden = |why| Problem::new(StatusCode::FORBIDDEN, why);
     let shown = visitor.shown.ok_or_else(|| forbidden("show the certificate that is renewed"))?;

@@ -2,14 +2,14 @@
 
 use axum::{
     Extension, Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use controller::orders;
 
-use super::super::{desk::Desk, problem::Problem};
+use super::super::{body::Named, desk::Desk, problem::Problem};
 use crate::{api::orders::Revoked, server::Visitor, subject::Kind};
 
 /// An operator, by name: an extension of every request below `/v1/fleet`.
@@ -52,7 +52,7 @@ pub(super) async fn only(
 pub(super) async fn revoke(
     State(desk): State<Desk>,
     Extension(Operator(by)): Extension<Operator>,
-    Path(name): Path<String>,
+    Named(name): Named<String>,
 ) -> Result<Json<()>, Problem> {
     desk.order(move |model, now| Ok((orders::revoke(model, &name, &by, now)?, ()))).await?;
     Ok(Json(()))

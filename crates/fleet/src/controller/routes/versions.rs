@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use controller::{
     Edition, Model, orders,
     records::{self, RolloutRecord, RolloutState},
 };
 
 use super::{
-    super::{desk::Desk, problem::Problem},
+    super::{
+        body::{Body, Named},
+        desk::Desk,
+        problem::Problem,
+    },
     Operator,
 };
 use crate::api::orders::{Apply, Canary, Document, Documents, Done, Rollout, Version, Versions};
@@ -22,7 +22,7 @@ use crate::api::orders::{Apply, Canary, Document, Documents, Done, Rollout, Vers
 pub(super) async fn apply(
     State(desk): State<Desk>,
     Extension(Operator(by)): Extension<Operator>,
-    Json(asked): Json<Apply>,
+    Body(asked): Body<Apply>,
 ) -> Result<Json<Done>, Problem> {
     let Apply { bundle, what, canary, force } = asked;
     let canary = canary.map(|Canary { share, confirm_s }| orders::Canary { share, confirm_s });
@@ -113,7 +113,7 @@ fn versions(model: &Model) -> Versions {
 /// `GET /v1/fleet/versions/N`
 pub(super) async fn documents(
     State(desk): State<Desk>,
-    Path(version): Path<u64>,
+    Named(version): Named<u64>,
 ) -> Result<Json<Documents>, Problem> {
     let edition =
         desk.asking.ask(move |core| Edition::read(core.controller.model(), version)).await??;

@@ -49,8 +49,6 @@ const LOOK_AT_FILE: u32 = 5;
 const NEWS: usize = 64;
 /// Bytes that wait to be sent; a controller that takes no more is left.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
-/// A certificate that could not be renewed is tried again after that.
-const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// What happened beside the line.
 enum News {
@@ -475,7 +473,6 @@ impl Driver {
     }
 
     fn renewed(&mut self, renewed: Result<Membership, JoinError>) {
-        self.renew = Some(Instant::now() + RENEW_AGAIN);
         let kept = renewed.map_err(anyhow::Error::from).and_then(|membership| {
             let tls = configuration(&membership)?;
             membership.save(&self.directory)?;
@@ -485,6 +482,8 @@ impl Driver {
             Ok((membership, tls)) => (self.membership, self.tls) = (membership, tls),
             Err(error) => eprintln!("fwnet: the certificate is not renewed: {error:#}"),
         }
+        // A host whose clock is ahead has one that seems to be old at once.
+        self.renew = Some(Instant::now() + self.membership.renew_again());
     }
 }
 

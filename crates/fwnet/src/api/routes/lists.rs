@@ -3,8 +3,7 @@
 use ::agent::lists::{ListName, Plain};
 use axum::{
     Json,
-    body::Bytes,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, State},
     http::StatusCode,
 };
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use utoipa::ToSchema;
 use super::{apply::ExistingWord, preview::Preview};
 use crate::{
     agent::{self, revoking::Revoked},
-    api::{Api, Asked, Peer, Problem, Problems},
+    api::{Api, Asked, InPath, Peer, Problem, Problems, Raw},
 };
 
 /// Every list.
@@ -118,9 +117,9 @@ pub(crate) async fn list(State(api): State<Api>) -> Result<Json<Lists>, Problem>
 pub(crate) async fn import(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(Named { name }): Path<Named>,
+    InPath(Named { name }): InPath<Named>,
     Asked(how): Asked<How>,
-    text: Bytes,
+    Raw(text): Raw,
 ) -> Result<Json<Imported>, Problem> {
     let name: ListName = name.parse().map_err(Problem::unfit)?;
     // What the file is now is what the text was, or the next look reads it again.
@@ -137,7 +136,7 @@ pub(crate) async fn import(
 #[utoipa::path(delete, path = "/v1/lists/{name}", tag = "lists", params(Named), responses((status = 200, body = Removed), Problems))]
 pub(crate) async fn remove(
     State(api): State<Api>,
-    Path(Named { name }): Path<Named>,
+    InPath(Named { name }): InPath<Named>,
 ) -> Result<Json<Removed>, Problem> {
     let absent = || Problem::new(StatusCode::NOT_FOUND, format!("there is no list {name}"));
     let parsed: ListName = name.parse().map_err(|_bad| absent())?;
