@@ -21,9 +21,9 @@ tier team
 mode enforce
 failsafe none
 deny any -> 192.168.56.101
-deny 192.168.56.101 -> any
+deny 192.168.56.101 -> me
 deny any -> 198.51.100.0/24
-deny 198.51.100.0/24 -> any
+deny 198.51.100.0/24 -> me
 deny any -> any : tcp/10000
 deny me[user=nobody] -> any : tcp/9
 ";
