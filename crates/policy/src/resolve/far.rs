@@ -126,14 +126,14 @@ impl<'a> Far<'a> {
             }
             Expression::Not(inner) => self.not(self.extension(inner)),
             Expression::AllOf(members) => {
-                self.join(members.iter().map(|member| self.extension(member)), true)
+                self.all(members.iter().map(|member| self.extension(member)))
             }
             Expression::AnyOf(members) => {
-                self.join(members.iter().map(|member| self.extension(member)), false)
+                self.any(members.iter().map(|member| self.extension(member)))
             }
             Expression::Except(from, without) => {
                 let without = self.not(self.extension(without));
-                self.join([self.extension(from), without].into_iter(), true)
+                self.all([self.extension(from), without].into_iter())
             }
         }
     }
@@ -188,29 +188,44 @@ impl<'a> Far<'a> {
         }
     }
 
-    /// The intersection (`all`) or the union of at least one extension.
-    fn join(&self, members: impl Iterator<Item = Extension>, all: bool) -> Extension {
+    /// What all of at least one extension mean.
+    fn all(&self, members: impl Iterator<Item = Extension>) -> Extension {
         members
             .reduce(|one, other| match (one, other) {
                 (
                     Extension::Hosts { mut hosts, strangers },
                     Extension::Hosts { hosts: others, strangers: other_strangers },
                 ) => {
-                    if all {
-                        hosts.and(&others);
-                        Extension::Hosts { hosts, strangers: strangers && other_strangers }
-                    } else {
-                        hosts.or(&others);
-                        Extension::Hosts { hosts, strangers: strangers || other_strangers }
-                    }
+                    hosts.and(&others);
+                    Extension::Hosts { hosts, strangers: strangers && other_strangers }
                 }
                 (one, other) => {
-                    let (one, other) = (self.flat(one), self.flat(other));
-                    let joined = if all { one.intersection(&other) } else { one.union(&other) };
-                    Extension::Addresses(joined)
+                    Extension::Addresses(self.flat(one).intersection(&self.flat(other)))
                 }
             })
             .unwrap_or_else(|| self.one(None))
+    }
+
+    /// What any of the extensions means. A list may have a million members: their addresses become one set at once, not
+    /// one by one.
+    fn any(&self, members: impl Iterator<Item = Extension>) -> Extension {
+        let (mut hosts, mut strangers) = (HostBits::none(self.len), false);
+        let mut sets = Vec::new();
+        for member in members {
+            match member {
+                Extension::Hosts { hosts: others, strangers: other_strangers } => {
+                    hosts.or(&others);
+                    strangers |= other_strangers;
+                }
+                Extension::Addresses(set) => sets.push(set),
+            }
+        }
+        let hosts = Extension::Hosts { hosts, strangers };
+        if sets.is_empty() {
+            return hosts;
+        }
+        sets.push(self.flat(hosts));
+        Extension::Addresses(AddressSet::from_ranges(sets.iter().flat_map(AddressSet::ranges)))
     }
 
     fn flat(&self, extension: Extension) -> AddressSet {

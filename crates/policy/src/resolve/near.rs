@@ -74,12 +74,17 @@ impl Near {
         }
     }
 
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Always, _) | (_, Self::Always) => Self::Always,
-            (Self::Never, other) | (other, Self::Never) => other,
-            (Self::At(a), Self::At(b)) => Self::from_set(a.union(&b)),
+    /// What any of them means. A list may have a million members: they become one set at once, not one by one.
+    fn any(members: impl Iterator<Item = Self>) -> Self {
+        let mut sets = Vec::new();
+        for member in members {
+            match member {
+                Self::Always => return Self::Always,
+                Self::Never => {}
+                Self::At(set) => sets.push(set),
+            }
         }
+        Self::from_set(AddressSet::from_ranges(sets.iter().flat_map(AddressSet::ranges)))
     }
 
     /// The names of `policy`, worked out in order so that a chain of any length is not recursed into.
@@ -129,9 +134,7 @@ impl Near {
             Expression::AllOf(members) => {
                 members.iter().fold(Self::Always, |all, member| all.and(of(member)))
             }
-            Expression::AnyOf(members) => {
-                members.iter().fold(Self::Never, |any, member| any.or(of(member)))
-            }
+            Expression::AnyOf(members) => Self::any(members.iter().map(of)),
             Expression::Except(from, without) => of(from).and(of(without).not()),
         }
     }
