@@ -17,12 +17,13 @@ mod tries;
 use anyhow::{Context as _, Result};
 use clap::{Args, Command, Subcommand};
 use serde::Serialize;
+use serde_json::Value;
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::process::{self, ExitCode};
 
-use crate::step::{announce, run, timed};
+use crate::step::{announce, output, run, timed};
 use crate::workspace;
 
 /// Measure, and print a table and the same as JSON. Without a subcommand: everything, one after the other
@@ -78,6 +79,27 @@ fn everything() -> ExitCode {
         }
     }
     code
+}
+
+/// Says what went wrong, if anything did.
+fn ended(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What an example of `package` measures and prints as JSON, built for release and run in a process of its own.
+fn by_example(package: &str, example: &str, arguments: &[u32]) -> Result<Value> {
+    let which = ["--quiet", "--release", "--package", package, "--example", example];
+    timed("build", || run(workspace::cargo().arg("build").args(which)))?;
+    let mut measure = workspace::cargo();
+    measure.arg("run").args(which).arg("--").args(arguments.iter().map(u32::to_string));
+    let report = timed("measure", || output(&mut measure))?;
+    serde_json::from_str(&report).context("read what was measured")
 }
 
 /// Writes a drawing where [`publish`] writes figures.

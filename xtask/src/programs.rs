@@ -48,6 +48,18 @@ impl Programs {
         Ok(Self(named.collect()))
     }
 
+    /// What is in `directory` already where one is named, else what `build` makes of `what`.
+    ///
+    /// # Errors
+    /// As [`Programs::built`] and `build`.
+    pub fn built_or(
+        directory: Option<&Path>,
+        what: &str,
+        build: impl FnOnce() -> Result<Self>,
+    ) -> Result<Self> {
+        directory.map_or_else(|| step::timed(what, build), Self::built)
+    }
+
     /// An example of the workspace with the profile of tests, which the tests have built already.
     ///
     /// # Errors

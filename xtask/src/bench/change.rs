@@ -77,14 +77,9 @@ impl Changes {
     pub(super) fn run(&self) -> ExitCode {
         supervised(|| {
             timed("packages", || packages::provide(NEEDS))?;
-            let programs = match &self.programs {
-                Some(directory) => Programs::built(directory)?,
-                None => timed("programs", || Programs::release(&["fwnet"]))?,
-            };
-            let rivals = match &self.programs {
-                Some(directory) => Programs::built(directory)?,
-                None => timed("rivals' programs", Programs::rivals)?,
-            };
+            let built = self.programs.as_deref();
+            let programs = Programs::built_or(built, "programs", || Programs::release(&["fwnet"]))?;
+            let rivals = Programs::built_or(built, "rivals' programs", Programs::rivals)?;
             let stage = timed("lists", || Stage::set(&programs, rivals))?;
             let mut rounds = Vec::new();
             for number in 1..=self.rounds {

@@ -127,10 +127,8 @@ impl Connect {
     pub(super) fn run(&self) -> ExitCode {
         supervised(|| {
             timed("packages", || packages::provide(&[NEEDS, RIVALS].concat()))?;
-            let rivals = match &self.plan.programs {
-                Some(directory) => Programs::built(directory)?,
-                None => timed("rivals' programs", Programs::rivals)?,
-            };
+            let built = self.plan.programs.as_deref();
+            let rivals = Programs::built_or(built, "rivals' programs", Programs::rivals)?;
             self.plan.run("connect", Contender::RIVALS, Some(rivals))
         })
     }
@@ -148,10 +146,9 @@ impl Hooks {
 
 impl Plan {
     fn run(&self, name: &str, all: &[Contender], rivals: Option<Programs>) -> Result<()> {
-        let programs = match &self.programs {
-            Some(directory) => Programs::built(directory)?,
-            None => timed("programs", || Programs::release(&["fwnet", "doors"]))?,
-        };
+        let programs = Programs::built_or(self.programs.as_deref(), "programs", || {
+            Programs::release(&["fwnet", "doors"])
+        })?;
         let asked = |it: &Contender| {
             self.only.is_empty() || self.only.iter().any(|part| it.key().contains(part.as_str()))
         };

@@ -3,12 +3,10 @@
 //! The work is done by the example `bench_image` of crate `kernel`, built for release and run in a process of its own, as
 //! root.
 
-use anyhow::{Context as _, Result};
 use serde_json::Value;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use super::publish;
-use crate::step::{output, run, timed};
+use super::{by_example, ended, publish};
 
 /// Measure building, checking and putting in force a list, one prefix more, and filling the kernel's own trie (as root)
 #[derive(clap::Args)]
@@ -30,24 +28,10 @@ const TIMES: [&str; 6] = ["sort", "build", "check", "put in force", "one more", 
 impl Image {
     /// Builds, measures, prints the table and writes the figures as JSON.
     pub(super) fn run(&self) -> ExitCode {
-        match self.measure() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
-    }
-
-    fn measure(&self) -> Result<()> {
-        let package = ["--quiet", "--release", "--package", "kernel", "--example", EXAMPLE];
-        timed("build", || run(Command::new("cargo").arg("build").args(package)))?;
-        let arguments = [self.prefixes, self.rounds].map(|number| number.to_string());
-        let mut measure = Command::new("cargo");
-        measure.arg("run").args(package).arg("--").args(arguments);
-        let report = timed("measure", || output(&mut measure))?;
-        let report: Value = serde_json::from_str(&report).context("read what was measured")?;
-        publish("image", &report, &table(&report))
+        ended(
+            by_example("kernel", EXAMPLE, &[self.prefixes, self.rounds])
+                .and_then(|report| publish("image", &report, &table(&report))),
+        )
     }
 }
 

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use super::publish;
+use super::{ended, publish};
 use crate::packages::{self, Need, Package};
 use crate::programs::Programs;
 use crate::step::{announce, output, timed};
@@ -56,13 +56,7 @@ struct Path {
 impl Instructions {
     /// Counts, prints the table and writes the figures as JSON. Fails where a path is beyond its budget.
     pub(super) fn run(&self) -> ExitCode {
-        match self.compare() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
+        ended(self.compare())
     }
 
     fn compare(&self) -> Result<()> {

@@ -3,12 +3,10 @@
 //! The work is done by the example `bench_policy` of crate `policy`, built for release and run in a process of its own, so
 //! that its peak memory is its own, too. It refuses to report if the incremental result differs from a full compilation.
 
-use anyhow::{Context as _, Result};
 use serde_json::Value;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use super::publish;
-use crate::step::{output, run, timed};
+use super::{by_example, ended, publish};
 
 /// Measure parse, check and compile of a large policy for one host, a one-rule edit and a one-host relabel
 #[derive(clap::Args)]
@@ -46,24 +44,10 @@ const TIMES: [&str; 12] = [
 impl Policy {
     /// Builds, measures, prints the table and writes the figures as JSON.
     pub(super) fn run(&self) -> ExitCode {
-        match self.measure() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
-    }
-
-    fn measure(&self) -> Result<()> {
-        let package = ["--quiet", "--release", "--package", "policy", "--example", EXAMPLE];
-        timed("build", || run(Command::new("cargo").arg("build").args(package)))?;
-        let arguments = [self.rules, self.hosts, self.rounds].map(|number| number.to_string());
-        let mut measure = Command::new("cargo");
-        measure.arg("run").args(package).arg("--").args(arguments);
-        let report = timed("measure", || output(&mut measure))?;
-        let report: Value = serde_json::from_str(&report).context("read what was measured")?;
-        publish("policy", &report, &table(&report))
+        ended(
+            by_example("policy", EXAMPLE, &[self.rules, self.hosts, self.rounds])
+                .and_then(|report| publish("policy", &report, &table(&report))),
+        )
     }
 }
 

@@ -67,10 +67,8 @@ impl Throughput {
     pub(super) fn run(&self) -> ExitCode {
         supervised(|| {
             timed("packages", || packages::provide(NEEDS))?;
-            let programs = match &self.programs {
-                Some(directory) => Programs::built(directory)?,
-                None => timed("programs", || Programs::release(&["fwnet"]))?,
-            };
+            let built = self.programs.as_deref();
+            let programs = Programs::built_or(built, "programs", || Programs::release(&["fwnet"]))?;
             let stage = timed("list", || Stage::set(&programs, self.seconds))?;
             let mut rounds = Vec::new();
             for number in 1..=self.rounds {
