@@ -239,6 +239,40 @@ fn a_relay_goes_with_a_certificate_that_was_replaced_twice() {
 }
 
 #[test]
+fn a_leader_knows_of_relays_at_other_controllers() {
+    let (mut leader, mut other) = (served(4), served(4));
+    for fleet in [&mut leader, &mut other] {
+        enrol_relay(fleet, "first");
+    }
+    let line = open(&mut leader, &Peer::Controller { name: "c1".to_owned() });
+    other.controller.upstream_opened();
+    assert_eq!(relays_told(&mut leader, line, &mut other), []);
+    let link = open(&mut other, &relay("first"));
+    carry(&mut other, link, &[1, 2]);
+    assert_eq!(relays_told(&mut leader, line, &mut other), [("r1".to_owned(), 2)]);
+    // On another line everything is news.
+    other.controller.upstream_closed();
+    leader.controller.closed(line);
+    assert_eq!(leader.controller.status(leader.now()).relays, []);
+    let line = open(&mut leader, &Peer::Controller { name: "c1".to_owned() });
+    other.controller.upstream_opened();
+    assert_eq!(relays_told(&mut leader, line, &mut other), [("r1".to_owned(), 2)]);
+    other.controller.closed(link);
+    assert_eq!(relays_told(&mut leader, line, &mut other), []);
+}
+
+/// Tells a leader what another controller has to say; the relays it knows of then, as the other one does.
+fn relays_told(leader: &mut Fleet, line: Link, other: &mut Fleet) -> Vec<(String, usize)> {
+    other.pass(100);
+    for said in std::mem::take(&mut other.upward) {
+        leader.say(line, said.say.unwrap());
+    }
+    let [known, there] = [leader, other].map(|it| it.controller.status(it.now()).relays);
+    assert_eq!(known, there);
+    known
+}
+
+#[test]
 fn a_relay_gets_pieces_of_its_own_hosts_and_no_others() {
     let mut fleet = served(8);
     enrol_relay(&mut fleet, "first");

@@ -27,11 +27,14 @@ pub const FRAME_BYTES_MAX: usize = 256 << 10;
 /// Bytes of one part of a piece.
 pub const PART_BYTES_MAX: usize = 192 << 10;
 
+/// Relays of one controller that others are told of.
+pub const RELAYS_MAX: usize = 1_000;
+
 /// What an agent or a relay says.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Upward {
     /// One of them.
-    #[prost(oneof = "Up", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Up", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub say: Option<Up>,
 }
 
@@ -50,12 +53,15 @@ pub enum Up {
     /// A host is alive, and this is how it is.
     #[prost(message, tag = "4")]
     Beat(Beat),
-    /// Relays only: hosts that are connected there now, or no longer.
+    /// Relays and controllers only: hosts that are connected there now, or no longer.
     #[prost(message, tag = "5")]
     Carried(Carried),
-    /// Relays only: what their hosts said, gathered.
+    /// Relays and controllers only: what their hosts said, gathered.
     #[prost(message, tag = "6")]
     Gathered(Gathered),
+    /// Controllers only: the relays that are connected there now, all of them.
+    #[prost(message, tag = "7")]
+    Relays(Relays),
 }
 
 /// What a controller or a relay says.
@@ -399,6 +405,25 @@ pub struct Said {
     /// How it is.
     #[prost(message, optional, tag = "3")]
     pub beat: Option<Beat>,
+}
+
+/// The relays at a controller.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Relays {
+    /// Each, sorted by name; [`RELAYS_MAX`] at most.
+    #[prost(message, repeated, tag = "1")]
+    pub relays: Vec<RelayAt>,
+}
+
+/// A relay that is connected.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RelayAt {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Hosts that it carries.
+    #[prost(uint32, tag = "2")]
+    pub hosts: u32,
 }
 
 /// What hosts at a relay should have.

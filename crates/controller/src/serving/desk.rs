@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use wire::sync::Down;
+use wire::sync::{Down, RELAYS_MAX, RelayAt};
 
 pub(super) use self::expel::beginning;
 use super::{
@@ -83,6 +83,8 @@ pub(crate) struct Desk {
     hosts: Vec<Option<HostState>>,
     free_hosts: Vec<u32>,
     by_spot: Spots,
+    /// Places of connections that are relays'.
+    relays: BTreeSet<u32>,
     /// Connections that wait for a piece that is on its way here.
     waiting: BTreeMap<Digest, Vec<Link>>,
     looked_ms: u64,
@@ -114,6 +116,7 @@ impl Desk {
             hosts: Vec::new(),
             free_hosts: Vec::new(),
             by_spot: Spots::default(),
+            relays: BTreeSet::new(),
             waiting: BTreeMap::new(),
             looked_ms: now_ms,
             proven_ms: None,
@@ -161,8 +164,9 @@ impl Desk {
 
     /// What there is to tell of them, and was not told.
     pub(crate) fn news(&mut self) -> Vec<wire::sync::Upward> {
+        let relays = self.own_relays();
         let Self { reporter, hosts, .. } = self;
-        reporter.flush(|number| hosts.get(number as usize)?.as_ref())
+        reporter.flush(|number| hosts.get(number as usize)?.as_ref(), relays)
     }
 
     /// Connections that are open.
@@ -300,6 +304,7 @@ impl Desk {
         let Some(seat) = place.take() else { return };
         self.open -= 1;
         self.free.push(link.place);
+        self.relays.remove(&link.place);
         self.unjudged.remove(&link);
         match seat.who {
             Sitting::Waiting(host) | Sitting::Host(host) => self.leave(host, link),
@@ -505,18 +510,36 @@ impl Desk {
         }
     }
 
-    /// Names of relays that are connected, with the number of hosts at each.
+    /// Relays that are connected here, by name; the first thousand.
+    fn own_relays(&self) -> Vec<RelayAt> {
+        let relay = |place: &u32| {
+            let (_, seat) = self.seats.get(*place as usize)?;
+            let Sitting::Relay(relay) = &seat.as_ref()?.who else { return None };
+            let hosts = u32::try_from(relay.hosts.len()).unwrap_or(u32::MAX);
+            Some(RelayAt { name: relay.name.clone(), hosts })
+        };
+        let mut relays: Vec<RelayAt> = self.relays.iter().filter_map(relay).collect();
+        relays.sort_by(|a, b| a.name.cmp(&b.name));
+        relays.truncate(RELAYS_MAX);
+        relays
+    }
+
+    /// Names of relays that are connected here, and to controllers that tell us, with the number of hosts at each.
     pub(crate) fn relays(&self) -> Vec<(String, usize)> {
         let seats = self.seats.iter().filter_map(|(_, seat)| seat.as_ref());
-        let relay = |seat: &Seat| match &seat.who {
-            Sitting::Relay(relay) => Some((relay.name.clone(), relay.hosts.len())),
-            Sitting::Controller(_)
+        let told = seats.filter_map(|seat| match &seat.who {
+            Sitting::Controller(controller) => Some(&controller.relays),
+            Sitting::Relay(_)
             | Sitting::Waiting(_)
             | Sitting::Host(_)
             | Sitting::Unjudged(_)
             | Sitting::Leaving => None,
-        };
-        seats.filter_map(relay).collect()
+        });
+        let all = self.own_relays().into_iter().chain(told.flatten().cloned());
+        let mut relays: Vec<(String, usize)> =
+            all.map(|relay| (relay.name, relay.hosts as usize)).collect();
+        relays.sort();
+        relays
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use wire::sync::{Beat, Came, Carried, Gathered, Progress, Said, Stage, Up, Upward};
+use wire::sync::{
+    Beat, Came, Carried, Gathered, Progress, RelayAt, Relays, Said, Stage, Up, Upward,
+};
 
 use super::HostState;
 
@@ -18,6 +20,8 @@ pub(crate) struct Reporter {
     came: BTreeSet<u32>,
     gone: BTreeSet<Arc<str>>,
     news: BTreeSet<u32>,
+    /// The relays that were told last.
+    relays: Vec<RelayAt>,
 }
 
 impl Reporter {
@@ -48,6 +52,7 @@ impl Reporter {
         self.came = hosts.collect();
         self.news = self.came.clone();
         self.gone.clear();
+        self.relays.clear();
     }
 
     /// Nobody is there to be told.
@@ -55,8 +60,12 @@ impl Reporter {
         *self = Self::default();
     }
 
-    /// What there is to say, and was not said.
-    pub(super) fn flush<'a>(&mut self, host: impl Fn(u32) -> Option<&'a HostState>) -> Vec<Upward> {
+    /// What there is to say of hosts and `relays`, and was not said.
+    pub(super) fn flush<'a>(
+        &mut self,
+        host: impl Fn(u32) -> Option<&'a HostState>,
+        relays: Vec<RelayAt>,
+    ) -> Vec<Upward> {
         let mut messages = Vec::new();
         let mut say = |up: Up| messages.push(Upward { say: Some(up) });
         let gone: Vec<Arc<str>> = std::mem::take(&mut self.gone).into_iter().collect();
@@ -79,6 +88,10 @@ impl Reporter {
             if !said.is_empty() {
                 say(Up::Gathered(Gathered { said }));
             }
+        }
+        if self.open && self.relays != relays {
+            self.relays.clone_from(&relays);
+            say(Up::Relays(Relays { relays }));
         }
         messages
     }

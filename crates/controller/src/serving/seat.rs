@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use wire::sync::{Beat, Hello, Progress, Stage, Stance};
+use wire::sync::{Beat, Hello, Progress, RelayAt, Stage, Stance};
 
 use super::{Link, Peer, desk::beginning, kept::Kept};
 use crate::digest::Digest;
@@ -228,6 +228,8 @@ pub(super) struct Relay {
     pub(super) unjudged: BTreeMap<String, (Option<Digest>, u64)>,
     /// Manifests that it keeps: those of hosts that it carries.
     pub(super) kept: Kept,
+    /// Relays that are connected to a controller, as it says.
+    pub(super) relays: Vec<RelayAt>,
 }
 
 impl Relay {

@@ -26,6 +26,8 @@ pub(crate) struct Fleet {
     pub(crate) links: BTreeMap<Link, usize>,
     pub(crate) told: Vec<(Link, Downward)>,
     pub(crate) closed: Vec<(Link, &'static str)>,
+    /// What it said to the leader.
+    pub(crate) upward: Vec<Upward>,
 }
 
 /// The labels of the host of a number.
@@ -54,7 +56,7 @@ impl Fleet {
         let mut controller = Controller::load(records.clone(), settings, now).unwrap();
         controller.lead(true);
         let (links, told, closed) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { controller, records, ms, links, told, closed }
+        Self { controller, records, ms, links, told, closed, upward: Vec::new() }
     }
 
     pub(crate) fn now(&self) -> At {
@@ -77,7 +79,8 @@ impl Fleet {
                     self.closed.push((link, why));
                 }
                 Effect::Commit(batch) => self.commit(batch),
-                Effect::Upstream(_) | Effect::Enforced { .. } | Effect::Tell(_) => {}
+                Effect::Upstream(say) => self.upward.push(say),
+                Effect::Enforced { .. } | Effect::Tell(_) => {}
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What hosts and relays say.
 
-use wire::sync::{Beat, Carried, Gathered, Hello, Progress, Said, Up, Upward, Want as Wanting};
+use wire::sync::{
+    Beat, Carried, Gathered, Hello, Progress, RELAYS_MAX, Said, Up, Upward, Want as Wanting,
+};
 
 use super::{Desk, Source};
 use crate::{
@@ -30,7 +32,7 @@ impl Desk {
         let Some(say) = message.say else {
             return self.nonsense(link, "it said nothing that is known here", now_ms, out);
         };
-        match (&seat.who, say) {
+        match (&mut seat.who, say) {
             (Sitting::Waiting(host), Up::Hello(hello)) => {
                 let host = *host;
                 self.greet(link, host, hello, now_ms, source, out);
@@ -55,19 +57,26 @@ impl Desk {
             (Sitting::Relay(_) | Sitting::Controller(_), Up::Gathered(gathered)) => {
                 self.gathered(link, gathered, now_ms, out);
             }
+            (Sitting::Controller(controller), Up::Relays(mut said)) => {
+                said.relays.truncate(RELAYS_MAX);
+                controller.relays = said.relays;
+            }
             (Sitting::Unjudged(_), say) => self.said_unjudged(link, say),
             (Sitting::Leaving, _) => {}
             (Sitting::Waiting(_), _) => self.nonsense(link, "no hello came first", now_ms, out),
             (Sitting::Host(_), Up::Hello(_)) => {
                 self.nonsense(link, "it said hello again", now_ms, out);
             }
-            (Sitting::Host(_), Up::Carried(_) | Up::Gathered(_)) => {
+            (Sitting::Host(_), Up::Carried(_) | Up::Gathered(_) | Up::Relays(_)) => {
                 self.nonsense(link, "a host spoke for others", now_ms, out);
             }
             (
                 Sitting::Relay(_) | Sitting::Controller(_),
                 Up::Hello(_) | Up::Progress(_) | Up::Beat(_) | Up::Want(_),
             ) => self.nonsense(link, "a relay spoke as a host", now_ms, out),
+            (Sitting::Relay(_), Up::Relays(_)) => {
+                self.nonsense(link, "a relay spoke for others", now_ms, out);
+            }
         }
     }
 

@@ -74,6 +74,7 @@ impl Desk {
                 source.admits_relay(name, certificate)?;
                 let relay = Relay::of(name.clone(), Some(certificate));
                 self.sits(link, Sitting::Relay(Box::new(relay)));
+                self.relays.insert(link.place);
             }
             Peer::Controller { name } => {
                 let controller = Relay::of(name.clone(), None);
