@@ -6,13 +6,20 @@
 use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, maps::RingBuf};
 use verdict::{
     Cell, Decision, Flow, RuleNumber,
-    abi::{Bucket, EVENT_BURST, EVENT_COST_NS, Event, Hook, Losses, TAMPER_BURST, TAMPER_COST_NS},
+    abi::{
+        Bucket, EVENT_BURST, EVENT_COST_NS, Event, Hook, Losses, TAMPER_BURST, TAMPER_COST_NS,
+        WAKE_NS,
+    },
 };
 
 use crate::{
     judge::Witness,
     maps::{EVENTS, LOSSES, Slot, TAMPER},
 };
+
+/// Flags of bpf_ringbuf_submit() (include/uapi/linux/bpf.h).
+const BPF_RB_NO_WAKEUP: u64 = 1 << 0;
+const BPF_RB_FORCE_WAKEUP: u64 = 1 << 1;
 
 /// Sends one event, or counts it as lost. A function of its own, because the stack of its caller has no room for an event.
 #[inline(never)]
@@ -90,7 +97,17 @@ fn send(
         (*event).protocol = flow.protocol.0;
         (*event).slot = slot.number() as u8;
     }
-    entry.submit(0);
+    entry.submit(if wakes(bucket, now) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP });
+}
+
+/// Whether an event has to wake whoever waits: they were not woken a moment ago, and so may sleep.
+#[inline(always)]
+fn wakes(bucket: &mut Bucket, now: u64) -> bool {
+    let due = now.saturating_sub(bucket.woken_ns) >= WAKE_NS;
+    if due {
+        bucket.woken_ns = now;
+    }
+    due
 }
 
 /// Takes one token. The bucket holds time: what has passed since it was last looked at fills it, an event costs

@@ -30,7 +30,7 @@ use std::{
 
 use ::agent::store::{Stance, inspect};
 use anyhow::Context;
-use kernel::require_privilege;
+use kernel::{WAKE_EVERY, require_privilege};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
@@ -147,8 +147,8 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked, shown: &Shown) -> a
     let mut written = Instant::now();
     shown.write(core);
     loop {
-        core.drain();
-        wait(core, signals, asked, every)?;
+        let came = core.drain();
+        wait(core, signals, asked, if came { WAKE_EVERY } else { every }, !came)?;
         if signals.end_came() {
             return Ok(());
         }
@@ -176,14 +176,22 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked, shown: &Shown) -> a
     }
 }
 
-/// Until something happens, or for a moment.
-fn wait(core: &Core, signals: &Signals, asked: &Asked, moment: Duration) -> anyhow::Result<()> {
+/// Until something happens, or for a moment. Events count only where `for_events` says so: those that follow others are
+/// told together.
+fn wait(
+    core: &Core,
+    signals: &Signals,
+    asked: &Asked,
+    moment: Duration,
+    for_events: bool,
+) -> anyhow::Result<()> {
     let timeout =
         Timespec { tv_sec: moment.as_secs().cast_signed(), tv_nsec: moment.subsec_nanos().into() };
-    let [tamper, events] = core.force.firewall.event_sources();
+    let events = core.force.firewall.event_sources();
     let [end, reload] = signals.sources();
-    let mut sources: Vec<_> = [tamper, events, end, reload, asked.source()]
+    let mut sources: Vec<_> = [end, reload, asked.source()]
         .into_iter()
+        .chain(events.into_iter().filter(|_| for_events))
         .chain(core.own.sources())
         .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
         .collect();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use kernel::{Door, Event, Firewall, Hits, SwapError};
+use kernel::{Door, Event, Firewall, Hits, SwapError, WAKE_EVERY};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use verdict::{Direction, Verdict};
@@ -102,16 +102,22 @@ impl Enforcement {
     pub(crate) fn watch(&mut self, signals: &Signals) -> anyhow::Result<()> {
         let mut looked = Instant::now();
         loop {
-            self.drain();
-            let timeout = self.timeout();
+            // Events that follow others are told together.
+            let came = self.drain();
+            let timeout = if came { Some(WAKE_EVERY) } else { self.timeout() };
             {
-                let [tamper, events] = self.firewall.event_sources();
+                let events = self.firewall.event_sources();
                 let [end, reload] = signals.sources();
-                let mut sources: Vec<_> = [tamper, events, end, reload]
+                let mut sources: Vec<_> = [end, reload]
                     .into_iter()
+                    .chain(events.into_iter().filter(|_| !came))
                     .chain(self.own.sources())
                     .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
                     .collect();
+                let timeout = timeout.map(|it| Timespec {
+                    tv_sec: it.as_secs().cast_signed(),
+                    tv_nsec: it.subsec_nanos().into(),
+                });
                 match poll(&mut sources, timeout.as_ref()) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(errno) => return Err(errno).context("wait for events"),
@@ -139,14 +145,16 @@ impl Enforcement {
     }
 
     /// Until the next look for namespaces and names.
-    fn timeout(&self) -> Option<Timespec> {
+    fn timeout(&self) -> Option<Duration> {
         let names = self.ready.documents.is_some();
-        let wait = (self.place.follows() || names).then_some(LOOK_AGAIN)?;
-        Some(Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() })
+        (self.place.follows() || names).then_some(LOOK_AGAIN)
     }
 
-    fn drain(&mut self) {
+    /// Tells events that have come, and whether any had.
+    fn drain(&mut self) -> bool {
+        let mut came = false;
         while let Some(mut event) = self.firewall.next_event() {
+            came = true;
             if event.door == Door::Tripwire {
                 let Some(resolved) = tripwire::resolved(event, &self.ready.now()) else {
                     continue;
@@ -165,6 +173,7 @@ impl Enforcement {
             let version = ready.rules.version;
             self.reporter.event(&event, owner, reasons, version);
         }
+        came
     }
 
     /// The rules whose image judged the event.

@@ -14,11 +14,12 @@ mod schedule;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
+    time::Duration,
 };
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use image::Image;
-use verdict::abi::{self, Losses, REPORT_ALLOWED, REPORT_AT_REQUEST, REPORT_FLOWS};
+use verdict::abi::{self, Losses, REPORT_ALLOWED, REPORT_AT_REQUEST, REPORT_FLOWS, WAKE_NS};
 
 use crate::{
     attach::AttachError,
@@ -52,6 +53,9 @@ pub use schedule::{Digests, Retired, Scheduled, SwapError, boottime};
 const SLOT_LINES_MIN: u32 = 16_384;
 /// Rules that are counted at least.
 const SLOT_RULES_MIN: u32 = 256;
+/// How long after having found events whoever waits for them has to look again.
+pub const WAKE_EVERY: Duration = Duration::from_nanos(WAKE_NS);
+
 /// Size of the ring buffer: some 8,000 events.
 const EVENT_BYTES: u32 = 1 << 20;
 
@@ -239,13 +243,16 @@ impl Firewall {
         self.features
     }
 
-    /// The next event, if one is there; what tells of tampering comes first. With descriptors that poll readable when
-    /// there is: [`Firewall::event_sources`].
+    /// The next event, if one is there; what tells of tampering comes first.
+    ///
+    /// Whoever waits for them has to look again [`WAKE_EVERY`] after a look that found any, and may sleep on
+    /// [`Firewall::event_sources`] after one that found none.
     pub fn next_event(&mut self) -> Option<Event> {
         next_of(&mut self.tamper).or_else(|| next_of(&mut self.events))
     }
 
-    /// Poll readable when there are events: those of tampering, and all others.
+    /// Poll readable when there are events: those of tampering, and all others. Who sleeps on them already is woken by the
+    /// first event, and not by what follows it within [`WAKE_EVERY`].
     pub fn event_sources(&self) -> [BorrowedFd<'_>; 2] {
         [self.tamper.as_fd(), self.events.as_fd()]
     }

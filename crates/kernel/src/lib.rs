@@ -51,7 +51,7 @@ pub use fields::{Fields, Wanted as WantedField};
 pub use firewall::{
     Adopted, Attachments, Counting, Digests, Firewall, Hits, Identity, Joined, Known, LoadError,
     Lost, Mended, Namespaces, Removed, Retired, Runs, Scheduled, Stamps, Stranger, SwapError,
-    boottime, pinned,
+    WAKE_EVERY, boottime, pinned,
 };
 pub use flows::Counted;
 pub use held::Held;

@@ -5,7 +5,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -93,15 +93,21 @@ impl Namespace {
         format!("--net={}", self.path.display())
     }
 
-    /// Adds `address` (`10.7.0.9/24`, `fd07::9/64`, `192.0.2.7/32`) to `device` (`lo`, `eth0`). An IPv6 address can be
-    /// used at once: duplicate detection is off.
+    /// Adds `address` (`10.7.0.9/24`, `fd07::9/64`, `192.0.2.7/32`) to `device` (`lo`, `eth0`), which is up. It can be used
+    /// when this returns.
     ///
     /// # Panics
     /// If `ip` refuses it.
     #[track_caller]
     pub fn add_address(&self, device: &str, address: &str) {
-        let nodad = if address.contains(':') { " nodad" } else { "" };
+        let v6 = address.split('/').next().and_then(|it| it.parse::<Ipv6Addr>().ok());
+        let nodad = if v6.is_some() { " nodad" } else { "" };
         ip::inside(&self.name, &format!("address add {address} dev {device}{nodad}\n"));
+        if let Some(v6) = v6 {
+            wait_until(LINK_DEADLINE, &format!("a route to {address} in {}", self.name), || {
+                self.inside(|| has_local_route(v6))
+            });
+        }
     }
 
     /// The first IPv4 or IPv6 address (as `v6` says) of the namespace that is neither loopback nor link-local.
@@ -176,6 +182,19 @@ fn without_duplicate_detection() {
         Err(error) => panic!("write {switch}: {error}"),
         Ok(()) => {}
     }
+}
+
+/// Whether packets to an address of this network namespace arrive. The kernel makes the route on a thread of its own, some
+/// time after the address (`addrconf_dad_work`), although nothing is detected; on loopback a route that leads nowhere
+/// stands there until then.
+fn has_local_route(address: Ipv6Addr) -> bool {
+    // /proc/net/ipv6_route: the destination in 32 hexadecimal digits, the length of its prefix, and as the ninth word flags,
+    // of which bit 31 is RTF_LOCAL (include/uapi/linux/ipv6_route.h).
+    let destination = format!("{:032x} 80 ", u128::from(address));
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+    let flags = |line: &str| u32::from_str_radix(line.split_ascii_whitespace().nth(8)?, 16).ok();
+    let mut here = routes.lines().filter(|line| line.starts_with(&destination)).filter_map(flags);
+    here.any(|flags| flags >> 31 == 1)
 }
 
 impl Drop for Namespace {

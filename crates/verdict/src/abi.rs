@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::limits::ANCESTORS_MAX;
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 6;
+pub const ABI: u32 = 7;
 
 /// Slots of map `IMAGE` that images take turns in: the slot of a generation is its lower bits. Two are for the image in
 /// force and the one that follows at its end, two for the next ones while they are staged.
@@ -475,6 +475,8 @@ pub struct Bucket {
     pub credit_ns: u64,
     /// When the bucket was last looked at, CLOCK_BOOTTIME nanoseconds.
     pub looked_ns: u64,
+    /// When whoever waits for events was last woken, by the same clock.
+    pub woken_ns: u64,
 }
 
 /// The one value of the per-CPU map `LOSSES`.
@@ -493,6 +495,10 @@ pub struct Losses {
 pub const EVENT_COST_NS: u64 = 100_000;
 /// ...after a burst of this many.
 pub const EVENT_BURST: u64 = 4_096;
+
+/// For how long an event wakes nobody after one that did, on the same CPU: to wake somebody costs the process that
+/// connects more than everything else. Whoever found events looks again after this time, until there are none.
+pub const WAKE_NS: u64 = 10_000_000;
 
 /// Size of ring buffer `TAMPER` in bytes: some 500 events.
 pub const TAMPER_BYTES: u32 = 1 << 16;

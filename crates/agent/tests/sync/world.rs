@@ -159,7 +159,7 @@ impl Controller {
                 self.wants.push(want.clone());
                 return self.parts(&want);
             }
-            Up::Carried(_) | Up::Gathered(_) => panic!("hosts carry nobody"),
+            Up::Carried(_) | Up::Gathered(_) | Up::Relays(_) => panic!("hosts carry nobody"),
         }
         Vec::new()
     }

@@ -14,7 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
-use wire::sync::{Beat, Came, Carried, Down, Gathered, Part, Progress, Said, Stage, Up};
+use wire::sync::{
+    Beat, Came, Carried, Down, Gathered, Part, Progress, RelayAt, Relays, Said, Stage, Up,
+};
 
 use crate::{
     line::{Heard, Line},
@@ -118,6 +120,7 @@ async fn nobody_speaks_for_another_host() {
     for say in [
         Up::Carried(Carried { came: vec![came()], gone: Vec::new() }),
         Up::Gathered(Gathered { said: vec![said()] }),
+        Up::Relays(Relays { relays: vec![RelayAt { name: "r1".to_owned(), hosts: 9 }] }),
     ] {
         let mut line = Line::hello(&web, fleet.address()).await;
         line.target().await;

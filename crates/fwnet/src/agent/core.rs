@@ -202,10 +202,11 @@ impl Core {
         }
     }
 
-    /// Tells events that have come. Not more than some at once: whoever asks the core something waits meanwhile.
-    pub(crate) fn drain(&mut self) {
-        for _ in 0..EVENTS_AT_ONCE {
-            let Some(mut event) = self.force.firewall.next_event() else { return };
+    /// Tells events that have come, and whether any had. Not more than some at once: whoever asks the core something waits
+    /// meanwhile.
+    pub(crate) fn drain(&mut self) -> bool {
+        for told in 0..EVENTS_AT_ONCE {
+            let Some(mut event) = self.force.firewall.next_event() else { return told != 0 };
             if event.door == Door::Tripwire {
                 let image = self.force.judging().now();
                 let Some(resolved) = tripwire::resolved(event, &image) else { continue };
@@ -217,6 +218,7 @@ impl Core {
             let account = self.force.judged_by(&event);
             self.seeing.event(&event, listener, account);
         }
+        true
     }
 
     /// What is due by the clock.

@@ -275,7 +275,7 @@ fn serve(
                 }
                 Up::Progress(progress) => inside.lock().unwrap().heard.push(progress),
                 Up::Beat(beat) => inside.lock().unwrap().beats.push(beat),
-                Up::Carried(_) | Up::Gathered(_) => panic!("a host carries nobody"),
+                Up::Carried(_) | Up::Gathered(_) | Up::Relays(_) => panic!("a host carries nobody"),
             }
         }
     }
