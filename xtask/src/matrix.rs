@@ -126,6 +126,7 @@ impl Matrix {
         let place = format!("--cgroup /sys/fs/cgroup --patience {PATIENCE}");
         let mut script = format!(
             "matrix rows {place} {compare}\necho \"rows ended with $?\"\n\
+             matrix calls {place}\necho \"calls ended with $?\"\n\
              echo \"doctor: $(fwnet doctor -o json)\"\n"
         );
         if !self.write {
@@ -147,6 +148,10 @@ impl Matrix {
         if !ended("rows") {
             bail!("rows are not as expected:{}", words());
         }
+        if !ended("calls") {
+            bail!("calls do not end as they should:{}", words());
+        }
+        let calls = lines.iter().rfind(|line| line.starts_with("calls: "));
         let hooks = lines.iter().find(|line| line.starts_with("{\"hooks\""));
         let hooks: Value = serde_json::from_str(hooks.context("no line about hooks")?)?;
         let doctor = lines.iter().find_map(|line| line.strip_prefix("doctor: "));
@@ -160,6 +165,7 @@ impl Matrix {
         let fields = fields::compare(kernel, &doctor, &scratch)?;
         let mut held = vec![
             format!("{rows} rows as expected"),
+            calls.context("no line about calls")?.clone(),
             format!("fwnet doctor names the {} doors that are open", found.len()),
             format!("{fields} fields of the kernel's structures are where bpftool says"),
         ];

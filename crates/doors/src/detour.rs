@@ -105,9 +105,19 @@ pub const DETOURS: &[Detour] = &[
         SYN,
     ),
     into(
+        "time-wait",
+        "a peer comes again from the port of a connection that this end closed first: what waits there gives way",
+        SYN,
+    ),
+    into(
         "stale-listener",
         "a port is claimed and let go, then becomes another socket's that never claimed it",
         SYN,
+    ),
+    into(
+        "overruled-in",
+        "a program that another root process attaches to sk_lookup chooses the listener, which overrides a denial there",
+        &["lsm/inet_conn_request"],
     ),
     into(
         "new-namespaces-in",

@@ -3,10 +3,17 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
-use crate::sock_addr::{judge_claim, named4};
+use crate::{
+    judge::ALLOW,
+    sock_addr::{family, is_claim4, judge_claim, named4},
+};
 
 /// Runs before the kernel looks for a conflict.
 #[cgroup_sock_addr(bind4)]
 pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
-    judge_claim(&ctx, named4(&ctx))
+    let named = named4(&ctx);
+    if !is_claim4(family(&ctx), named) {
+        return ALLOW;
+    }
+    judge_claim(&ctx, named)
 }

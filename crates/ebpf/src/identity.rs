@@ -108,7 +108,8 @@ pub(crate) fn current(found: &mut Stamp) {
     above(&mut found.above);
 }
 
-/// The task that runs now, without the cgroups above its own.
+/// The task that runs now, without the cgroups above its own. A kernel thread is nobody: what it does it does for somebody
+/// else, like the one that opens further subflows of MPTCP.
 #[inline(always)]
 pub(crate) fn current_owner(found: &mut Owner) {
     *found = Owner::default();
@@ -119,8 +120,12 @@ pub(crate) fn current_owner(found: &mut Owner) {
     let (ids, users, cgroup) = unsafe {
         (bpf_get_current_pid_tgid(), bpf_get_current_uid_gid(), bpf_get_current_cgroup_id())
     };
+    let exe = exe();
+    if has(FEATURE_EXE) && exe == 0 {
+        return;
+    }
     found.cgroup = cgroup;
-    found.exe = exe();
+    found.exe = exe;
     found.pid = (ids >> 32) as u32;
     found.tid = ids as u32;
     found.uid = users as u32;

@@ -18,7 +18,9 @@ use crate::{
     maps::{JUDGED, JUDGED_APART, Slot, has},
 };
 
-const AF_INET: u32 = 2;
+const AF_UNSPEC: u32 = 0;
+pub(crate) const AF_INET: u32 = 2;
+pub(crate) const AF_INET6: u32 = 10;
 
 /// The IPv4 address that the caller named.
 #[inline(always)]
@@ -35,6 +37,21 @@ pub(crate) fn named6(ctx: &SockAddrContext) -> Address {
         u32::from_be(read_volatile((&raw const (*ctx.sock_addr).user_ip6).cast::<u32>().add(index)))
     };
     Address::v6([word(0), word(1), word(2), word(3)])
+}
+
+/// The family of the address that the caller named. The hooks of connect() and bind() run before the kernel looks at it: an
+/// address of another family than the hook's is none, and the kernel says so itself where the hook lets it pass
+/// (`tcp_v4_connect`, `__ip4_datagram_connect`, `__inet_bind` and their siblings for IPv6).
+#[inline(always)]
+pub(crate) fn family(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: a field of the context, read as wide as it is.
+    unsafe { read_volatile(&raw const (*ctx.sock_addr).user_family) }
+}
+
+/// Whether `named`, of that family, can be claimed on a socket of IPv4: the unspecified address also without a family.
+#[inline(always)]
+pub(crate) fn is_claim4(family: u32, named: Address) -> bool {
+    family == AF_INET || family == AF_UNSPEC && named.is_unspecified()
 }
 
 /// What a sock_addr hook can tell.

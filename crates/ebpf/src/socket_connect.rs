@@ -63,7 +63,7 @@ fn named(ctx: &LsmContext, sk: Sock) -> Option<Endpoint> {
     // SAFETY: the helper reads memory of the kernel and answers with an error where there is none.
     let named = unsafe { bpf_probe_read_kernel(address.cast::<Named>()) }.ok()?;
     let address = match named.family {
-        AF_INET if length >= IPV4_LENGTH => Address::v4(u32::from_be(named.four)),
+        AF_INET if length >= IPV4_LENGTH && takes_ipv4(sk) => Address::v4(u32::from_be(named.four)),
         AF_INET6 if length >= IPV6_LENGTH && sk.family() != AF_INET => {
             let [a, b, c, d] = named.six;
             Address::v6([u32::from_be(a), u32::from_be(b), u32::from_be(c), u32::from_be(d)])
@@ -72,4 +72,11 @@ fn named(ctx: &LsmContext, sk: Sock) -> Option<Endpoint> {
     };
     let address = destination(address, sk.local().address);
     Some(Endpoint { address, port: u16::from_be(named.port) })
+}
+
+/// Whether an address of IPv4 is one to this socket: to all but TCP over IPv6, which knows them as mapped ones only
+/// (`tcp_v6_connect`).
+#[inline(always)]
+fn takes_ipv4(sk: Sock) -> bool {
+    sk.family() != AF_INET6 || !matches!(sk.protocol(), Protocol::TCP)
 }

@@ -163,22 +163,34 @@ impl Fields {
     }
 }
 
-/// The way from a task to its executable in the running kernel, see [`EXE_PATH`]; `None` where its BTF does not tell it, or
-/// the fields are not as wide as the programs read them.
+/// The way from a task to its executable, see [`EXE_PATH`], in the order of its steps.
+const EXECUTABLE: [Wanted; EXE_PATH] = [
+    wanted(0, "task_struct", "mm", &[8]),
+    wanted(1, "mm_struct", "exe_file", &[8]),
+    wanted(2, "file", "f_inode", &[8]),
+    wanted(3, "inode", "i_ino", &[8]),
+    wanted(4, "inode", "i_sb", &[8]),
+    wanted(5, "super_block", "s_dev", &[4]),
+    wanted(6, "super_block", "s_magic", &[8]),
+    wanted(7, "inode", "i_generation", &[4]),
+];
+
+/// That way in the running kernel; `None` where its BTF does not tell it, or the fields are not as wide as the programs read
+/// them.
 pub(crate) fn exe_offsets(btf: &Btf) -> Option<[u32; EXE_PATH]> {
-    let field = |structure, name, size| {
-        btf.field(structure, name).filter(|field| field.size == size).map(|field| field.offset)
-    };
-    Some([
-        field("task_struct", "mm", 8)?,
-        field("mm_struct", "exe_file", 8)?,
-        field("file", "f_inode", 8)?,
-        field("inode", "i_ino", 8)?,
-        field("inode", "i_sb", 8)?,
-        field("super_block", "s_dev", 4)?,
-        field("super_block", "s_magic", 8)?,
-        field("inode", "i_generation", 4)?,
-    ])
+    let mut offsets = [UNKNOWN; EXE_PATH];
+    for wanted in &EXECUTABLE {
+        let field = btf.field(wanted.structure, wanted.name);
+        offsets[wanted.number] = field.filter(|it| wanted.sizes.contains(&it.size))?.offset;
+    }
+    Some(offsets)
+}
+
+/// Each field on the way to a task's executable and its offset in bytes, where the whole way is known.
+pub(crate) fn executable(
+    offsets: Option<[u32; EXE_PATH]>,
+) -> impl Iterator<Item = (&'static Wanted, Option<u32>)> {
+    EXECUTABLE.iter().map(move |wanted| (wanted, offsets.map(|it| it[wanted.number])))
 }
 
 #[cfg(test)]
@@ -187,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_list_is_in_the_order_of_its_numbers() {
-        for (at, wanted) in ALL.iter().enumerate() {
+        for (at, wanted) in ALL.iter().enumerate().chain(EXECUTABLE.iter().enumerate()) {
             assert_eq!(wanted.number, at, "{}.{}", wanted.structure, wanted.name);
         }
     }

@@ -4,11 +4,12 @@ use crate::{
     attach::AttachError,
     btf::Btf,
     features::Features,
-    fields::{Fields, exe_offsets},
+    fields::{Fields, Wanted, exe_offsets, executable},
     hook::Hook,
     netns::Netns,
     object::{Numbers, ObjectError, open},
 };
+use verdict::abi::EXE_PATH;
 
 /// What loading found out.
 #[derive(Debug)]
@@ -19,9 +20,19 @@ pub struct Probe {
     pub features: Features,
     /// Where the kernel's structures have what programs of the LSM tier read.
     pub fields: Fields,
+    /// The way from a task to its executable, where the kernel tells all of it.
+    executable: Option<[u32; EXE_PATH]>,
     /// Whether user space can tell the inbound programs in which network namespace they run (`SO_NETNS_COOKIE`, Linux 5.14).
     /// Else they find no listener's process, and no datagram that another one answers.
     pub tells_namespaces: bool,
+}
+
+impl Probe {
+    /// Every field that programs read of the kernel's structures, and its offset in bytes; `None` where it is not there or of
+    /// another size.
+    pub fn read_fields(&self) -> impl Iterator<Item = (&'static Wanted, Option<u32>)> {
+        self.fields.list().chain(executable(self.executable))
+    }
 }
 
 /// Loads every program and attaches none.
@@ -38,5 +49,5 @@ pub fn probe() -> Result<Probe, ObjectError> {
     let mut object = open(&numbers, None)?;
     let hooks = Hook::ALL.iter().map(|hook| (hook, object.load(hook).map(drop))).collect();
     let tells_namespaces = Netns::open("/proc/self/ns/net").is_ok_and(|own| own.cookie() != 0);
-    Ok(Probe { hooks, features, fields, tells_namespaces })
+    Ok(Probe { hooks, features, fields, executable: exe, tells_namespaces })
 }

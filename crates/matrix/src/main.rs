@@ -1,8 +1,10 @@
 //! The matrix: every door, with nothing attached, with everything allowed, and with everything denied, on the running
-//! kernel. What came of it is printed as lines of JSON, and compared with the lines that are expected of this kernel.
+//! kernel. What came of it is printed as lines of JSON, and compared with the lines that are expected of this kernel. And
+//! every call of the socket API, right and wrong, which ends like the kernel's own tests want it.
 //!
 //! The firewall is attached to one cgroup and to the network namespace that this program is started in, never to others.
 
+mod calls;
 mod document;
 mod line;
 mod mutation;
@@ -36,6 +38,8 @@ enum Verb {
     Rows(Rows),
     /// Leave out one hook after the other, and find the row that notices
     Mutations(Mutations),
+    /// Make every call of the socket API, right and wrong, and find what does not end as it should
+    Calls(Place),
     /// Print what the documentation says of doors
     Document {
         /// The directory with the lines that are expected of each release
@@ -109,6 +113,7 @@ fn main() -> Result<ExitCode> {
         return Ok(code);
     }
     match Typed::parse().command {
+        Verb::Calls(place) => calls::run(&place),
         Verb::Document { golden } => document::run(&golden),
         Verb::Peer => peer::run(),
         Verb::Tamper { what } => odd::tamper(&what),

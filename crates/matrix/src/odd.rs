@@ -2,6 +2,7 @@
 //! attempts of another root process to get around it.
 
 mod before;
+mod chosen;
 mod elsewhere;
 mod evasion;
 mod inward;
@@ -69,7 +70,9 @@ const WAYS: &[(&str, Way)] = &[
     ("listener-of-another", elsewhere::accept),
     ("itself", inward::itself),
     ("syn-cookies", inward::cookies),
+    ("time-wait", before::come_again),
     ("stale-listener", inward::stale),
+    ("overruled-in", chosen::accept),
     ("new-namespaces-in", elsewhere::connect_in_namespaces),
 ];
 

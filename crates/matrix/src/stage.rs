@@ -1,15 +1,16 @@
 //! Where rows are played: the firewall as far as it is attached, the peer, and what can be read of both.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fs, iter};
 
 use anyhow::{Context as _, Result};
 use doors::{Attempt, Door, DoorError, Protocol, Side, errno_name};
+use image::Image;
 use kernel::{
-    Attachments, Cgroup, CgroupTree, Counting, Firewall, Hook, Namespaces, Netns, Scheduled,
+    Attachments, Cgroup, CgroupTree, Counting, Event, Firewall, Hook, Namespaces, Netns, Scheduled,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
@@ -78,19 +79,27 @@ impl Stage {
     /// Puts a situation in force.
     pub(crate) fn enforce(&mut self, situation: Situation, direction: Direction) -> Result<()> {
         let denied = match situation {
-            Situation::Bare => {
-                self.unload()?;
-                self.before = Before::make(&mut self.peer)?;
-                return Ok(());
-            }
+            Situation::Bare => return self.bare(),
             Situation::Allowed => Denied::Nobody,
             Situation::Closed => Denied::Everybody(direction),
             Situation::Denied => Denied::Peer(direction),
         };
         let peers = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let image = rules::image(denied, &peers);
+        let largest = rules::image(Denied::Peer(direction), &peers);
+        self.put(&rules::image(denied, &peers), &largest)
+    }
+
+    /// Takes off whatever is in force.
+    pub(crate) fn bare(&mut self) -> Result<()> {
+        self.unload()?;
+        self.before = Before::make(&mut self.peer)?;
+        Ok(())
+    }
+
+    /// Puts rules in force; the slots are made for the `largest` that will be.
+    pub(crate) fn put(&mut self, image: &Image, largest: &Image) -> Result<()> {
         if let Some(firewall) = &mut self.firewall {
-            firewall.swap(&image).context("put rules in force")?;
+            firewall.swap(image).context("put rules in force")?;
             return Ok(());
         }
         self.runs.clear();
@@ -108,12 +117,10 @@ impl Stage {
             accept_errno: None,
         };
         let left_out: Vec<_> = self.left_out.iter().map(String::as_str).collect();
-        // The largest image first: the slots are made for it.
-        let largest = rules::image(Denied::Peer(direction), &peers);
-        let (scheduled, lockdown) = (Scheduled::forever(&largest), rules::lockdown());
+        let (scheduled, lockdown) = (Scheduled::forever(largest), rules::lockdown());
         let firewall =
             Firewall::up_without(&left_out, &self.pins, scheduled, &lockdown, attachments)?;
-        self.firewall.insert(firewall).swap(&image).context("put rules in force")?;
+        self.firewall.insert(firewall).swap(image).context("put rules in force")?;
         Ok(())
     }
 
@@ -292,11 +299,16 @@ impl Stage {
         seen
     }
 
+    /// What was reported since it was last asked.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        let firewall = self.firewall.as_mut();
+        firewall.into_iter().flat_map(|it| iter::from_fn(move || it.next_event())).collect()
+    }
+
     /// What told of a denial since it was last asked.
     fn told(&mut self) -> Vec<String> {
-        let Some(firewall) = &mut self.firewall else { return Vec::new() };
         let mut told: Vec<String> = Vec::new();
-        while let Some(event) = firewall.next_event() {
+        for event in self.events() {
             let door = format!("{:?}", event.door).to_lowercase();
             told.push(match event.owner {
                 Some(_) => door,

@@ -13,7 +13,9 @@ fn matrix(arguments: &[&str]) -> Output {
     let host = Host::new();
     let mut command: Command = host.namespace.command(env!("CARGO_BIN_EXE_matrix"));
     command.args(arguments).arg("--cgroup").arg(host.cgroup.path());
-    command.args(["--golden", concat!(env!("CARGO_MANIFEST_DIR"), "/golden")]);
+    if arguments != ["calls"] {
+        command.args(["--golden", concat!(env!("CARGO_MANIFEST_DIR"), "/golden")]);
+    }
     command.stdin(Stdio::null()).output().unwrap()
 }
 
@@ -30,6 +32,16 @@ fn every_row_ends_as_expected_on_this_kernel() {
     assert!(output.status.success(), "{}", said(&output));
     let rows = String::from_utf8_lossy(&output.stdout).matches("{\"row\"").count();
     assert!(rows > 300, "{rows} lines: {}", said(&output));
+}
+
+#[test]
+fn every_call_ends_as_it_should() {
+    let output = matrix(&["calls"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", said(&output));
+    let last = text.lines().last().unwrap_or_default();
+    let count: Option<u32> = last.split(' ').nth(1).and_then(|count| count.parse().ok());
+    assert!(count.is_some_and(|count| count > 5_000), "{last}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ mod wait;
 
 pub use cgroup::{Cgroup, Visit};
 pub use directory::Directory;
-pub use elf::bpf_object;
+pub use elf::{BpfMap, bpf_object, bpf_object_with_map};
 pub use host::Host;
 pub use name::sweep;
 pub use namespace::Namespace;

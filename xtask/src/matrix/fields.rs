@@ -30,7 +30,7 @@ pub(super) const NEEDS: &[Need] = &[
     },
 ];
 /// Of how many fields it must be known where they are; the programs read a few more, of which an old kernel lacks some.
-const KNOWN_MIN: usize = 28;
+const KNOWN_MIN: usize = 36;
 /// What bpftool calls a type or member without a name.
 const NAMELESS: &str = "(anon)";
 /// Nameless structures and unions, one inside the other.

@@ -78,7 +78,7 @@ fn text(probe: &Probe, mount: &Result<String, String>, works: bool, fields: bool
     }
     if fields {
         lines.push("\nfields of the kernel's structures, by its BTF".into());
-        lines.extend(probe.fields.list().map(|(field, offset)| {
+        lines.extend(probe.read_fields().map(|(field, offset)| {
             let at = offset.map_or("not as it is read".into(), |at| format!("at byte {at}"));
             format!("  {:<30}{at}", format!("{}.{}", field.structure, field.name))
         }));
@@ -109,7 +109,7 @@ fn document(probe: &Probe, mount: &Result<String, String>, works: bool) -> serde
             "covers": hook.covers,
         })).collect::<Vec<_>>(),
         "features": probe.features.list().map(|(name, has)| json!({ "name": name, "works": has })).collect::<Vec<_>>(),
-        "fields": probe.fields.list().map(|(field, offset)| json!({
+        "fields": probe.read_fields().map(|(field, offset)| json!({
             "structure": field.structure,
             "field": field.name,
             "offset": offset,

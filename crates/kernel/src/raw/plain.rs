@@ -1,5 +1,5 @@
-//! Plain calls with what safe libraries do not put into them: an address without a family, the calls of the x32 ABI, and
-//! the addresses of packet sockets (packet(7)).
+//! Plain calls with what safe libraries do not put into them: addresses without a family, of another one or of any length,
+//! the calls of the x32 ABI, and the addresses of packet sockets (packet(7)).
 
 #![expect(unsafe_code, reason = "bind(2), sendto(2) and syscall(2)")]
 
@@ -13,7 +13,7 @@ const X32: libc::c_long = 0x4000_0000;
 /// `ETH_P_IP` in network order.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
 
-/// bind(2) to an address that may have no family.
+/// bind(2) to an address that need not be one.
 ///
 /// # Errors
 /// Those of bind(2).
@@ -22,6 +22,37 @@ pub fn bind(socket: BorrowedFd<'_>, address: &KernelAddress) -> io::Result<()> {
     let answer =
         unsafe { libc::bind(socket.as_raw_fd(), address.bytes().as_ptr().cast(), address.len()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// connect(2) to an address that need not be one.
+///
+/// # Errors
+/// Those of connect(2).
+pub fn connect(socket: BorrowedFd<'_>, address: &KernelAddress) -> io::Result<()> {
+    // SAFETY: as in `bind`.
+    let answer = unsafe {
+        libc::connect(socket.as_raw_fd(), address.bytes().as_ptr().cast(), address.len())
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// sendto(2) to an address that need not be one, without a signal; how much was sent.
+///
+/// # Errors
+/// Those of send(2).
+pub fn send_to(socket: BorrowedFd<'_>, data: &[u8], address: &KernelAddress) -> io::Result<usize> {
+    // SAFETY: both pointers lead to as many bytes as is said, and the kernel copies them.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            data.as_ptr().cast(),
+            data.len(),
+            libc::MSG_NOSIGNAL,
+            address.bytes().as_ptr().cast(),
+            address.len(),
+        )
+    };
+    usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
 }
 
 /// connect(2) by the number that programs of the x32 ABI use.
