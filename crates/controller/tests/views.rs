@@ -4,8 +4,12 @@
 
 #[path = "support/chance.rs"]
 mod chance;
+#[path = "views/made.rs"]
+mod made;
 #[path = "support/people.rs"]
 mod people;
+#[path = "views/sent.rs"]
+mod sent;
 #[path = "support/store.rs"]
 mod store;
 #[path = "support/swap.rs"]
@@ -18,150 +22,21 @@ use std::{
 
 use chance::{Chance, seeds};
 use controller::{
-    Change, Changed, Digest, Model,
+    Change, Changed, Digest,
     orders::{self, Apply, Canary, apply, confirm, found, halt, label, quarantine, remove},
-    records::{HostRecord, Key, Share, Taken, encode},
+    records::{HostRecord, Key, Share, encode},
     views::{HostTarget, Touched, Views},
 };
+use made::{SELECTORS, address, host, labels, tests, text};
 use people::{Making, at, policy, root_bytes};
 use policy::{
-    Checked, Facts, Host, Inventory, NoIdentities, Own, Source, check, compile, run_tests,
-    run_tests_at,
+    Checked, Facts, Inventory, NoIdentities, Own, Source, check, compile, run_tests, run_tests_at,
 };
 use prost::Message;
+use sent::{Sent, flows};
 use store::Store;
-use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, decide};
-use wire::sync::{Manifest, Member, Members, patched};
-
-const SELECTORS: &[&str] = &[
-    "any",
-    "me",
-    "role=web",
-    "role=db",
-    "role!=web",
-    "role in (web, cache)",
-    "role not in (db)",
-    "has env",
-    "env=prod & role=web",
-    "not role=web",
-    "not has env",
-    "web-0",
-    "h1",
-    "host=h2",
-    "host!=h2",
-    "10.0.0.0/16",
-    "10.0.0.0/30",
-    "10.0.1.0-10.0.1.9",
-    "2001:db8::/32",
-    "127.0.0.1",
-    "role=web except env=prod",
-    "10.0.0.0/16 & role=db",
-    "not 10.0.0.0/16",
-    "role=db, 10.0.2.0/24",
-    "has host",
-    "not me",
-    "me & role=web",
-    "not (role=db | 10.0.0.0/30)",
-    "team=a",
-    "nick",
-    "0.0.0.0/0",
-    "any except role=web",
-];
-const ROLES: &[&str] = &["web", "db", "cache", "odd"];
-
-fn labels(chance: &mut Chance) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    for (key, values) in [("role", ROLES), ("env", &["prod", "test"]), ("team", &["a", "b"])] {
-        if chance.percent(70) {
-            labels.insert(key.to_owned(), chance.of(values).to_owned());
-        }
-    }
-    labels
-}
-
-fn address(chance: &mut Chance, number: u64) -> Address {
-    let number = u32::try_from(number).unwrap();
-    match chance.below(5) {
-        0 => Address::v6([0x2001_0db8, 0, 0, number]),
-        1 => Address::v4(0x0a00_0100 + number),
-        2 => Address::v4(0x0a00_0200 + number),
-        3 => Address::v4(0xc0a8_0000 + number),
-        _ => Address::v4(0x0a00_0000 + number),
-    }
-}
-
-/// Records of a new host, as an enrolment writes them.
-fn host(chance: &mut Chance, id: &str, number: u64, since: u64) -> Vec<Change> {
-    let mut addresses = Vec::new();
-    for extra in 0..chance.below(3) {
-        addresses.push(address(chance, number + 40 * extra));
-    }
-    addresses.sort();
-    addresses.dedup();
-    let names = if number == 3 { vec!["nick".to_owned()] } else { Vec::new() };
-    let taken = encode(&Taken { host: id.to_owned() });
-    let mut keys: Vec<Key> = addresses.iter().map(|&it| Key::Address(it)).collect();
-    keys.extend(names.iter().map(|name| Key::Name(name.clone())));
-    let record = HostRecord {
-        labels: labels(chance),
-        addresses,
-        names,
-        certificate: Digest::of(id.as_bytes()),
-        previous: None,
-        enrolled_at: at(0),
-        quarantined: false,
-        since,
-    };
-    let change = |key: Key, value: Vec<u8>| Change { key: key.text(), value: Some(value) };
-    let mut changes: Vec<Change> = keys.into_iter().map(|it| change(it, taken.clone())).collect();
-    changes.push(change(Key::Host(id.to_owned()), encode(&record)));
-    changes
-}
-
-fn text(chance: &mut Chance, first: bool, documents: u64) -> String {
-    let mut text = String::new();
-    if chance.percent(30) {
-        text.push_str(chance.of(&["tier admin\n", "tier baseline\n"]));
-    }
-    if chance.percent(10) {
-        text.push_str("mode audit\n");
-    }
-    let named = chance.percent(30);
-    if named {
-        text.push_str(&format!("name those = {}\n", chance.of(SELECTORS)));
-    }
-    if first && chance.percent(60) {
-        text.push_str(chance.of(&[
-            "default deny in\n",
-            "default deny out\n",
-            "default allow in\n",
-        ]));
-    }
-    let rules = chance.below(6 / documents + 2) + u64::from(named);
-    for rule in 0..rules {
-        let from = if named && rule == 0 { "those" } else { chance.of(SELECTORS) };
-        let to = chance.of(SELECTORS);
-        let effect = chance.of(&["allow", "deny", "allow", "deny", "failsafe", "audit deny"]);
-        let service = chance.of(&["any", "tcp/80", "udp/53", "tcp/80-90"]);
-        if effect == "failsafe" && (!first || from == "me" && to == "me") {
-            continue;
-        }
-        text.push_str(&format!("{effect} {from} -> {to} : {service}\n"));
-    }
-    text
-}
-
-/// Tests for a text, by a chance of their own: what else happens does not depend on them.
-fn tests(text: &str) -> String {
-    let chance = &mut Chance::new(text.bytes().map(u64::from).sum());
-    let mut tests = String::new();
-    for _ in 0..chance.below(4) {
-        let (from, to) = (chance.of(SELECTORS), chance.of(SELECTORS));
-        let (answer, service) = (chance.of(&["allow", "deny"]), chance.of(&["any", "tcp/80"]));
-        tests.push_str(&format!("test {answer} {from} -> {to} : {service}\n"));
-    }
-    tests
-}
+use verdict::{Address, decide};
+use wire::sync::{Manifest, Members, patched};
 
 struct World {
     store: Store,
@@ -490,101 +365,6 @@ impl World {
             );
         }
     }
-}
-
-/// Everything that a host is sent.
-struct Sent {
-    names: Vec<String>,
-    texts: Vec<String>,
-    hosts: BTreeMap<String, Host>,
-}
-
-impl Sent {
-    fn read(manifest: &Manifest, me: &[u8], model: &Model, views: &mut Views) -> Self {
-        let me = known(&Member::decode(me).unwrap());
-        let read = |piece: &wire::sync::Piece| {
-            let bytes = model.piece(&Digest::read(&piece.digest).unwrap()).unwrap();
-            assert_eq!(bytes.len() as u64, piece.bytes);
-            let envelope: wire::Envelope = serde_json::from_slice(&bytes).unwrap();
-            envelope.unverified::<wire::Policy>().unwrap()
-        };
-        let documents: Vec<wire::Policy> = manifest.documents.iter().map(read).collect();
-        let keys: BTreeSet<String> =
-            ["role", "env", "team"].iter().map(|&key| key.to_owned()).collect();
-        let asked: BTreeSet<&String> = keys
-            .iter()
-            .filter(|key| documents.iter().any(|it| it.policy.contains(key.as_str())))
-            .collect();
-        let mut hosts = BTreeMap::new();
-        for piece in &manifest.members {
-            let bytes = views.piece(&Digest::read(&piece.digest).unwrap()).unwrap();
-            assert_eq!(bytes.len() as u64, piece.bytes);
-            for member in Members::decode(&*bytes).unwrap().hosts {
-                let host = known(&member);
-                assert!(host.labels.keys().all(|key| asked.contains(key)), "{host:?}");
-                let other = hosts.insert(host.id.clone(), host.clone());
-                assert!(other.is_none_or(|other| other == host), "{host:?} is two");
-            }
-        }
-        hosts.insert(me.id.clone(), me);
-        let names = documents.iter().map(|it| it.name.clone()).collect();
-        Self { names, texts: documents.into_iter().map(|it| it.policy).collect(), hosts }
-    }
-
-    /// As the host puts it together: whoever is called by name and is not known is somebody without addresses.
-    fn inventory(&self) -> Inventory {
-        let mut hosts = self.hosts.clone();
-        for text in &self.texts {
-            let source = Source { name: "d", bytes: text.as_bytes() };
-            let (_, parsed) = policy::read(source, 0, &mut policy::Diagnostics::default());
-            for word in parsed.document.hosts() {
-                if !hosts.values().any(|it| it.id == word || it.names.iter().any(|it| it == word)) {
-                    let host = Host { id: word.to_owned(), ..Host::default() };
-                    hosts.insert(host.id.clone(), host);
-                }
-            }
-        }
-        Inventory::new(hosts.into_values().collect()).unwrap()
-    }
-}
-
-fn known(member: &Member) -> Host {
-    let address = |bytes: &Vec<u8>| match <[u8; 4]>::try_from(bytes.as_slice()) {
-        Ok(v4) => Address::v4(u32::from_be_bytes(v4)),
-        Err(_) => Address::from_bytes(bytes.as_slice().try_into().unwrap()),
-    };
-    Host {
-        id: member.id.clone(),
-        names: member.names.clone(),
-        addresses: member.addresses.iter().map(address).collect(),
-        labels: member.labels.iter().map(|it| (it.key.clone(), it.value.clone())).collect(),
-    }
-}
-
-fn flows(own: &[Address], all: &[Address]) -> Vec<Flow> {
-    let mut flows = Vec::new();
-    let locals: Vec<Address> =
-        own.iter().copied().chain([Address::LOOPBACK_V4, Address::v4(0xac10_0001)]).collect();
-    for &local in &locals {
-        for &remote in all {
-            for direction in [Direction::In, Direction::Out] {
-                for (protocol, port) in
-                    [(Protocol::TCP, 80), (Protocol::UDP, 53), (Protocol::TCP, 7)]
-                {
-                    let (at_local, at_remote) =
-                        if direction == Direction::In { (port, 4_000) } else { (0, port) };
-                    flows.push(Flow {
-                        direction,
-                        protocol,
-                        local: Endpoint { address: local, port: at_local },
-                        remote: Endpoint { address: remote, port: at_remote },
-                        subject: Subject::UNKNOWN,
-                    });
-                }
-            }
-        }
-    }
-    flows
 }
 
 #[test]
