@@ -151,47 +151,89 @@ fn half_word<T: Tables + ?Sized>(line: u32, index: u32, tables: &T) -> Option<u3
 #[inline(always)]
 pub fn address_class<T: Tables + ?Sized>(address: Address, tables: &T) -> Option<u32> {
     let directory = tables.line(DIRECTORY)?;
-    #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of the address are wanted")]
-    let (root, slot) = if address.is_v4() {
-        (directory.word(layout::ROOT4), (address.lo >> 16) as u32 & 0xffff)
+    // A way for each family: what one takes for granted, no connection of the other pays for.
+    #[expect(clippy::cast_possible_truncation, reason = "an entry is a word")]
+    if address.is_v4() {
+        class4(address.lo & 0xffff_ffff, directory, tables)
     } else {
-        (directory.word(layout::ROOT6), (address.hi >> 48) as u32)
-    };
-    if root & LINK == 0 {
-        return Some(root);
+        class6(address, directory, tables)
     }
-    let mut entry = tables.word(((root ^ LINK) << 4).wrapping_add(slot))?;
-    for _ in 0..TRIE_DEPTH_MAX {
-        if entry & LINK == 0 {
-            return Some(entry);
-        }
-        entry = step(address, tables.line(entry ^ LINK)?, tables)?;
-    }
-    if entry & LINK == 0 { Some(entry) } else { None }
+    .map(|class| class as u32)
 }
 
-/// One step down the trie: the entry that `node` has for the 8 bits of `address` behind the node's prefix.
+/// The class of an IPv4 address: the root takes 16 bits of it, and two nodes the rest. All numbers are 64 bits wide, as
+/// the registers are: a narrower one costs the BPF program two instructions wherever it is made.
 #[inline(always)]
-fn step<T: Tables + ?Sized>(address: Address, node: &Line, tables: &T) -> Option<u32> {
-    let bits = node.word(node::BITS) & 127;
-    // A prefix of at least 64 bits covers the upper half whole; the shifts below stay within 0..=63.
-    let (mask_hi, mask_lo, value) = if bits < 64 {
-        (!(u64::MAX >> bits), 0, address.hi >> ((56u32.wrapping_sub(bits)) & 63))
-    } else {
-        (u64::MAX, !(u64::MAX >> (bits - 64)), address.lo >> ((120u32.wrapping_sub(bits)) & 63))
-    };
-    let prefix_hi =
-        u64::from(node.word(node::PREFIX)) << 32 | u64::from(node.word(node::PREFIX + 1));
-    let prefix_lo =
-        u64::from(node.word(node::PREFIX + 2)) << 32 | u64::from(node.word(node::PREFIX + 3));
-    if (address.hi & mask_hi) ^ prefix_hi | (address.lo & mask_lo) ^ prefix_lo != 0 {
-        return Some(node.word(node::MISS));
+fn class4<T: Tables + ?Sized>(address: u64, directory: &Line, tables: &T) -> Option<u64> {
+    let mut entry = root_entry(directory.word(layout::ROOT4), address >> 16, tables)?;
+    for _ in 0..2 {
+        if entry < u64::from(LINK) {
+            return Some(entry);
+        }
+        let node = linked(entry, tables)?;
+        // 8 bits follow the 8 that the node tells apart, or none. What is left of the prefix stands above those.
+        let behind = 120u32.wrapping_sub(node.word(node::BITS)) & 31;
+        let value = (address ^ u64::from(node.word(node::PREFIX + 3))) >> behind;
+        entry = node_entry(value, node, tables)?;
     }
-    let value = (value & 255) as u32;
-    let quarter = value >> 6;
-    let runs = node.double(quarter) & (u64::MAX >> (63 - (value & 63)));
-    let rank = (node.word(node::RANKS) >> (quarter << 3) & 255).wrapping_add(runs.count_ones());
-    tables.word(node.word(node::ENTRIES).wrapping_add(rank).wrapping_sub(1))
+    if entry < u64::from(LINK) { Some(entry) } else { None }
+}
+
+/// The class of an IPv6 address.
+#[inline(always)]
+fn class6<T: Tables + ?Sized>(address: Address, directory: &Line, tables: &T) -> Option<u64> {
+    let mut entry = root_entry(directory.word(layout::ROOT6), address.hi >> 48, tables)?;
+    for _ in 0..TRIE_DEPTH_MAX {
+        if entry < u64::from(LINK) {
+            return Some(entry);
+        }
+        let node = linked(entry, tables)?;
+        let bits = node.word(node::BITS);
+        let upper = u64::from(node.word(node::PREFIX)) << 32;
+        let upper = address.hi ^ (upper | u64::from(node.word(node::PREFIX + 1)));
+        let value = if bits < 64 {
+            upper >> (56u32.wrapping_sub(bits) & 63)
+        } else {
+            let lower = u64::from(node.word(node::PREFIX + 2)) << 32;
+            let lower = address.lo ^ (lower | u64::from(node.word(node::PREFIX + 3)));
+            if upper == 0 { lower >> (120u32.wrapping_sub(bits) & 63) } else { u64::MAX }
+        };
+        entry = node_entry(value, node, tables)?;
+    }
+    if entry < u64::from(LINK) { Some(entry) } else { None }
+}
+
+/// The entry that a family's root has for the first 16 bits, or what stands in place of a root.
+#[inline(always)]
+fn root_entry<T: Tables + ?Sized>(root: u32, slot: u64, tables: &T) -> Option<u64> {
+    if root & LINK == 0 {
+        return Some(u64::from(root));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits are looked up")]
+    let index = ((root ^ LINK) << 4).wrapping_add(slot as u32);
+    tables.word(index).map(u64::from)
+}
+
+/// The node that an entry leads to.
+#[inline(always)]
+fn linked<T: Tables + ?Sized>(entry: u64, tables: &T) -> Option<&Line> {
+    #[expect(clippy::cast_possible_truncation, reason = "an entry is a word")]
+    tables.line(entry as u32 ^ LINK)
+}
+
+/// One step down the trie: the entry that `node` has for `value`, the address's bits from the node's first own one on, with
+/// what differs from its prefix above them.
+#[inline(always)]
+fn node_entry<T: Tables + ?Sized>(value: u64, node: &Line, tables: &T) -> Option<u64> {
+    if value > 255 {
+        return Some(u64::from(node.word(node::MISS)));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "two bits")]
+    let quarter = (value >> 6) as u32 & 3;
+    let runs = node.double(quarter) & (u64::MAX >> (!value & 63));
+    let rank = node.word(node::RANKS) >> (quarter << 3) & 255;
+    let index = node.word(node::ENTRIES).wrapping_add(rank).wrapping_add(runs.count_ones());
+    tables.word(index.wrapping_sub(1)).map(u64::from)
 }
 
 /// The class of this end: who the process is and at which local address, as far as any rule asks.

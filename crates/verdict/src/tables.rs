@@ -30,11 +30,14 @@ impl Line {
         self.0[(index & 15) as usize]
     }
 
-    /// Words `2 * (index & 7)` (low half) and the next one (high half) as one number.
+    /// Words `2 * (index & 7)` (low half) and the next one (high half) as one number. One load where the machine has numbers
+    /// in that order: the compiler for BPF would make two of it.
     #[inline(always)]
-    pub const fn double(&self, index: u32) -> u64 {
-        let at = (index & 7) << 1;
-        self.word(at) as u64 | (self.word(at | 1) as u64) << 32
+    #[expect(clippy::indexing_slicing, reason = "masked to the array's length")]
+    pub fn double(&self, index: u32) -> u64 {
+        let doubles: &[u64; 8] = zerocopy::transmute_ref!(self);
+        let double = doubles[(index & 7) as usize];
+        if cfg!(target_endian = "little") { double } else { double.rotate_left(32) }
     }
 }
 
