@@ -6,6 +6,7 @@ pub mod connect;
 pub mod fleet;
 pub mod image;
 pub mod instructions;
+pub mod lookup;
 mod plot;
 pub mod policy;
 mod prefixes;
@@ -35,6 +36,7 @@ pub struct Bench {
 
 #[derive(Subcommand)]
 enum What {
+    Accept(connect::Accept),
     Agent(agent::Agent),
     Change(change::Changes),
     Connect(connect::Connect),
@@ -42,6 +44,7 @@ enum What {
     Hooks(connect::Hooks),
     Image(image::Image),
     Instructions(instructions::Instructions),
+    Lookup(lookup::Lookup),
     Policy(policy::Policy),
     Throughput(throughput::Throughput),
 }
@@ -51,6 +54,7 @@ impl Bench {
     pub fn run(self) -> ExitCode {
         let Some(what) = self.what else { return everything() };
         match what {
+            What::Accept(accept) => accept.run(),
             What::Agent(agent) => agent.run(),
             What::Change(change) => change.run(),
             What::Connect(connect) => connect.run(),
@@ -58,6 +62,7 @@ impl Bench {
             What::Hooks(hooks) => hooks.run(),
             What::Image(image) => image.run(),
             What::Instructions(instructions) => instructions.run(),
+            What::Lookup(lookup) => lookup.run(),
             What::Policy(policy) => policy.run(),
             What::Throughput(throughput) => throughput.run(),
         }

@@ -69,17 +69,7 @@ pub fn committed() -> PathBuf {
 pub fn build(directory: &Path) -> Result<Record> {
     let tools = Tools::find()?;
     let source = Source::read(workspace::root())?;
-    let scratch = workspace::scratch().join("bpf");
-    fs::create_dir_all(&scratch)
-        .with_context(|| format!("make directory {}", scratch.display()))?;
-    // One at a time: another build would change the copy under the compiler. The lock ends with the file's value.
-    let lock = File::create(scratch.join("lock")).context("make the lock of the build")?;
-    lock.lock().context("wait for another build of the object")?;
-    let stage = scratch.join("source");
-    source.write(&stage)?;
-    let built = tools.build(&stage, &scratch.join("build"), source.package()?)?;
-    let linked = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
-    let object = strip::without_debug_sections(&linked)?;
+    let object = object(&tools, &source, &[])?;
     let record = Record {
         source: source.digest(),
         object: record::digest(&object),
@@ -94,6 +84,32 @@ pub fn build(directory: &Path) -> Result<Record> {
     fs::write(&path, object).with_context(|| format!("write {}", path.display()))?;
     record.write(&path.with_extension("toml"))?;
     Ok(record)
+}
+
+/// Builds the object as it is with the programs that only a measurement loads, and returns where it is.
+///
+/// # Errors
+/// If no tool set is complete, or if the build does not succeed.
+pub fn build_for_bench() -> Result<PathBuf> {
+    let object = object(&Tools::find()?, &Source::read(workspace::root())?, &["bench"])?;
+    let path = workspace::scratch().join("bpf/bench.bpf.o");
+    fs::write(&path, object).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// What the linker makes of `source`, without what only a debugger reads.
+fn object(tools: &Tools, source: &Source, features: &[&str]) -> Result<Vec<u8>> {
+    let scratch = workspace::scratch().join("bpf");
+    fs::create_dir_all(&scratch)
+        .with_context(|| format!("make directory {}", scratch.display()))?;
+    // One at a time: another build would change the copy under the compiler. The lock ends with the file's value.
+    let lock = File::create(scratch.join("lock")).context("make the lock of the build")?;
+    lock.lock().context("wait for another build of the object")?;
+    let stage = scratch.join("source");
+    source.write(&stage)?;
+    let built = tools.build(&stage, &scratch.join("build"), source.package()?, features)?;
+    let linked = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    strip::without_debug_sections(&linked)
 }
 
 /// Compares the committed object and record with the source.

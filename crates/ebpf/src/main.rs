@@ -12,6 +12,8 @@
 #![expect(internal_features, reason = "the atomic add")]
 
 mod answers;
+#[cfg(feature = "bench")]
+mod bench;
 mod bind4;
 mod bind6;
 mod bpf;

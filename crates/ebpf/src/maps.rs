@@ -341,7 +341,7 @@ const DAMAGED: u64 = u64::MAX;
 /// `slot` is null or a slot.
 #[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn remote_class(slot: *const Slot, hi: u64, lo: u64) -> u64 {
+pub(crate) unsafe extern "C" fn remote_class(slot: *const Slot, hi: u64, lo: u64) -> u64 {
     // SAFETY: as the caller promises; the verifier wants to see the check.
     let Some(slot) = (unsafe { slot.as_ref() }) else { return DAMAGED };
     verdict::address_class(Address { hi, lo }, slot).map_or(DAMAGED, u64::from)

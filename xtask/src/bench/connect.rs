@@ -1,5 +1,5 @@
-//! `cargo xtask bench connect` and `bench hooks`: what a connection costs with nothing attached, with fwnet, and with what
-//! others use; and what each hook of fwnet has of that.
+//! `cargo xtask bench connect`, `bench hooks` and `bench accept`: what a connection costs with nothing attached, with fwnet,
+//! and with what others use; what each hook of fwnet has of that; and what it costs where only its listener's end is judged.
 //!
 //! Two processes connect to themselves, one to one address all the time and one to many, in a namespace and a cgroup of
 //! their own; around them one contender after the other is attached and taken away, and nothing is attached before and
@@ -103,6 +103,13 @@ pub struct Hooks {
     plan: Plan,
 }
 
+/// Measure what a connection costs whose listener's end alone is judged, by a million prefixes and by others (as root)
+#[derive(clap::Args)]
+pub struct Accept {
+    #[command(flatten)]
+    plan: Plan,
+}
+
 #[derive(clap::Args)]
 struct Plan {
     /// Rounds; each measures every contender once
@@ -140,6 +147,17 @@ impl Hooks {
         supervised(|| {
             timed("packages", || packages::provide(NEEDS))?;
             self.plan.run("hooks", Contender::HOOKS, None)
+        })
+    }
+}
+
+impl Accept {
+    /// Measures, prints the table and writes the figures as JSON. The kernel judges what comes over the loopback inside
+    /// the connect() that sent it, so that is where its cost shows; the cycle says how many are accepted in a time.
+    pub(super) fn run(&self) -> ExitCode {
+        supervised(|| {
+            timed("packages", || packages::provide(NEEDS))?;
+            self.plan.run("accept", Contender::INBOUND, None)
         })
     }
 }

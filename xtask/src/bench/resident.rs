@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use testbed::{Cgroup, Directory, Host};
+use testbed::{Cgroup, Directory, Host, Namespace};
 
 use crate::programs::Programs;
 
@@ -77,10 +77,21 @@ impl Residence {
         policy: &str,
         flags: &[&str],
     ) -> Result<Resident> {
+        self.up_at(&host.cgroup, &host.namespace, policy, flags)
+    }
+
+    /// The same for who connects in a cgroup, and for what comes into a namespace.
+    pub(super) fn up_at(
+        self: &Arc<Self>,
+        cgroup: &Cgroup,
+        namespace: &Namespace,
+        policy: &str,
+        flags: &[&str],
+    ) -> Result<Resident> {
         let state = self.directory.path().join("state").display().to_string();
         let bpffs = self.bpffs().display().to_string();
-        let cgroup = host.cgroup.path().display().to_string();
-        let netns = host.namespace.path().display().to_string();
+        let cgroup = cgroup.path().display().to_string();
+        let netns = namespace.path().display().to_string();
         let mut verb = vec!["up", "--policy", policy, "--cgroup", &cgroup, "--netns", &netns];
         verb.extend(["--state", &state, "--bpffs", &bpffs]);
         verb.extend(flags);

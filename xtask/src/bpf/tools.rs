@@ -109,11 +109,18 @@ impl Tools {
         step::output(Command::new(&self.linker).arg("--version"))
     }
 
-    /// Builds `package` of the workspace at `stage` with the build directory `build`, and returns the object's path.
+    /// Builds `package` of the workspace at `stage`, with these features of it, with the build directory `build`, and
+    /// returns the object's path.
     ///
     /// # Errors
     /// If the compiler or the linker refuses; they have said why.
-    pub fn build(&self, stage: &Path, build: &Path, package: String) -> Result<PathBuf> {
+    pub fn build(
+        &self,
+        stage: &Path,
+        build: &Path,
+        package: String,
+        features: &[&str],
+    ) -> Result<PathBuf> {
         let mut command = match self.compiler {
             Compiler::Debian => workspace::cargo(),
             Compiler::Nightly => nightly("cargo", [""; 0]),
@@ -130,6 +137,7 @@ impl Tools {
             .env("RUSTC_WRAPPER", "")
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &self.linker)
             .args(["build", "--release", "--locked", "--target", TARGET, "--package", &package])
+            .args(["--features", &features.join(",")])
             .args(["--message-format", "json-render-diagnostics", "--target-dir"])
             .arg(build);
         match self.compiler {

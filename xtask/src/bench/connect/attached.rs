@@ -55,11 +55,14 @@ impl Attached {
                 let (program, id) = empty::attach(stage.host.cgroup.path())?;
                 Ok(Self::Program(Box::new(program), id, empty::NAME))
             }
-            Contender::Million(_) | Contender::Agent => agent(stage, contender),
+            Contender::Million(_) | Contender::Inbound | Contender::Agent => {
+                agent(stage, contender)
+            }
             Contender::Tries(kind) => tries(stage, kind),
             Contender::Nftables => ruleset(stage, &stage.files.small("rules.nft")),
             Contender::Filter(Filter::Ipset(_)) => ipset(stage, contender),
             Contender::Filter(filter) => ruleset(stage, &stage.files.filter(filter)),
+            Contender::Input(filter) => ruleset(stage, &stage.files.input(filter)),
             Contender::Decider(Decider::Queue) => Ok(Self::Queue(deciders::queue(stage)?)),
             Contender::Decider(Decider::Notify) => Ok(Self::Notified(deciders::notified(stage)?)),
             Contender::Decider(Decider::Audit) => Ok(Self::Audit(Audit::begin(stage)?)),
@@ -170,7 +173,9 @@ fn agent(stage: &Stage, contender: Contender) -> Result<Attached> {
     if contender == Contender::Million(Ways::Out) {
         flags.extend(["--inbound", "off"]);
     }
-    let resident = stage.residence.up(&stage.host, &policy, &flags)?;
+    // Outbound is judged by cgroup and inbound by namespace: with an empty cgroup, only the latter.
+    let cgroup = if contender == Contender::Inbound { &stage.empty } else { &stage.host.cgroup };
+    let resident = stage.residence.up_at(cgroup, &stage.host.namespace, &policy, &flags)?;
     let list = stage.files.list().display().to_string();
     stage.residence.fwnet(&["list", "import", "--once", &list])?;
     let links = own_time::links_of(stage.residence.pid()?)?;
@@ -207,9 +212,11 @@ fn run(stage: &Stage, contender: Contender) -> Result<Attached> {
         Contender::Control
         | Contender::Empty
         | Contender::Million(_)
+        | Contender::Inbound
         | Contender::Agent
         | Contender::Nftables
         | Contender::Filter(_)
+        | Contender::Input(_)
         | Contender::Tries(_)
         | Contender::Decider(_) => bail!("{contender:?} is no fwnet run"),
     }

@@ -15,7 +15,11 @@ pub(super) enum Contender {
     Processes,
     /// An agent with a list of a million prefixes that counts no flows.
     Million(Ways),
-    /// The same as agents are: with flows counted, which is how allowed connections are told.
+    /// An agent that judges nobody's connections but what comes into the namespace, with the same list.
+    Inbound,
+    /// A packet filter in the input chain, by the peer's address.
+    Input(Filter),
+    /// As `Million`, as agents are: with flows counted, which is how allowed connections are told.
     Agent,
     /// `fwnet run --debug 1`: an event for each connection.
     Told,
@@ -115,6 +119,16 @@ impl Contender {
         Self::Decider(Decider::OpenSnitch),
     ];
 
+    /// What a listener's peers meet, and nothing else.
+    pub(super) const INBOUND: &[Self] = &[
+        Self::Control,
+        Self::Empty,
+        Self::Inbound,
+        Self::Input(Filter::Linear(1_000)),
+        Self::Input(Filter::Linear(10_000)),
+        Self::Input(Filter::Intervals(100_000)),
+    ];
+
     /// Its name in the table.
     pub(super) fn name(self) -> String {
         match self {
@@ -125,6 +139,8 @@ impl Contender {
             Self::Processes => "fwnet, and a rule about a process".to_owned(),
             Self::Million(Ways::Out) => "fwnet, 1,000,000 prefixes, outbound".to_owned(),
             Self::Million(Ways::Both) => "fwnet, 1,000,000 prefixes, both ways".to_owned(),
+            Self::Inbound => "fwnet, 1,000,000 prefixes, inbound".to_owned(),
+            Self::Input(filter) => format!("{}, input", filter.name()),
             Self::Agent => "fwnet, 1,000,000 prefixes, both ways, flows counted".to_owned(),
             Self::Told => "fwnet, 3 rules, an event per connection".to_owned(),
             Self::Nftables => "nftables, the same 3 rules".to_owned(),
@@ -151,7 +167,10 @@ impl Contender {
 
     /// Whether it is ours, and so must work.
     pub(super) fn is_ours(self) -> bool {
-        !matches!(self, Self::Nftables | Self::Filter(_) | Self::Tries(_) | Self::Decider(_))
+        !matches!(
+            self,
+            Self::Nftables | Self::Filter(_) | Self::Input(_) | Self::Tries(_) | Self::Decider(_)
+        )
     }
 
     /// Whether its programs' own time is counted: the whole firewall's, and the empty program's to subtract.
@@ -161,6 +180,7 @@ impl Contender {
             Self::Empty
                 | Self::Fwnet
                 | Self::Million(_)
+                | Self::Inbound
                 | Self::Agent
                 | Self::Told
                 | Self::Tries(_)
@@ -178,10 +198,11 @@ impl Contender {
             | Self::Agent
             | Self::Told
             | Self::Tries(_) => 1,
-            Self::Only("lookup") => 2,
+            Self::Only("lookup") | Self::Inbound => 2,
             Self::Decider(Decider::Notify) => 1,
             Self::Nftables
             | Self::Filter(_)
+            | Self::Input(_)
             | Self::Decider(Decider::Queue | Decider::OpenSnitch) => 3,
             Self::Control | Self::Empty | Self::Only(_) | Self::Decider(Decider::Audit) => 0,
         }
@@ -247,7 +268,7 @@ mod tests {
 
     #[test]
     fn names_and_keys_are_each_contenders_own() {
-        for all in [Contender::HOOKS, Contender::RIVALS] {
+        for all in [Contender::HOOKS, Contender::RIVALS, Contender::INBOUND] {
             let names: BTreeSet<_> = all.iter().map(|it| it.name()).collect();
             let keys: BTreeSet<_> = all.iter().map(|it| it.key()).collect();
             assert_eq!((names.len(), keys.len()), (all.len(), all.len()));

@@ -73,11 +73,14 @@ impl Files {
         files.put("rules.nft", RULESET)?;
         prefixes::write(&files.list(), &files.million)?;
         let [thousand, ten_thousand] = &hosts;
-        files.put_filter(Filter::Linear(1_000), &linear(thousand, ""))?;
-        files.put_filter(Filter::Linear(10_000), &linear(ten_thousand, ""))?;
+        for (filter, hosts) in
+            [(Filter::Linear(1_000), thousand), (Filter::Linear(10_000), ten_thousand)]
+        {
+            files.put_both(filter, &linear(hosts, ""))?;
+        }
         let established = "ct state established accept\n";
         files.put_filter(Filter::LinearEstablished(10_000), &linear(ten_thousand, established))?;
-        files.put_filter(Filter::Intervals(100_000), &intervals(&networks))?;
+        files.put_both(Filter::Intervals(100_000), &intervals(&networks))?;
         let ten_thousand = prefixes::list(Shape::Networks, 10_000, 2);
         files.put_filter(Filter::Concatenation(10_000), &concatenation(&ten_thousand))?;
         files.put_filter(Filter::Ipset(100_000), &ipset(&networks))?;
@@ -94,6 +97,14 @@ impl Files {
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     }
 
+    /// As it is, and the same about what comes in.
+    fn put_both(&self, filter: Filter, text: &str) -> Result<()> {
+        self.put_filter(filter, text)?;
+        let path = self.input(filter);
+        let text = text.replace("hook output", "hook input").replace("ip daddr", "ip saddr");
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+
     /// Addresses that no list covers.
     pub(super) fn addresses(&self) -> PathBuf {
         self.directory.join("addresses")
@@ -107,6 +118,11 @@ impl Files {
     /// A small policy, by its name.
     pub(super) fn small(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// The rules of a packet filter in the input chain.
+    pub(super) fn input(&self, filter: Filter) -> PathBuf {
+        self.filter(filter).with_extension("input.nft")
     }
 
     /// The rules of a packet filter: for nft, or for `ipset restore`.

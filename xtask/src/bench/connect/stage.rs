@@ -50,6 +50,8 @@ pub(super) struct Stage {
     pub host: Host,
     /// Where rivals and `fwnet run` live: not where they judge.
     pub desk: Cgroup,
+    /// Where nobody lives.
+    pub empty: Cgroup,
     pub fwnet: PathBuf,
     pub files: Files,
 }
@@ -110,6 +112,7 @@ impl Stage {
             residence: Residence::new(programs)?,
             host,
             desk: Cgroup::new(),
+            empty: Cgroup::new(),
             fwnet: programs.path("fwnet")?.to_owned(),
             tcpcli: programs.path("tcpcli")?.to_owned(),
             files,
