@@ -2,10 +2,12 @@
 //! queues of listeners, and further subflows, by this host's addresses and by those that the other end announces: each is
 //! judged like a connection of its own, and the connection outlives those that are refused.
 //!
-//! The questions are those of the kernel's own tests (tools/testing/selftests/net/mptcp: mptcp_connect.sh, mptcp_connect.c,
-//! mptcp_sockopt.c and mptcp_join.sh, Linux 6.12), each asked without rules and with rules about others before any rule
-//! denies something. Of mptcp_join.sh those about scheduling, priorities and the removal of addresses are not asked: no
-//! hook of ours runs for them.
+//! The questions are those of the kernel's own tests (tools/testing/selftests/net/mptcp: mptcp_connect.sh, mptcp_connect.c
+//! and mptcp_join.sh, Linux 6.12), each asked without rules and with rules about others before any rule denies something.
+//! Those about scheduling, priorities, the removal of addresses and what socket options tell (mptcp_sockopt.c) are not
+//! asked: no hook of ours runs for them.
+
+mod subflows;
 
 use std::{
     fs,
@@ -19,7 +21,7 @@ use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, connect, connect_unspec, ipproto, listen,
     socket_with, sockopt,
 };
-use testbed::{Directory, Host, Namespace, Network, wait_until};
+use testbed::Host;
 
 use crate::shared::{DEADLINE, Enforcing, counter, on, star};
 
@@ -29,19 +31,6 @@ const SERVER_V6: &str = "[fd07::2]:20000";
 const OTHERS: [&str; 4] = ["--deny", "198.51.100.7", "--port", "7"];
 /// More than any buffer between the two ends holds.
 const LENGTH: usize = 6 << 20;
-/// Enough to go by more than one subflow.
-const SOME: usize = 1 << 20;
-
-/// A client and a server that are joined by two networks: 10.7.0.0/24 and fd07::/64, and 10.8.0.0/24 and fd08::/64.
-fn two_ways() -> Network {
-    let network = star(2);
-    let [client, server] = network.hosts() else { panic!("a star of two") };
-    let (near, far) =
-        Namespace::join(&client.namespace, "10.8.0.1/24", &server.namespace, "10.8.0.2/24");
-    client.namespace.add_address(&near, "fd08::1/64");
-    server.namespace.add_address(&far, "fd08::2/64");
-    network
-}
 
 fn stream_socket(target: SocketAddr, multipath: bool) -> OwnedFd {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -119,12 +108,6 @@ fn ping(mut near: &TcpStream, mut far: &TcpStream) {
 /// What a host has counted of MPTCP.
 fn counted(host: &Host, name: &str) -> u64 {
     host.namespace.inside(|| counter("MPTcpExt", name))
-}
-
-fn mptcp(host: &Host, arguments: &str) {
-    let mut command = host.namespace.command("ip");
-    let output = command.arg("mptcp").args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -228,163 +211,4 @@ fn a_network_without_multipath_says_so_as_ever() {
     let enforcing = Enforcing::on(host, &OTHERS);
     assert_eq!(on(host, made), without);
     enforcing.stop();
-}
-
-/// How the two ends come to a second subflow.
-#[derive(Clone, Copy, Debug)]
-enum Further {
-    /// By an address of the client.
-    Own,
-    /// By one that the server announces.
-    Announced,
-    /// By one that the server announces with a port, where its kernel listens.
-    AnnouncedWithPort,
-}
-
-/// The port that is announced.
-const ANNOUNCED_PORT: u16 = 10_100;
-
-impl Further {
-    /// Prepares both ends.
-    fn prepare(self, near: &Host, far: &Host, six: bool) {
-        mptcp(near, "limits set subflow 2 add_addr_accepted 2");
-        mptcp(far, "limits set subflow 2 add_addr_accepted 2");
-        let (own, announced) = if six { ("fd08::1", "fd08::2") } else { ("10.8.0.1", "10.8.0.2") };
-        if matches!(self, Self::AnnouncedWithPort) && six {
-            // Together with a timestamp, such an announcement is longer than the options of a segment may be.
-            for host in [near, far] {
-                let switch = "/proc/sys/net/ipv4/tcp_timestamps";
-                host.namespace.inside(|| fs::write(switch, "0")).unwrap();
-            }
-        }
-        match self {
-            Self::Own => mptcp(near, &format!("endpoint add {own} subflow")),
-            Self::Announced => mptcp(far, &format!("endpoint add {announced} signal")),
-            Self::AnnouncedWithPort => {
-                mptcp(far, &format!("endpoint add {announced} signal port {ANNOUNCED_PORT}"));
-            }
-        }
-    }
-}
-
-const FURTHER: [Further; 3] = [Further::Own, Further::Announced, Further::AnnouncedWithPort];
-
-#[test]
-fn further_subflows_join_where_nothing_denies_them() {
-    for further in FURTHER {
-        for rules in [None, Some(OTHERS)] {
-            for (target, any, six) in
-                [(SERVER, "0.0.0.0:20000", false), (SERVER_V6, "[::]:20000", true)]
-            {
-                let network = two_ways();
-                let [near, far] = network.hosts() else { panic!("a star of two") };
-                further.prepare(near, far, six);
-                let enforcing =
-                    rules.map(|rules| [near, far].map(|host| Enforcing::on(host, &rules)));
-                let listener = listener(far, any, true);
-                let near_end = client(near, target, true);
-                let far_end = bounded(listener.accept().unwrap().0);
-                ping(&near_end, &far_end);
-                wait_until(DEADLINE, &format!("{further:?} to {target} joins"), || {
-                    counted(far, "MPJoinAckRx") == 1
-                });
-                transfer(&near_end, &far_end, SOME);
-                drop(enforcing);
-            }
-        }
-    }
-}
-
-/// What denies the second subflow: on which host, how, and what it says of it.
-struct Denied {
-    further: Further,
-    at_server: bool,
-    rules: [&'static str; 2],
-    says: &'static str,
-}
-
-const DENIED: [Denied; 6] = [
-    Denied {
-        further: Further::Announced,
-        at_server: false,
-        rules: ["--deny", "10.8.0.2"],
-        says: "! connect to 10.8.0.2:20000 denied",
-    },
-    Denied {
-        further: Further::AnnouncedWithPort,
-        at_server: false,
-        rules: ["--port", "10100"],
-        says: "! connect to 10.8.0.2:10100 denied",
-    },
-    Denied {
-        further: Further::AnnouncedWithPort,
-        at_server: false,
-        rules: ["--deny", "10.8.0.0/24"],
-        says: "! connect to 10.8.0.2:10100 denied",
-    },
-    Denied {
-        further: Further::Own,
-        at_server: true,
-        rules: ["--deny", "10.8.0.1"],
-        says: "! accept from 10.8.0.1:",
-    },
-    Denied {
-        further: Further::Announced,
-        at_server: true,
-        rules: ["--deny", "10.8.0.1"],
-        says: "! accept from 10.8.0.1:",
-    },
-    // Nobody but the kernel listens there, for whoever has a connection already.
-    Denied {
-        further: Further::AnnouncedWithPort,
-        at_server: true,
-        rules: ["--port", "10100"],
-        says: "! accept from denied port 10100",
-    },
-];
-
-#[test]
-fn a_subflow_that_is_denied_does_not_join_and_the_connection_goes_on() {
-    for Denied { further, at_server, rules, says } in DENIED {
-        let network = two_ways();
-        let [near, far] = network.hosts() else { panic!("a star of two") };
-        further.prepare(near, far, false);
-        let enforcing = Enforcing::on(if at_server { far } else { near }, &rules);
-        let listener = listener(far, "0.0.0.0:20000", true);
-        let near_end = client(near, SERVER, true);
-        let far_end = bounded(listener.accept().unwrap().0);
-        ping(&near_end, &far_end);
-        enforcing.line(says);
-        transfer(&near_end, &far_end, SOME);
-        assert_eq!(counted(far, "MPJoinAckRx"), 0, "{further:?}, {rules:?}");
-        if !at_server {
-            assert_eq!(counted(far, "MPJoinSynRx"), 0, "{further:?}, {rules:?}: it left");
-        }
-        enforcing.stop();
-    }
-}
-
-#[test]
-fn a_subflow_that_the_kernel_opens_is_told_of_as_its_owners_or_as_nobodys() {
-    let directory = Directory::new();
-    let policy = directory.path().join("p.fwnet");
-    // Sockets are stamped where a rule asks for processes; else nothing says whose it is, and no kernel thread is blamed.
-    let stamped = "deny any -> 10.8.0.2\ndeny any[user=4000000000] -> 198.51.100.7\n";
-    for (text, owner) in [(stamped, Some(std::process::id())), ("deny any -> 10.8.0.2\n", None)] {
-        fs::write(&policy, text).unwrap();
-        let network = two_ways();
-        let [near, far] = network.hosts() else { panic!("a star of two") };
-        Further::Announced.prepare(near, far, false);
-        let rules = ["--policy", policy.to_str().unwrap(), "-o", "json"];
-        let enforcing = Enforcing::on(near, &rules);
-        let listener = listener(far, "0.0.0.0:20000", true);
-        let near_end = client(near, SERVER, true);
-        let far_end = bounded(listener.accept().unwrap().0);
-        ping(&near_end, &far_end);
-        enforcing.line("10.8.0.2");
-        let events = enforcing.stop_events();
-        let event = events.iter().find(|event| event["destination"]["ip"] == "10.8.0.2").unwrap();
-        let pid = event["process"]["pid"].as_u64();
-        assert_eq!(pid, owner.map(u64::from), "{text}{event:#}");
-    }
 }
