@@ -102,6 +102,7 @@ const CASES: &[Case] = &[
 
 /// Asks everything and prints what is not as it should be. The exit code is 1 where something is not.
 pub(crate) fn run(place: &Place) -> Result<ExitCode> {
+    ports::set_aside()?;
     let mut stage = place.stage()?;
     stage.bare()?;
     let mut before = Before::default();

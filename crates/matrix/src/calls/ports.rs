@@ -15,8 +15,15 @@ use super::{Force, Play, Zone, ends};
 
 /// Where the kernel chooses from.
 const CHOSEN: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Where it chooses from else: none of these is a port that a case names.
+const UNNAMED_PORTS: &str = "50000 60999";
 /// In a zone where nothing may go, behind what the other cases use.
 const CHOSEN_PORTS: &str = "20280 20299";
+
+/// Keeps the kernel's choice, in this network namespace, off the ports that cases name.
+pub(super) fn set_aside() -> Result<()> {
+    fs::write(CHOSEN, UNNAMED_PORTS).context(CHOSEN)
+}
 
 /// A port of the kernel's choice is judged like any other, as soon as it is one.
 pub(super) fn ask_of_zero(play: &mut Play<'_>) -> Result<()> {
@@ -25,10 +32,9 @@ pub(super) fn ask_of_zero(play: &mut Play<'_>) -> Result<()> {
         return Ok(());
     }
     let server = play.socket()?;
-    let before = fs::read_to_string(CHOSEN).context(CHOSEN)?;
     fs::write(CHOSEN, CHOSEN_PORTS).context(CHOSEN)?;
     let bound = bind(&server, &kind.address(0));
-    fs::write(CHOSEN, before).context(CHOSEN)?;
+    set_aside()?;
     play.call("bind to port 0", bound, "ok");
     if kind.is_stream {
         play.call("listen", listen(&server), "ok");
