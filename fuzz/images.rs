@@ -97,7 +97,7 @@ pub(crate) fn bases() -> &'static [Vec<Line>] {
         let processes =
             RuleSet { rules: [vec![who], defaults_of(1)].concat(), ..RuleSet::default() };
         [least, full, processes]
-            .map(|rules| compile(&rules).expect("the rules are valid").lines().to_vec())
+            .map(|rules| compile(&rules).expect("the rules are valid").to_lines())
             .into()
     });
     &BASES

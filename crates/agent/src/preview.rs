@@ -3,9 +3,10 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
+use image::At;
 use policy::syntax::Answer;
 use serde::Serialize;
-use verdict::{Address, At, Direction, Flow, Protocol, RuleNumber};
+use verdict::{Address, Direction, Flow, Protocol, RuleNumber};
 
 use crate::{
     connections::{Case, Connections, Judged, Scope},

@@ -5,7 +5,8 @@
 //! judge now. What stays allowed in front of all rules (the failsafe set) or behind them (loopback) is allowed by the new
 //! image and so never selected.
 
-use verdict::{At, Direction, Endpoint, Judgement, RuleNumber, layout::RULE_REVOKE, rule_flags};
+use image::At;
+use verdict::{Direction, Endpoint, Judgement, RuleNumber, layout::RULE_REVOKE, rule_flags};
 
 use crate::connections::{Connection, Connections, Judged, Scope};
 

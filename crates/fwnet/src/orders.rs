@@ -8,11 +8,11 @@ use ::agent::{
 };
 
 use anyhow::Context;
-use image::{AddressSet, Image, Rule, RuleSet, Service, SetIndex, compile};
+use image::{AddressSet, At, Image, Rule, RuleSet, Service, SetIndex, compile};
 use jiff::{SignedDuration, Timestamp, Unit};
 use kernel::boottime;
 use policy::{Facts, Note, Origin};
-use verdict::{Address, At, Direction, RuleNumber, Verdict};
+use verdict::{Address, Direction, RuleNumber, Verdict};
 
 use crate::{
     documents::{Documents, Files},

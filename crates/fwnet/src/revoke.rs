@@ -16,10 +16,10 @@ use agent::{
     connections::{Connection, Connections, Scope, Stage},
     revoke::{Existing, Revoked, Swap},
 };
-use image::Image;
+use image::{At, Image};
 use kernel::{Door, Event, Held, Netns, Sockets, Stamps, boottime};
 use verdict::{
-    At, Decision, Endpoint, Judgement, RuleNumber, Verdict,
+    Decision, Endpoint, Judgement, RuleNumber, Verdict,
     abi::Owner,
     image_flags,
     layout::{FLAG_SUBJECTS, RULE_REVOKE},

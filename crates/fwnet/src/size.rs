@@ -3,6 +3,7 @@
 use image::Image;
 use serde_json::{Value, json};
 use verdict::{
+    Line,
     layout::{DIRECTORY, PORT_CLASSES, REMOTE_CLASSES, identity},
     limits::{
         CELLS_MAX, ENDS_MAX, LINES_MAX, NEAR_CLASSES_MAX, PORT_CLASSES_MAX, REMOTE_CLASSES_MAX,
@@ -32,13 +33,11 @@ pub(crate) struct Size {
 impl Size {
     /// Of this image.
     pub(crate) fn of(image: &Image) -> Self {
-        let word = |line: u32, word: u32| {
-            image.lines().get(line as usize).map_or(0, |line| line.word(word))
-        };
+        let word = |line: u32, word: u32| image.line(line).map_or(0, |line| line.word(word));
         Self {
             rules: image.rules(),
-            lines: u32::try_from(image.lines().len()).expect("LINES_MAX fits in 32 bits"),
-            bytes: image.bytes().len(),
+            lines: u32::try_from(image.line_count()).expect("LINES_MAX fits in 32 bits"),
+            bytes: image.line_count() * size_of::<Line>(),
             near_classes: word(0, identity::NEARS),
             port_classes: word(DIRECTORY, PORT_CLASSES),
             remote_classes: word(DIRECTORY, REMOTE_CLASSES),

@@ -1,7 +1,8 @@
 //! What follows when the tripwire reports: the socket is found by its cookie, judged, and ended if it may not be.
 
+use image::At;
 use kernel::{Event, Netns, Socket, Sockets, State, Wanted};
-use verdict::{At, Decision, Direction, Flow, Protocol, Subject, closed, decide};
+use verdict::{Decision, Direction, Flow, Protocol, Subject, closed, decide};
 
 /// The same event as of the socket that it tells of: where that is, what the image says about it now, and ended if it may
 /// not be; that it could not be ended is said. `None` where there is nothing to tell.

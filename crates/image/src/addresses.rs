@@ -1,13 +1,13 @@
 //! Sets of addresses as ranges, with the algebra that selectors need.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use verdict::Address;
 
 /// A set of canonical addresses: sorted, disjoint, non-adjacent inclusive ranges over the 128-bit number of an
-/// [`Address`]. Equal sets are equal values.
+/// [`Address`]. Equal sets are equal values. Copies share their ranges: a list of a million is there once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AddressSet(Vec<(u128, u128)>);
+pub struct AddressSet(Arc<Vec<(u128, u128)>>);
 
 /// The block `::ffff:0:0/96`, which is IPv4.
 const MAPPED_FIRST: u128 = 0xffff << 32;
@@ -15,13 +15,13 @@ const MAPPED_LAST: u128 = MAPPED_FIRST | 0xffff_ffff;
 
 impl AddressSet {
     /// The empty set.
-    pub const fn new() -> Self {
-        Self(Vec::new())
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Every address of both families.
     pub fn all() -> Self {
-        Self(vec![(0, u128::MAX)])
+        Self::of(vec![(0, u128::MAX)])
     }
 
     /// 127.0.0.0/8 and ::1, which every host has for itself.
@@ -51,7 +51,7 @@ impl AddressSet {
                 Some(_) | None => merged.push((first, last)),
             }
         }
-        Self(merged)
+        Self::of(merged)
     }
 
     /// From prefixes: an address and how many of its leading bits count, 0 to 128. An IPv4 prefix of `n` bits is one of
@@ -76,12 +76,12 @@ impl AddressSet {
 
     /// Every IPv4 address.
     pub fn all_v4() -> Self {
-        Self(vec![(MAPPED_FIRST, MAPPED_LAST)])
+        Self::of(vec![(MAPPED_FIRST, MAPPED_LAST)])
     }
 
     /// One address.
     pub fn from_address(address: Address) -> Self {
-        Self(vec![(address.bits(), address.bits())])
+        Self::of(vec![(address.bits(), address.bits())])
     }
 
     /// The ranges, ascending.
@@ -89,8 +89,17 @@ impl AddressSet {
         self.0.iter().map(|&(first, last)| (Address::from_bits(first), Address::from_bits(last)))
     }
 
+    fn of(ranges: Vec<(u128, u128)>) -> Self {
+        Self(Arc::new(ranges))
+    }
+
     pub(crate) fn bit_ranges(&self) -> &[(u128, u128)] {
         &self.0
+    }
+
+    /// Where the ranges are in memory: sets at the same place are the same while they live.
+    pub(crate) fn place(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// Whether no address is in the set.
@@ -125,14 +134,14 @@ impl AddressSet {
                 right.next()
             };
         }
-        Self(common)
+        Self::of(common)
     }
 
     /// Addresses not in the set.
     pub fn complement(&self) -> Self {
         let mut gaps = Vec::with_capacity(self.0.len() + 1);
         let mut next = Some(0);
-        for &(first, last) in &self.0 {
+        for &(first, last) in &*self.0 {
             if let Some(start) = next.filter(|&start| start < first) {
                 gaps.push((start, first - 1));
             }
@@ -141,7 +150,7 @@ impl AddressSet {
         if let Some(start) = next {
             gaps.push((start, u128::MAX));
         }
-        Self(gaps)
+        Self::of(gaps)
     }
 
     /// Addresses of this set that are not in `other`.

@@ -15,7 +15,7 @@ use verdict::{
     },
 };
 
-use crate::image::digest;
+use crate::lines::digest;
 use ends::Ends;
 
 /// What is wrong with an image.

@@ -1,22 +1,28 @@
 //! Rules to image: classes first, then the tables that lead to them, then one cell for each combination.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use verdict::{
-    Direction, Line, Protocol, Verdict,
-    layout::{self, DIRECTORY, LINK, facet, identity, node},
-    limits::{CELLS_MAX, LINES_MAX, REMOTE_CLASSES_MAX, RULES_MAX},
+    Direction, Protocol, Verdict,
+    layout::{self, LINK, facet, identity},
+    limits::{CELLS_MAX, REMOTE_CLASSES_MAX, RULES_MAX},
 };
 
 use crate::{
-    Budget, Image, Invalid, Rule, RuleSet, Service,
+    AddressSet, Budget, Image, Invalid, Rule, RuleSet, Service,
+    anew::Anew,
+    assembly::{Assembly, halves, number},
     budget::{COLUMNS_MAX, RANGES_MAX},
     classes::{Classes, Labels, sweep},
     ends::{Ends, Row},
     facets::{Facets, NearTables, NearTest, near_tables},
     matrix::{Column, Ranking, RuleBits},
+    origin::{Moved, Origin, named},
     ports::{PortTables, port_tables},
-    trie::{Root, Runs, Trie},
+    trie::{Family, Runs, Trie},
 };
 
 /// Why there is no image.
@@ -35,12 +41,55 @@ pub enum CompileError {
 /// # Errors
 /// [`Invalid`] where the rules have no meaning, [`Budget`] where they do not fit; nothing is built then.
 pub fn compile(rules: &RuleSet) -> Result<Image, CompileError> {
+    within_budget(rules)?;
+    let sets = named(rules);
+    let (runs, members) = remote_classes(&sets, rules)?;
+    let classed = Classed::new(rules, members)?;
+    Ok(classed.build(rules, |members| whole(sets, members, &runs))?)
+}
+
+/// An image that was made from another one where that could be done.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The image.
+    pub image: Image,
+    /// Why it was compiled anew; nothing where it shares what it can with the image before.
+    pub anew: Option<Anew>,
+}
+
+impl Image {
+    /// Compiles the rules of the same host after a change. Where few ranges of addresses came or went with the sets that
+    /// rules name, the tables of addresses are those of this image but for these ranges, and shared with it: that takes
+    /// a time that does not depend on how many addresses the other sets have. Sets count as the same where they share
+    /// their ranges or are small and equal. The result means what [`compile`] makes of the rules, in other bytes.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn changed(&self, rules: &RuleSet) -> Result<Changed, CompileError> {
+        within_budget(rules)?;
+        match self.moved(rules) {
+            Ok(image) => Ok(Changed { image, anew: None }),
+            Err(anew) => Ok(Changed { image: compile(rules)?, anew: Some(anew) }),
+        }
+    }
+
+    fn moved(&self, rules: &RuleSet) -> Result<Self, Anew> {
+        let origin = self.origin().ok_or(Anew::Foreign)?;
+        let Moved { lines, origin } = origin.moved(self.shared_lines(), rules)?;
+        let room = |_budget| Anew::Room;
+        let classed = Classed::new(rules, origin.members.clone()).map_err(room)?;
+        classed.build(rules, |_members| Ok((Assembly::on(lines), origin))).map_err(room)
+    }
+}
+
+fn within_budget(rules: &RuleSet) -> Result<(), CompileError> {
     rules.validate()?;
     let culprit = rules.rules.get(RULES_MAX as usize).map(|rule| rule.id.as_str());
-    Budget::spend("rules", rules.rules.len(), RULES_MAX, culprit)?;
-    let classed = Classed::new(rules)?;
-    Ok(classed.build(rules)?)
+    Ok(Budget::spend("rules", rules.rules.len(), RULES_MAX, culprit)?)
 }
+
+/// Lines of the root of a family.
+const ROOT_LINES: u32 = (1 << 16) / 16;
 
 /// What each combination of classes comes to.
 struct Cells {
@@ -52,7 +101,6 @@ struct Cells {
 
 /// The rules with every dimension cut into classes.
 struct Classed {
-    runs: Runs,
     /// For each remote class, the sets that hold its addresses.
     members: Vec<Labels>,
     ports: PortTables,
@@ -63,28 +111,30 @@ struct Classed {
 }
 
 impl Classed {
-    fn new(rules: &RuleSet) -> Result<Self, Budget> {
+    fn new(rules: &RuleSet, members: Vec<Labels>) -> Result<Self, Budget> {
         let (lists, list_of) =
             distinct(&rules.rules, |rule| (rule.direction, rule.services.as_slice()));
         let (tests, test_of) = distinct(&rules.rules, |rule| (rule.local, rule.subject.clone()));
-        let (runs, members) = remote_classes(rules)?;
         let tests: Vec<NearTest> = tests;
         Ok(Self {
             ports: port_tables(&lists)?,
             near: near_tables(&tests, &members, &rules.cgroups)?,
-            runs,
             members,
             list_of,
             test_of,
         })
     }
 
-    fn build(&self, rules: &RuleSet) -> Result<Image, Budget> {
+    /// `addresses` gives lines that begin with the address tables.
+    fn build(
+        &self,
+        rules: &RuleSet,
+        addresses: impl FnOnce(&[Labels]) -> Result<(Assembly, Origin), Budget>,
+    ) -> Result<Image, Budget> {
         let rows = self.near.classes.len() * self.ports.classes.len();
         Budget::spend("verdict cells", rows.saturating_mul(self.members.len()), CELLS_MAX, None)?;
         let Cells { cells, closed, ends } = self.cells(rules)?;
-        let mut tables = Assembly::new();
-        self.place_addresses(&mut tables)?;
+        let (mut tables, origin) = addresses(&self.members)?;
         self.place_ports(&mut tables)?;
         if let Some(facets) = &self.near.tables {
             place_facets(facets, &mut tables)?;
@@ -104,11 +154,11 @@ impl Classed {
         tables.direct(layout::PORT_CLASSES, number(self.ports.classes.len()));
         tables.direct(layout::REMOTE_CLASSES, number(self.members.len()));
         tables.direct(layout::FLAGS, self.needs(rules, &closed));
-        let lines = number(tables.lines.len());
+        let lines = tables.end();
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of the version")]
         let version = [rules.version as u32, (rules.version >> 32) as u32];
         Ok(Image::seal(
-            tables.lines,
+            tables.lines(),
             [
                 (identity::MAGIC, layout::MAGIC),
                 (identity::FORMAT, layout::FORMAT),
@@ -119,6 +169,7 @@ impl Classed {
                 (identity::VERSION_LO, version[0]),
                 (identity::VERSION_HI, version[1]),
             ],
+            Arc::new(origin),
         ))
     }
 
@@ -173,37 +224,6 @@ impl Classed {
             }
         }
         Ok(Cells { cells, closed, ends })
-    }
-
-    fn place_addresses(&self, tables: &mut Assembly) -> Result<(), Budget> {
-        let mut trie = Trie::default();
-        let mut roots =
-            [(layout::ROOT4, trie.root4(&self.runs)), (layout::ROOT6, trie.root6(&self.runs))];
-        let first_node = tables.end();
-        let first_entry = (first_node + number(trie.nodes.len())) << 4;
-        let relink = |entry: &mut u32| {
-            if *entry & LINK != 0 {
-                *entry += first_node;
-            }
-        };
-        for line in &mut trie.nodes {
-            if let Some(entries) = line.get_mut(node::ENTRIES as usize) {
-                *entries += first_entry;
-            }
-        }
-        trie.entries.iter_mut().for_each(relink);
-        tables.append(trie.nodes.as_flattened())?;
-        tables.append(&trie.entries)?;
-        for (root, found) in &mut roots {
-            match found {
-                Root::Alone(class) => tables.direct(*root, *class),
-                Root::Table(entries) => {
-                    entries.iter_mut().for_each(relink);
-                    tables.place(*root, LINK, entries)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn place_ports(&self, tables: &mut Assembly) -> Result<(), Budget> {
@@ -303,16 +323,14 @@ fn distinct<'a, T: Ord + Clone>(
 }
 
 /// Where each remote class starts, and which sets hold each class. Class 0 is in no set.
-fn remote_classes(rules: &RuleSet) -> Result<(Runs, Vec<Labels>), Budget> {
-    let mut used: Vec<u32> =
-        rules.rules.iter().flat_map(|rule| [rule.remote, rule.local]).flatten().collect();
-    used.sort_unstable();
-    used.dedup();
-    let sets = || used.iter().filter_map(|&set| Some((set, rules.sets.get(set as usize)?)));
-    let count = sets().map(|(_, set)| set.bit_ranges().len()).sum();
+fn remote_classes(
+    sets: &[(u32, AddressSet)],
+    rules: &RuleSet,
+) -> Result<(Runs, Vec<Labels>), Budget> {
+    let count = sets.iter().map(|(_, set)| set.bit_ranges().len()).sum();
     Budget::spend("ranges of addresses", count, RANGES_MAX, None)?;
-    let ranges = sets().flat_map(|(label, set)| {
-        set.bit_ranges().iter().map(move |&(first, last)| (first, last, label))
+    let ranges = sets.iter().flat_map(|(label, set)| {
+        set.bit_ranges().iter().map(move |&(first, last)| (first, last, *label))
     });
     let mut classes =
         Classes::starting_with(Labels::default(), "remote classes", REMOTE_CLASSES_MAX);
@@ -325,6 +343,31 @@ fn remote_classes(rules: &RuleSet) -> Result<(Runs, Vec<Labels>), Budget> {
         classes.number(Labels::clone(active)).map_err(|budget| Budget { rule: culprit(), ..budget })
     })?;
     Ok((runs, classes.signatures().to_vec()))
+}
+
+/// The address tables: roots, nodes, entries. They come first, so that what follows can be made anew without them.
+fn whole(
+    sets: Vec<(u32, AddressSet)>,
+    members: &[Labels],
+    runs: &Runs,
+) -> Result<(Assembly, Origin), Budget> {
+    let mut tables = Assembly::new();
+    let families = Family::both(runs);
+    let roots = families.iter().filter(|family| family.alone().is_none()).count();
+    let mut trie = Trie::at(tables.end() + ROOT_LINES * number(roots));
+    for (root, family) in [layout::ROOT4, layout::ROOT6].into_iter().zip(&families) {
+        match family.alone() {
+            Some(class) => tables.direct(root, class),
+            None => tables.place(root, LINK, &trie.root(family))?,
+        }
+    }
+    drop(families);
+    let before = tables.end();
+    tables.append_trie(trie)?;
+    let (trie_end, trie_lines) = (tables.end(), tables.end() - before);
+    let (free, garbage_words) = (Vec::new(), 0);
+    let members = members.to_vec();
+    Ok((tables, Origin { sets, members, free, trie_end, trie_lines, garbage_words }))
 }
 
 fn place_facets(facets: &Facets, tables: &mut Assembly) -> Result<(), Budget> {
@@ -344,61 +387,4 @@ fn place_facets(facets: &Facets, tables: &mut Assembly) -> Result<(), Budget> {
     }
     put(16 + facet::JOINED, tables.append(&halves(&facets.joined))?);
     tables.place(layout::FACETS, 0, &words)
-}
-
-/// Two 16-bit values in each word, the even one in the lower half.
-fn halves(values: &[u32]) -> Vec<u32> {
-    values.chunks(2).map(|pair| pair.iter().rev().fold(0, |word, half| word << 16 | half)).collect()
-}
-
-/// Lines being put together; the directory is line 1.
-struct Assembly {
-    lines: Vec<Line>,
-}
-
-impl Assembly {
-    fn new() -> Self {
-        Self { lines: vec![Line::default(); 2] }
-    }
-
-    fn end(&self) -> u32 {
-        number(self.lines.len())
-    }
-
-    /// Appends whole lines, the last one filled with zeros, and says where they begin.
-    fn append(&mut self, words: &[u32]) -> Result<u32, Budget> {
-        let start = self.end();
-        Budget::spend(
-            "lines of the image",
-            self.lines.len() + words.len().div_ceil(16),
-            LINES_MAX,
-            None,
-        )?;
-        self.lines.extend(words.chunks(16).map(|chunk| {
-            let mut line = Line::default();
-            for (to, from) in line.0.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            line
-        }));
-        Ok(start)
-    }
-
-    /// Appends a table and writes where it begins, with `mark` set, into the directory.
-    fn place(&mut self, directory_word: u32, mark: u32, words: &[u32]) -> Result<(), Budget> {
-        let start = self.append(words)?;
-        self.direct(directory_word, start | mark);
-        Ok(())
-    }
-
-    fn direct(&mut self, directory_word: u32, value: u32) {
-        let directory = self.lines.get_mut(DIRECTORY as usize);
-        if let Some(word) = directory.and_then(|line| line.0.get_mut(directory_word as usize)) {
-            *word = value;
-        }
-    }
-}
-
-fn number(length: usize) -> u32 {
-    u32::try_from(length).expect("counts of an image are within its budgets")
 }

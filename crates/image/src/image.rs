@@ -1,23 +1,49 @@
 //! An image: lines, with its header.
 
+use std::sync::Arc;
+
 use verdict::{
-    At, Line,
+    Line, Tables,
     layout::{self, DIRECTORY, FLAGS, identity},
 };
 use zerocopy::IntoBytes;
 
-use crate::{Damage, check};
+use crate::{
+    Damage, check,
+    lines::{Chunk, Lines, digest},
+    origin::Origin,
+};
 
-/// Compiled tables that passed [`check`], ready to be written into a slot of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Compiled tables, ready to be written into a slot of the kernel: made by [`compile`](crate::compile), or found sound by
+/// [`check`].
+///
+/// Copies share their lines, and so do images of which one was [made from](Image::changed) the other.
+#[derive(Clone, Debug)]
 pub struct Image {
-    lines: Vec<Line>,
+    lines: Lines,
+    /// What it was compiled from; nothing where it came from elsewhere.
+    origin: Option<Arc<Origin>>,
 }
+
+impl PartialEq for Image {
+    /// Whether every word is the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.lines.len() == other.lines.len()
+            && self.lines.line(0) == other.lines.line(0)
+            && self.chunks().map(Chunk::digest).eq(other.chunks().map(Chunk::digest))
+    }
+}
+
+impl Eq for Image {}
 
 impl Image {
     /// Seals the tables: writes the identity line and the digest.
-    pub(crate) fn seal(mut lines: Vec<Line>, identity_words: [(u32, u32); 8]) -> Self {
-        let digest = digest(&lines);
+    pub(crate) fn seal(
+        mut lines: Lines,
+        identity_words: [(u32, u32); 8],
+        origin: Arc<Origin>,
+    ) -> Self {
+        let digest = lines.digest();
         let mut header = Line::default();
         let words = identity_words.into_iter().chain((identity::DIGEST..).zip(digest));
         for (index, value) in words {
@@ -25,24 +51,47 @@ impl Image {
                 *word = value;
             }
         }
-        if let Some(first) = lines.first_mut() {
-            *first = header;
-        }
-        Self { lines }
+        lines.set_header(header);
+        Self { lines, origin: Some(origin) }
     }
 
     /// Takes lines from elsewhere (a file, the network, a slot of the kernel).
     ///
     /// # Errors
     /// The damage, when [`check`] finds any.
-    pub fn from_lines(lines: Vec<Line>) -> Result<Self, Damage> {
-        check(&lines)?;
-        Ok(Self { lines })
+    pub fn from_lines(lines: &[Line]) -> Result<Self, Damage> {
+        check(lines)?;
+        let mut lines = Lines::of(lines);
+        lines.digest();
+        Ok(Self { lines, origin: None })
     }
 
-    /// The lines.
-    pub fn lines(&self) -> &[Line] {
+    pub(crate) fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.as_ref()
+    }
+
+    pub(crate) fn shared_lines(&self) -> &Lines {
         &self.lines
+    }
+
+    /// How many lines it has.
+    pub fn line_count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The line at `index`.
+    pub fn line(&self, index: u32) -> Option<&Line> {
+        self.lines.line(index)
+    }
+
+    /// A copy of all lines in one piece.
+    pub fn to_lines(&self) -> Vec<Line> {
+        self.lines.iter().copied().collect()
+    }
+
+    /// The lines as they are shared, in order: [`layout::CHUNK_LINES`] in each but the last.
+    pub fn chunks(&self) -> impl ExactSizeIterator<Item = &Chunk> {
+        self.lines.chunks().iter()
     }
 
     /// The image as it is at a moment of the clock that its rules' ends are told in, for [`verdict::decide`].
@@ -50,24 +99,14 @@ impl Image {
         At { lines: &self.lines, now_ns }
     }
 
-    /// The image as bytes, in the byte order of this machine.
-    pub fn bytes(&self) -> &[u8] {
-        self.lines.as_slice().as_bytes()
-    }
-
-    /// BLAKE3 of everything behind the first line: two images with one digest enforce the same.
+    /// The digest of everything behind the first line: two images with one digest enforce the same.
     pub fn digest(&self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        let stored = self.lines.first().map(Line::as_bytes).unwrap_or_default();
-        for (to, from) in bytes.iter_mut().zip(stored.iter().skip(4 * identity::DIGEST as usize)) {
-            *to = *from;
-        }
-        bytes
+        self.lines.line(0).map_or([0; 32], digest_in)
     }
 
     /// `FLAG_*` of [`verdict::layout`]: which hooks the image needs.
     pub fn flags(&self) -> u32 {
-        self.lines.get(DIRECTORY as usize).map_or(0, |directory| directory.word(FLAGS))
+        self.line(DIRECTORY).map_or(0, |directory| directory.word(FLAGS))
     }
 
     /// Rules in the image, the defaults included.
@@ -82,7 +121,37 @@ impl Image {
     }
 
     fn identity(&self, word: u32) -> u32 {
-        self.lines.first().map_or(0, |line| line.word(word))
+        self.line(0).map_or(0, |line| line.word(word))
+    }
+}
+
+/// The digest that the first line of an image tells.
+fn digest_in(header: &Line) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (to, from) in
+        bytes.iter_mut().zip(header.as_bytes().iter().skip(4 * identity::DIGEST as usize))
+    {
+        *to = *from;
+    }
+    bytes
+}
+
+/// An [`Image`], read at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    lines: &'a Lines,
+    now_ns: u64,
+}
+
+impl Tables for At<'_> {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.lines.line(index)
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        self.now_ns
     }
 }
 
@@ -105,14 +174,4 @@ pub fn reseal(lines: &mut [Line]) {
             *word = value;
         }
     }
-}
-
-/// BLAKE3 of everything behind the first line, as the words of the identity line.
-pub(crate) fn digest(lines: &[Line]) -> [u32; 8] {
-    let hash = blake3::hash(lines.get(1..).unwrap_or_default().as_bytes());
-    let mut words = [0; 8];
-    for (word, bytes) in words.iter_mut().zip(hash.as_bytes().chunks_exact(4)) {
-        *word = bytes.try_into().map_or(0, u32::from_ne_bytes);
-    }
-    words
 }

@@ -6,6 +6,8 @@
 //! [`verdict::decide`] reads without meeting damage.
 
 mod addresses;
+mod anew;
+mod assembly;
 mod budget;
 mod check;
 mod classes;
@@ -14,15 +16,20 @@ mod ends;
 mod evaluate;
 mod facets;
 mod image;
+mod lines;
 mod matrix;
+mod origin;
+mod patch;
 mod ports;
 mod rules;
 mod trie;
 
 pub use addresses::AddressSet;
+pub use anew::Anew;
 pub use budget::{Budget, Invalid};
 pub use check::{Damage, check};
-pub use compile::{CompileError, compile};
+pub use compile::{Changed, CompileError, compile};
 pub use evaluate::evaluate;
-pub use image::{Image, reseal};
+pub use image::{At, Image, reseal};
+pub use lines::Chunk;
 pub use rules::{Mode, Ports, Rule, RuleSet, Service, SetIndex, SubjectTest};

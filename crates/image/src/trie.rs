@@ -6,68 +6,151 @@
 
 use verdict::layout::{LINK, node};
 
+use crate::lines::Lines;
+
 /// Where each class starts: ascending, the first at 0, neighbours of different class.
 pub(crate) type Runs = Vec<(u128, u32)>;
 
-/// A family's trie: either one class throughout, or a root of 65,536 entries. Links count nodes from 0, and a node's
-/// `ENTRIES` word counts from the first entry; [`crate::compile`] moves both to where they come to stand.
-#[derive(Debug, Default)]
+/// Tries in the making. Links name lines of the image; a node's `ENTRIES` word counts from the first of `entries`, and
+/// whoever knows where these come to stand adds that.
+#[derive(Debug)]
 pub(crate) struct Trie {
-    pub(crate) nodes: Vec<[u32; 16]>,
-    pub(crate) entries: Vec<u32>,
+    /// The line of the first node.
+    first: u32,
+    nodes: Vec<[u32; 16]>,
+    entries: Vec<u32>,
     /// Entries of the nodes that are being made, each behind those of the node that it is below: one allocation for all.
     open: Vec<u32>,
 }
 
-/// What the root of a family turned out to be.
+/// The part of the runs that is one family's.
 #[derive(Debug)]
-pub(crate) enum Root {
-    Alone(u32),
-    Table(Vec<u32>),
+pub(crate) struct Family {
+    runs: Vec<(u128, u32)>,
+    space: Space,
+}
+
+/// A family's addresses: the block that begins at `first` and has `bits` bits in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    pub(crate) first: u128,
+    pub(crate) bits: u32,
 }
 
 /// Blocks that one answer can cover: no table has more.
 const BLOCKS_MAX: u32 = 1 << 16;
 
-/// Bits of the canonical address above the IPv4 address.
-const MAPPED_BITS: u32 = 96;
+/// The block of canonical addresses that are IPv4.
 const MAPPED: u128 = 0xffff << 32;
+const MAPPED_LAST: u128 = MAPPED | 0xffff_ffff;
+
+impl Space {
+    pub(crate) const V4: Self = Self { first: MAPPED, bits: 96 };
+    pub(crate) const V6: Self = Self { first: 0, bits: 0 };
+
+    /// How many addresses one entry of the root stands for.
+    pub(crate) fn block(self) -> u128 {
+        1 << (128 - self.bits - 16)
+    }
+
+    /// Bits that the addresses of a root's entry have in common.
+    pub(crate) fn block_bits(self) -> u32 {
+        self.bits + 16
+    }
+
+    pub(crate) fn last(self) -> u128 {
+        self.first | u128::MAX >> self.bits
+    }
+}
+
+impl Family {
+    /// IPv4 and IPv6. IPv4-mapped addresses are never looked up among the latter.
+    pub(crate) fn both(runs: &Runs) -> [Self; 2] {
+        [
+            Self { runs: clip(runs, MAPPED, MAPPED_LAST), space: Space::V4 },
+            Self { runs: around_mapped(runs), space: Space::V6 },
+        ]
+    }
+
+    /// The class of all of its addresses, if they have one.
+    pub(crate) fn alone(&self) -> Option<u32> {
+        match *self.runs {
+            [(_, class)] => Some(class),
+            _ => None,
+        }
+    }
+}
+
+/// `runs` without the IPv4-mapped addresses: what stands before those is continued over them.
+pub(crate) fn around_mapped(runs: &Runs) -> Runs {
+    let mut part = clip(runs, 0, MAPPED - 1);
+    for (start, class) in clip(runs, MAPPED_LAST + 1, u128::MAX) {
+        if part.last().is_none_or(|&(_, last)| last != class) {
+            part.push((start, class));
+        }
+    }
+    part
+}
 
 impl Trie {
-    /// The root over the IPv4 part of `runs`.
-    pub(crate) fn root4(&mut self, runs: &Runs) -> Root {
-        let part = clip(runs, MAPPED, MAPPED | 0xffff_ffff);
-        self.root(&part, MAPPED, MAPPED_BITS)
+    /// Nothing yet; the nodes will stand from line `first` on.
+    pub(crate) fn at(first: u32) -> Self {
+        Self { first, nodes: Vec::new(), entries: Vec::new(), open: Vec::new() }
     }
 
-    /// The root over the IPv6 part of `runs`: IPv4-mapped addresses are never looked up there, so what stands before
-    /// them is continued over them.
-    pub(crate) fn root6(&mut self, runs: &Runs) -> Root {
-        let after = MAPPED + (1 << 32);
-        let mut part = clip(runs, 0, MAPPED - 1);
-        for (start, class) in clip(runs, after, u128::MAX) {
-            if part.last().is_none_or(|&(_, last)| last != class) {
-                part.push((start, class));
-            }
-        }
-        self.root(&part, 0, 0)
-    }
-
-    fn root(&mut self, runs: &[(u128, u32)], first: u128, bits: u32) -> Root {
-        if let &[(_, class)] = runs {
-            return Root::Alone(class);
-        }
-        let size = 1u128 << (128 - bits - 16);
+    /// The 65,536 entries of a family's root.
+    pub(crate) fn root(&mut self, family: &Family) -> Vec<u32> {
+        let Space { first, .. } = family.space;
+        let size = family.space.block();
         let mut table = Vec::with_capacity(1 << 16);
-        let mut rest = runs;
+        let mut rest = family.runs.as_slice();
         while table.len() < 1 << 16 {
             let start = first + table.len() as u128 * size;
             let end = start + (size - 1);
-            let entry = self.entry(&mut rest, start, end, bits + 16);
+            let entry = self.entry(&mut rest, start, end, family.space.block_bits());
             let more = whole_blocks(rest, end, size, entry) as usize;
             table.resize((table.len() + 1 + more).min(1 << 16), entry);
         }
-        Root::Table(table)
+        table
+    }
+
+    /// How many lines nodes and entries take.
+    pub(crate) fn line_count(&self) -> usize {
+        self.nodes.len() + self.entries.len().div_ceil(16)
+    }
+
+    /// Puts nodes and entries behind the last one of `lines`.
+    pub(crate) fn append(mut self, lines: &mut Lines) {
+        debug_assert_eq!(lines.len(), self.first as usize, "links count from here");
+        let first_entry = (self.first + count(self.nodes.len())) << 4;
+        for line in &mut self.nodes {
+            if let Some(entries) = line.get_mut(node::ENTRIES as usize) {
+                *entries += first_entry;
+            }
+        }
+        lines.extend(self.nodes.as_flattened());
+        lines.extend(&self.entries);
+    }
+
+    /// The entry for the block `start..=end`, whose first `bits` bits are common. The first run begins at its start.
+    pub(crate) fn block(&mut self, runs: &[(u128, u32)], start: u128, end: u128, bits: u32) -> u32 {
+        self.entry(&mut &*runs, start, end, bits)
+    }
+
+    /// A node with these entries for its 256 values.
+    pub(crate) fn branch(
+        &mut self,
+        children: &[u32; 256],
+        prefix: u128,
+        bits: u32,
+        miss: u32,
+    ) -> u32 {
+        let own = self.open.len();
+        let mut line = [0u32; 16];
+        for (value, &entry) in (0..).zip(children) {
+            self.put(own, &mut line, value, entry);
+        }
+        self.close(own, line, prefix, bits, miss)
     }
 
     /// The entry for the block `start..=end`, whose first `bits` bits are common. `rest` begins at or before the run in
@@ -101,12 +184,29 @@ impl Trie {
         while value < 256 {
             let start = prefix + u128::from(value) * size;
             let entry = self.entry(&mut rest, start, start + (size - 1), bits + 8);
-            if self.open.len() == own || self.open.last() != Some(&entry) {
-                self.open.push(entry);
-                set_bit(&mut line, value);
-            }
+            self.put(own, &mut line, value, entry);
             value += 1 + whole_blocks(rest, start + (size - 1), size, entry);
         }
+        self.close(own, line, prefix, bits, miss)
+    }
+
+    /// The entry of a value of the node whose entries begin at `own`.
+    fn put(&mut self, own: usize, line: &mut [u32; 16], value: u32, entry: u32) {
+        if self.open.len() == own || self.open.last() != Some(&entry) {
+            self.open.push(entry);
+            set_bit(line, value);
+        }
+    }
+
+    /// Ends a node, of which the bitmap stands in `line`.
+    fn close(
+        &mut self,
+        own: usize,
+        mut line: [u32; 16],
+        prefix: u128,
+        bits: u32,
+        miss: u32,
+    ) -> u32 {
         let mut runs_before = 0;
         for quarter in 0..4u32 {
             add_word(&mut line, node::RANKS, runs_before << (8 * quarter));
@@ -122,7 +222,7 @@ impl Trie {
         add_word(&mut line, node::MISS, miss);
         self.entries.extend(self.open.drain(own..));
         self.nodes.push(line);
-        LINK | count(self.nodes.len() - 1)
+        LINK | (self.first + count(self.nodes.len() - 1))
     }
 }
 

@@ -35,7 +35,7 @@ fn a_seal_is_the_compiler_s_own_and_hides_no_damage() {
         assert_eq!(check(&lines), Err(Damage::Digest));
         reseal(&mut lines);
         assert!(matches!(check(&lines), Err(Damage::Outside { what: "matrix", .. })));
-        assert!(Image::from_lines(lines).is_err());
+        assert!(Image::from_lines(&lines).is_err());
     }
     reseal(&mut []);
 }

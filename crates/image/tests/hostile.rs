@@ -48,7 +48,7 @@ fn compiled(rules: RuleSet) -> (RuleSet, Result<Image, CompileError>) {
         let _told = sender.send((rules, result));
     });
     let answered = receiver.recv_timeout(DEADLINE).expect("an answer in time");
-    eprintln!("{:?} after {:?}", answered.1.as_ref().map(|it| it.bytes().len()), began.elapsed());
+    eprintln!("{:?} after {:?}", answered.1.as_ref().map(Image::line_count), began.elapsed());
     answered
 }
 
@@ -59,7 +59,7 @@ fn refused(rules: RuleSet, what: &str) -> Budget {
             budget
         }
         Err(other) => panic!("not refused for {what}: {other:?}"),
-        Ok(image) => panic!("not refused for {what}, but {} bytes", image.bytes().len()),
+        Ok(image) => panic!("not refused for {what}, but {} lines", image.line_count()),
     }
 }
 

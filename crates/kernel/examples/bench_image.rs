@@ -145,8 +145,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             ranges = set.ranges().count();
             let (building, image) = timed(|| compile(&rules(set.clone())));
             let image = image?;
-            bytes = image.bytes().len();
-            let (checking, checked) = timed(|| check(image.lines()));
+            let lines = image.to_lines();
+            bytes = size_of_val(lines.as_slice());
+            let (checking, checked) = timed(|| check(&lines));
+            drop(lines);
             checked?;
             let in_force = match &mut firewall {
                 None => firewall.insert(load(&image, &cgroup, &namespace)?),

@@ -123,6 +123,8 @@ pub struct Firewall {
     numbers: Numbers,
     pins: Pins,
     barrier: Barrier,
+    /// Generations that were taken out of force and that programs may still read: the first one, and how many.
+    leaving: Option<(u32, u32)>,
     events: RingBuf<MapData>,
     tamper: RingBuf<MapData>,
     flows: Flows,
@@ -198,6 +200,7 @@ impl Firewall {
             slots,
             numbers,
             barrier: Barrier::new().map_err(system("make the barrier map"))?,
+            leaving: None,
             events: take(&pins, "EVENTS")?,
             tamper: take(&pins, "TAMPER")?,
             flows: Flows::new(flows(&pins)?, take(&pins, "FLOWS_TAKEN")?),
@@ -325,7 +328,7 @@ fn numbers(scheduled: Scheduled<'_>, attachments: &Attachments) -> Result<Number
     let wanted = if attachments.tripwire { abi::FEATURE_TRIPWIRE } else { 0 };
     let largest = |size: &dyn Fn(&Image) -> u32| scheduled.images().map(size).max();
     let lines = |image: &Image| {
-        u32::try_from(image.lines().len()).expect("an image's lines are within its budget")
+        u32::try_from(image.line_count()).expect("an image's lines are within its budget")
     };
     let slot_lines = largest(&lines).unwrap_or(0).next_power_of_two();
     let slot_rules = largest(&Image::rules).unwrap_or(0).next_power_of_two();

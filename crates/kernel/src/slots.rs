@@ -1,6 +1,7 @@
 //! The slots that images are written into, and the words that say which is in force until when.
 
 use std::{
+    collections::BTreeMap,
     io,
     mem::offset_of,
     os::fd::AsFd,
@@ -8,10 +9,12 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use image::{Chunk, Damage, Image, check};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use verdict::{
     Line,
     abi::{Control, LOCKDOWN_LINES, LOCKDOWN_SLOT, SLOTS},
+    layout::CHUNK_LINES,
 };
 
 /// An array map's memory, shared with the kernel.
@@ -58,6 +61,22 @@ pub(crate) struct Slots {
     image: Mapping,
     control: Mapping,
     lines: usize,
+    /// What stands in which slot, as far as we have written it or found it sound.
+    known: BTreeMap<u32, Known>,
+}
+
+/// The image in a slot.
+#[derive(Debug)]
+struct Known {
+    digest: [u8; 32],
+    /// Of its chunks.
+    chunks: Vec<[u8; 32]>,
+}
+
+impl Known {
+    fn of(image: &Image) -> Self {
+        Self { digest: image.digest(), chunks: image.chunks().map(Chunk::digest).collect() }
+    }
 }
 
 impl Slots {
@@ -68,6 +87,7 @@ impl Slots {
             image: Mapping::new(image, all * size_of::<Line>())?,
             control: Mapping::new(control, size_of::<Control>())?,
             lines: lines as usize,
+            known: BTreeMap::new(),
         })
     }
 
@@ -134,30 +154,72 @@ impl Slots {
         if until != 0 && until <= now_ns { generation.wrapping_add(1) } else { generation }
     }
 
-    /// Writes a slot that no program can come to: the caller has waited since one last could. Returns what stands there
-    /// now, read back.
+    /// Writes a slot that no program can come to: the caller has waited since one last could. Where it is known what
+    /// stands there, only chunks that differ from that are written.
+    ///
+    /// # Errors
+    /// What was written is read back: the damage, where that is another image.
     ///
     /// # Panics
-    /// Where `lines` does not fit; callers compare with [`Slots::lines`] or [`LOCKDOWN_LINES`] first.
-    pub(crate) fn stage(&mut self, slot: u32, lines: &[Line]) -> Vec<Line> {
+    /// Where `image` does not fit; callers compare with [`Slots::lines`] or [`LOCKDOWN_LINES`] first.
+    pub(crate) fn stage(&mut self, slot: u32, image: &Image) -> Result<(), Damage> {
         let room = if slot == LOCKDOWN_SLOT { LOCKDOWN_LINES as usize } else { self.lines };
-        assert!(lines.len() <= room && self.is_slot(slot), "an image is staged only where it fits");
-        // SAFETY: all slots lie within the mapping, which is page-aligned and so aligned for lines, and this one is read
-        // by nobody: programs look only at slots in force, and we hold `&mut self`.
+        assert!(
+            image.line_count() <= room && self.is_slot(slot),
+            "an image is staged only where it fits"
+        );
+        let before = self.known.remove(&slot);
+        let stands = |number: usize, chunk: &Chunk| {
+            let known = before.as_ref().and_then(|before| before.chunks.get(number));
+            // The first line is in no digest.
+            number > 0 && known == Some(&chunk.digest())
+        };
+        let written = image.chunks().enumerate().filter(|(number, chunk)| !stands(*number, chunk));
+        for (number, chunk) in written {
+            let first = number * CHUNK_LINES as usize;
+            self.write(slot, first, chunk.lines());
+            if before.is_some() && self.read(slot, first, chunk.lines().len()) != chunk.lines() {
+                return Err(Damage::Digest);
+            }
+        }
+        if before.is_none() {
+            check(&self.read(slot, 0, image.line_count()))?;
+        }
+        self.known.insert(slot, Known::of(image));
+        Ok(())
+    }
+
+    /// Takes note of an image that was found in a slot.
+    pub(crate) fn found(&mut self, slot: u32, image: &Image) {
+        self.known.insert(slot, Known::of(image));
+    }
+
+    /// The digest of what stands in a slot, as far as that is known.
+    pub(crate) fn digest(&self, slot: u32) -> Option<[u8; 32]> {
+        self.known.get(&slot).map(|known| known.digest)
+    }
+
+    fn write(&mut self, slot: u32, first: usize, lines: &[Line]) {
+        // SAFETY: `stage` has seen that the lines fit into the slot. All slots lie within the mapping, which is
+        // page-aligned and so aligned for lines, and this one is read by nobody: programs look only at slots in force,
+        // and we hold `&mut self`.
         unsafe {
-            let at = self.line(slot).cast_mut();
+            let at = self.line(slot).cast_mut().add(first);
             ptr::copy_nonoverlapping(lines.as_ptr(), at, lines.len());
-            std::slice::from_raw_parts(at, lines.len()).to_vec()
         }
     }
 
-    /// A copy of the first `count` lines of a slot.
-    pub(crate) fn read(&self, slot: u32, count: usize) -> Vec<Line> {
+    /// A copy of `count` lines of a slot from line `first` on, or of as many as there are.
+    pub(crate) fn read(&self, slot: u32, first: usize, count: usize) -> Vec<Line> {
         let room = if slot == LOCKDOWN_SLOT { LOCKDOWN_LINES as usize } else { self.lines };
-        assert!(self.is_slot(slot), "the slots are counted from 0");
+        assert!(
+            self.is_slot(slot) && first <= room,
+            "the slots and their lines are counted from 0"
+        );
+        let count = count.min(room - first);
         // SAFETY: within the mapping as above. Only this process writes slots, and it holds `&self` meanwhile; another
         // root process that writes there can at worst make us read nonsense, which the checker of images refuses.
-        unsafe { std::slice::from_raw_parts(self.line(slot), count.min(room)).to_vec() }
+        unsafe { std::slice::from_raw_parts(self.line(slot).add(first), count).to_vec() }
     }
 
     fn line(&self, slot: u32) -> *const Line {

@@ -130,7 +130,7 @@ fn millions_of_prefixes_and_thousands_of_rules_judge_as_the_rules_read() {
     let rules = rules([&v4, &v6], &mut dice);
     assert_eq!(rules.rules.len(), RULES);
     let image = compile(&rules).expect("this is what there is room for");
-    let ports = image.lines()[layout::DIRECTORY as usize].word(layout::PORT_CLASSES);
+    let ports = image.line(layout::DIRECTORY).expect("a directory").word(layout::PORT_CLASSES);
     assert_eq!(ports, limits::PORT_CLASSES_MAX, "port classes");
     let bed = Bed::new();
     let firewall = Firewall::load(&image, bed.attachments()).expect("T0 works here");

@@ -151,7 +151,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "rules_of_the_host": compiled.rules.rules.len(),
         "address_sets": compiled.rules.sets.len(),
         "addresses_in_sets": compiled.rules.sets.iter().map(|set| set.ranges().count()).sum::<usize>(),
-        "image_bytes": compiled.image.bytes().len(),
+        "image_bytes": compiled.image.line_count() * 64,
     });
     drop(compiled);
 

@@ -133,7 +133,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     path("compile", || compile(&checked.policies, &facts))??;
     let rules = path("list", || rule_set(prefixes))?;
     let image = path("image-build", || image::compile(&rules))??;
-    path("image-check", || image::check(image.lines()))??;
+    let lines = image.to_lines();
+    path("image-check", || image::check(&lines))??;
     let denied = path("decide", || {
         let tables = image.at(0);
         flows.iter().filter(|flow| decide(flow, &tables).denies()).count()

@@ -10,8 +10,7 @@ mod origin;
 mod place;
 mod sets;
 
-use image::{Image, RuleSet};
-use verdict::At;
+use image::{At, Image, RuleSet};
 
 pub(crate) use assemble::{Gathered, gather};
 pub use note::Note;

@@ -112,14 +112,14 @@ fn keeps_up(choices: &mut Choices) -> Result<(), TestCaseError> {
             let fresh = compile(compiler.policies(), &compiler.facts()).expect("few rules fit");
             let compiled = compiler.compiled().expect("few rules fit");
             prop_assert_eq!(compiled, &fresh);
-            prop_assert_eq!(compiled.image.bytes(), fresh.image.bytes());
+            prop_assert_eq!(&compiled.image, &fresh.image);
         }
     }
     if let Some(policies) = written_again(compiler.policies(), compiler.inventory()) {
         let again = compile(&policies, &compiler.facts()).expect("few rules fit");
         let compiled = compiler.compiled().expect("few rules fit");
         prop_assert_eq!(&again.rules, &compiled.rules);
-        prop_assert_eq!(again.image.bytes(), compiled.image.bytes());
+        prop_assert_eq!(&again.image, &compiled.image);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! One question to an image, and how the answers of two images differ.
 
-use verdict::{At, Decision, Direction, Flow, Judgement, RuleNumber, Verdict, closed, decide};
+use image::At;
+use verdict::{Decision, Direction, Flow, Judgement, RuleNumber, Verdict, closed, decide};
 
 use super::{Connection, Connections};
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use agent::connections::{
     Connection, Connections, Container, Judged, Scope, Stage, watch::WatchList,
 };
+use image::At;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use verdict::{At, Direction, Endpoint, Protocol, RuleNumber};
+use verdict::{Direction, Endpoint, Protocol, RuleNumber};
 
 use crate::{names::Names, orders::Reason, prefix::standard};
 

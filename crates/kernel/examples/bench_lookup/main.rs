@@ -27,7 +27,7 @@ use aya::{
 use image::{AddressSet, Image, Rule, RuleSet, compile};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tables::{LISTS, Prefix, Shape};
-use verdict::{Address, At, Direction, Verdict};
+use verdict::{Address, Direction, Verdict};
 
 const SHAPES: [(&str, Shape); 3] = [
     ("IPv4 threats", Shape::Threats4),
@@ -94,7 +94,7 @@ fn measure(
     }
     Ok(serde_json::json!({
         "prefixes": table.len(),
-        "bytes": image.bytes().len(),
+        "bytes": image.line_count() * 64,
         "addresses": addresses.len(),
         "nanoseconds": told,
     }))
@@ -116,7 +116,7 @@ fn image_of(table: &BTreeMap<Prefix, u8>) -> Outcome<Image> {
 
 /// The class that the image has for each list; no two have the same.
 fn classes(table: &BTreeMap<Prefix, u8>, image: &Image) -> Outcome<Vec<u32>> {
-    let tables = At { lines: image.lines(), now_ns: 0 };
+    let tables = image.at(0);
     let ranges = tables::ranges(table);
     let first = ranges.iter().map(|list| list.first().map(|&(first, _)| first));
     let class = |first: Option<Address>| verdict::address_class(first?, &tables);
@@ -136,7 +136,7 @@ fn load(
     table: &BTreeMap<Prefix, u8>,
     addresses: &[Address],
 ) -> Outcome<Ebpf> {
-    let lines = u32::try_from(image.lines().len())?;
+    let lines = u32::try_from(image.line_count())?;
     let (keys, prefixes) = (u32::try_from(addresses.len())?, u32::try_from(table.len())?);
     let mut programs = EbpfLoader::new()
         .override_global("SLOT_LINES", &lines, true)
@@ -147,7 +147,7 @@ fn load(
         .map_max_entries("BENCH_TRIE6", prefixes)
         .load(object)?;
     let mut lines: Array<_, [u32; 16]> = map(&mut programs, "IMAGE")?.try_into()?;
-    for (index, line) in (0..).zip(image.lines()) {
+    for (index, line) in (0..).zip(image.to_lines()) {
         lines.set(index, line.0, 0)?;
     }
     let mut keys: Array<_, [u64; 2]> = map(&mut programs, "BENCH_KEYS")?.try_into()?;
@@ -214,7 +214,7 @@ impl Course {
 
     /// Each address once, in the image and in the trie.
     fn prove(&mut self, addresses: &[Address], image: &Image) -> Outcome<()> {
-        let tables = At { lines: image.lines(), now_ns: 0 };
+        let tables = image.at(0);
         let count = u32::try_from(addresses.len())?;
         for which in ["ours", "ours_c", self.trie] {
             let mut answers: Array<_, u32> =

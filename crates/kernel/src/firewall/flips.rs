@@ -194,8 +194,7 @@ fn flip(verdicts: [Verdict; 2]) {
     let of = |generation: u32| usize::from(generation.wrapping_sub(start).is_multiple_of(2));
     for generation in start + 1..start + 4 {
         let slot = firewall.slots.slot(generation);
-        let lines = images[of(generation)].lines();
-        assert_eq!(firewall.slots.stage(slot, lines), lines);
+        firewall.slots.stage(slot, &images[of(generation)]).expect("nobody else writes there");
     }
     let mut generation = start;
     let began = Instant::now();
@@ -241,12 +240,32 @@ fn one_whole_image_judges_where_two_disagree_on_every_rule() {
     flip([Verdict::Deny, Verdict::Deny]);
 }
 
+/// Three images, by the numbers of their rules, and what they say.
+const FIRSTS: [u16; 3] = [0, 64, 128];
+const VERDICTS: [Verdict; 3] = [Verdict::Allow, Verdict::Deny, Verdict::Allow];
+
 #[test]
 fn a_slot_is_written_again_only_when_no_program_reads_it() {
-    // Three images in four slots: whatever is staged, the slot held another one.
-    let firsts = [0, 64, 128];
-    let verdicts = [Verdict::Allow, Verdict::Deny, Verdict::Allow];
-    let images = [0, 1, 2].map(|which| image_of(firsts[which], verdicts[which]));
+    swap([0, 1, 2].map(|which| image_of(FIRSTS[which], VERDICTS[which])));
+}
+
+#[test]
+fn a_slot_of_which_only_a_part_is_written_holds_one_whole_image() {
+    let [first, second, third] = [0, 1, 2].map(|which| rules(FIRSTS[which], VERDICTS[which]));
+    let first = compile(&first).expect("a few rules fit");
+    let changed = |image: &Image, rules: &RuleSet| {
+        let changed = image.changed(rules).expect("a few rules fit");
+        assert_eq!(changed.anew, None, "what differs is little");
+        changed.image
+    };
+    let second = changed(&first, &second);
+    let third = changed(&second, &third);
+    swap([first, second, third]);
+}
+
+/// Swaps three images in four slots: whatever is staged, the slot held another one.
+fn swap(images: [Image; 3]) {
+    let (firsts, verdicts) = (FIRSTS, VERDICTS);
     let bed = Bed::new();
     let mut firewall = bed.load(&images[2]);
     let mut sums = [[0; FLOWS]; 2];
@@ -285,7 +304,7 @@ impl Tables for Mixed<'_> {
     fn line(&self, index: u32) -> Option<&Line> {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
-        self.images[usize::from(left == 0)].lines().get(index as usize)
+        self.images[usize::from(left == 0)].line(index)
     }
 
     fn now_ns(&self) -> u64 {

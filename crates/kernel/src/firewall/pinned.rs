@@ -271,9 +271,15 @@ impl Firewall {
     }
 
     /// `FLAG_*` of every image that was put in a slot: hooks that one of them needed stay.
-    fn flags_of_slots(&self) -> u32 {
-        let images = (0..SLOTS).filter_map(|slot| self.image(slot));
-        images.fold(0, |flags, image| flags | image.flags())
+    fn flags_of_slots(&mut self) -> u32 {
+        let mut flags = 0;
+        for slot in 0..SLOTS {
+            if let Some(image) = self.image(slot) {
+                flags |= image.flags();
+                self.slots.found(slot, &image);
+            }
+        }
+        flags
     }
 
     /// Replaces the program of every link by that of our object.

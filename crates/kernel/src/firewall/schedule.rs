@@ -2,10 +2,9 @@
 
 use std::io;
 
-use image::{Damage, Image, check};
+use image::{Damage, Image};
 use rustix::time::{ClockId, clock_gettime};
 use verdict::{
-    Line,
     abi::{LOCKDOWN_LINES, LOCKDOWN_SLOT, STANCE_LOCKDOWN, STANCE_POLICY},
     layout::identity,
 };
@@ -104,20 +103,31 @@ impl Firewall {
     /// [`Firewall::generation`], the other the next.
     ///
     /// # Errors
-    /// The old image stays in force.
+    /// The old image stays in force, unless it is [`SwapError::Wait`].
     pub fn schedule(&mut self, scheduled: Scheduled<'_>) -> Result<Vec<Retired>, SwapError> {
+        let mut retired = self.flip(scheduled)?;
+        retired.extend(self.settle()?);
+        Ok(retired)
+    }
+
+    /// As [`Firewall::schedule`], but does not wait: programs that had begun may still read the old image, and its
+    /// counters come with [`Firewall::settle`], or with the next change.
+    ///
+    /// # Errors
+    /// The old image stays in force.
+    pub fn flip(&mut self, scheduled: Scheduled<'_>) -> Result<Vec<Retired>, SwapError> {
         for image in scheduled.images() {
             self.fits(image)?;
         }
         let first_ever = self.generation() == 0;
-        let mut retired = self.advance()?;
+        let retired = self.advance()?;
         let current = self.slots.generation();
         let taken = if self.slots.until(current) == 0 { 1 } else { 2 };
         let first = current.wrapping_add(taken);
         for (generation, image) in
             (0..).map(|step| first.wrapping_add(step)).zip(scheduled.images())
         {
-            self.stage(self.slots.slot(generation), image.lines())?;
+            self.slots.stage(self.slots.slot(generation), image)?;
             self.slots.set_until(generation, 0);
         }
         self.slots.set_until(first, scheduled.then.map_or(0, |(until, _)| until));
@@ -135,12 +145,20 @@ impl Firewall {
         self.flags |= flags;
         if !first_ever {
             self.slots.set_generation(first);
-        }
-        self.barrier.wait().map_err(SwapError::Wait)?;
-        if !first_ever {
-            retired.extend(self.retire(current, taken));
+            self.leaving = Some((current, taken));
         }
         Ok(retired)
+    }
+
+    /// Waits until no program reads an image that a [flip](Firewall::flip) took out of force, and returns its counters.
+    ///
+    /// # Errors
+    /// Where waiting fails; it is tried again before a slot is written.
+    pub fn settle(&mut self) -> Result<Vec<Retired>, SwapError> {
+        let Some((first, count)) = self.leaving else { return Ok(Vec::new()) };
+        self.barrier.wait().map_err(SwapError::Wait)?;
+        self.leaving = None;
+        Ok(self.retire(first, count))
     }
 
     /// Takes note that the image in force ended and another one followed: returns the counters of those that ended.
@@ -149,13 +167,15 @@ impl Firewall {
     /// # Errors
     /// Where waiting fails; the counters are then lost.
     pub fn advance(&mut self) -> Result<Vec<Retired>, SwapError> {
+        let mut retired = self.settle()?;
         let (was, is) = (self.slots.generation(), self.generation());
         if was == is {
-            return Ok(Vec::new());
+            return Ok(retired);
         }
         self.slots.set_generation(is);
         self.barrier.wait().map_err(SwapError::Wait)?;
-        Ok(self.retire(was, is.wrapping_sub(was)))
+        retired.extend(self.retire(was, is.wrapping_sub(was)));
+        Ok(retired)
     }
 
     /// Generation of the image in force, or that would be in force but for lockdown.
@@ -173,10 +193,19 @@ impl Firewall {
         self.slots.set_until(self.generation(), 0);
     }
 
-    /// The digests of what is in force; `None` where an image is damaged.
+    /// The digests of what is in force, read and checked; `None` where an image is damaged.
     pub fn scheduled(&self) -> Option<Digests> {
+        self.digests(|slot| Some(self.image(slot)?.digest()))
+    }
+
+    /// The digests of what is in force as far as this process has put it there or found it sound: nothing is read.
+    pub fn staged(&self) -> Option<Digests> {
+        self.digests(|slot| self.slots.digest(slot))
+    }
+
+    fn digests(&self, digest_of: impl Fn(u32) -> Option<[u8; 32]>) -> Option<Digests> {
         let generation = self.generation();
-        let digest = |generation| Some(self.image(self.slots.slot(generation))?.digest());
+        let digest = |generation| digest_of(self.slots.slot(generation));
         let then = match self.slots.until(generation) {
             0 => None,
             until => Some((until, digest(generation.wrapping_add(1))?)),
@@ -195,14 +224,13 @@ impl Firewall {
     /// # Errors
     /// [`SwapError::Size`] where it is larger than [`LOCKDOWN_LINES`](verdict::abi::LOCKDOWN_LINES) lines.
     pub fn stage_lockdown(&mut self, image: &Image) -> Result<bool, SwapError> {
-        if image.lines().len() > LOCKDOWN_LINES as usize || image.rules() > self.numbers.slot_rules
-        {
+        if image.line_count() > LOCKDOWN_LINES as usize || image.rules() > self.numbers.slot_rules {
             return Err(self.size(image, LOCKDOWN_LINES as usize));
         }
         if self.is_locked_down() {
             return Ok(false);
         }
-        self.stage(LOCKDOWN_SLOT, image.lines())?;
+        self.slots.stage(LOCKDOWN_SLOT, image)?;
         Ok(true)
     }
 
@@ -231,28 +259,24 @@ impl Firewall {
 
     /// What stands in a slot, if it is a sound image.
     pub(super) fn image(&self, slot: u32) -> Option<Image> {
-        let header = self.slots.read(slot, 1);
+        let header = self.slots.read(slot, 0, 1);
         let lines = header.first()?.word(identity::LINES) as usize;
-        Image::from_lines(self.slots.read(slot, lines)).ok()
+        Image::from_lines(&self.slots.read(slot, 0, lines)).ok()
     }
 
     fn fits(&self, image: &Image) -> Result<(), SwapError> {
         let fits =
-            image.lines().len() <= self.slots.lines() && image.rules() <= self.numbers.slot_rules;
+            image.line_count() <= self.slots.lines() && image.rules() <= self.numbers.slot_rules;
         if fits { Ok(()) } else { Err(self.size(image, self.slots.lines())) }
     }
 
     fn size(&self, image: &Image, slot_lines: usize) -> SwapError {
         SwapError::Size {
-            lines: image.lines().len(),
+            lines: image.line_count(),
             rules: image.rules(),
             slot_lines,
             slot_rules: self.numbers.slot_rules,
         }
-    }
-
-    fn stage(&mut self, slot: u32, lines: &[Line]) -> Result<(), SwapError> {
-        Ok(check(&self.slots.stage(slot, lines))?)
     }
 
     /// The counters of the `count` generations from `first` on, which no program uses any more.
