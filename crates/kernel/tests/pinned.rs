@@ -225,7 +225,7 @@ fn a_hundred_rules_of_one_image_end_on_time_without_their_loader() {
         assert!(!claim(), "the port is open");
         seen
     });
-    assert!(seen[0] > 0, "the first rule was there a second long");
+    assert!(seen.iter().any(|&times| times > 0), "some rules were seen denying");
     let Adopted { firewall, .. } = scene.adopt();
     let counted: Vec<u64> = firewall.hits().iter().take(100).map(|hits| hits.enforced).collect();
     assert_eq!(counted, seen, "each has counted what it denied");

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -23,8 +23,10 @@ use super::{
 };
 use crate::report::Format;
 
-/// What waits to be written.
-const QUEUE: usize = 8_192;
+/// Events that wait to be written.
+const EVENTS: usize = 8_192;
+/// Room in the queue for everything else, so that no flood of events takes the place of flows, which stand for many.
+const OTHERS: usize = 256;
 /// Flows in the queue count one by one up to this many at once.
 const WRITTEN_AT_ONCE: usize = 256;
 
@@ -55,6 +57,8 @@ struct Losses {
 #[derive(Clone)]
 pub(crate) struct Recorder {
     work: SyncSender<Work>,
+    /// Events among it.
+    events: Arc<AtomicUsize>,
     losses: Arc<Losses>,
     collector: Arc<Option<Collector>>,
     reopen: Arc<AtomicBool>,
@@ -77,11 +81,13 @@ impl Recorder {
         let collector = Arc::new(collector);
         let losses = Arc::new(Losses::default());
         let reopen = Arc::new(AtomicBool::new(false));
-        let (work, waiting) = sync_channel(QUEUE);
+        let (work, waiting) = sync_channel(EVENTS + OTHERS);
+        let events = Arc::new(AtomicUsize::new(0));
         let events_file =
             |path: &Path| EventFile::new(path, outputs.events_file_bytes, outputs.events_files);
         let writer = Writer {
             waiting,
+            events: Arc::clone(&events),
             store,
             pace: Pace::default(),
             kept: Vec::new(),
@@ -102,20 +108,26 @@ impl Recorder {
             .name("recorder".to_owned())
             .spawn(move || writer.run())
             .context("start the thread that records")?;
-        Ok(Self { work, losses, collector, reopen, outputs: any })
+        Ok(Self { work, events, losses, collector, reopen, outputs: any })
     }
 
     /// Tells the outputs and the store, if there are any.
     pub(crate) fn tell(&self, number: u64, told: Told) {
-        if self.outputs {
-            self.give(Work::Tell(number, told), 1);
+        if !self.outputs {
+            return;
+        }
+        // Counted before the thread can take it out again.
+        let before = self.events.fetch_add(1, Ordering::Relaxed);
+        if before >= EVENTS || self.work.try_send(Work::Tell(number, told)).is_err() {
+            self.events.fetch_sub(1, Ordering::Relaxed);
+            self.losses.queue.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Has the event file opened again, after somebody moved it away: what is written from now on is in the new one.
     pub(crate) fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
-        // Where the queue is full the thread is awake, and looks.
+        // Where there is no room the thread is awake, and looks.
         let _awake = self.work.try_send(Work::Look);
     }
 
@@ -169,6 +181,8 @@ impl Recorder {
 /// The thread's own.
 struct Writer {
     waiting: Receiver<Work>,
+    /// Events among what waits.
+    events: Arc<AtomicUsize>,
     store: Option<Arc<Store>>,
     pace: Pace,
     /// What was told and waits for the store.
@@ -209,6 +223,7 @@ impl Writer {
     fn take(&mut self, work: Work, lines: &mut Vec<u8>) -> u64 {
         match work {
             Work::Tell(number, told) => {
+                self.events.fetch_sub(1, Ordering::Relaxed);
                 if self.store.is_some() {
                     self.kept.extend(remembered::bytes(&told).map(|bytes| (number, bytes)));
                 }

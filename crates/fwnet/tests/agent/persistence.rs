@@ -180,19 +180,17 @@ fn what_root_takes_away_is_put_back_and_told() {
     let detach = Command::new("bpftool").args(["link", "detach", "pinned"]).arg(pin).status();
     assert!(detach.unwrap().success());
     wait_until(second, "the link to be attached again", denied);
+    let told = |what: &str| bed.log().contains(&format!("{what}: it is in place again"));
+    wait_until(DEADLINE, "the agent's word", || told("detached"));
 
     let unmount = Command::new("umount").arg("--lazy").arg(bed.path("bpf")).status();
     assert!(unmount.unwrap().success());
     assert!(denied(), "the agent holds what it pinned");
-    let pinned = || bed.path("bpf/set-1/links/connect4").exists();
-    wait_until(DEADLINE, "the pins to be back", pinned);
+    wait_until(DEADLINE, "the pins to be back", || told("no longer pinned"));
+    assert!(bed.path("bpf/set-1/links/connect4").exists());
     bed.signal(Signal::KILL);
     assert!(denied());
 
-    let log = bed.log();
-    for found in ["detached", "no longer pinned"] {
-        assert!(log.contains(found), "{found}: {log}");
-    }
     let agent = start(&bed, None);
     wait_until(DEADLINE, "the last agent", || bed.call(&["status"]).status.success());
     bed.done(&["down"]);

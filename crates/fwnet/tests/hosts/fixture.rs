@@ -105,6 +105,12 @@ impl Fleet {
     /// Starts a controller, and waits until it serves.
     #[track_caller]
     pub(crate) fn start_controller(&self, number: u8, store: Option<&str>) {
+        self.start_controller_with(number, store, &[]);
+    }
+
+    /// The same, with more on its command line.
+    #[track_caller]
+    pub(crate) fn start_controller_with(&self, number: u8, store: Option<&str>, more: &[&str]) {
         let mut command = self.fwnet_on(number, &["controller", "--dir", &self.path("centre")]);
         let listen = format!("{}:{PORT}", self.network.address(number));
         command.args(["--listen", &listen, "--name", &format!("c{number}")]);
@@ -117,7 +123,7 @@ impl Fleet {
             command.args(["--endpoint", endpoint]);
         }
         let key = self.path("centre/keys/timestamp.key");
-        command.args(["--timestamp-key", &key]);
+        command.args(["--timestamp-key", &key]).args(more);
         let running = Running::start(command);
         running.wait_for_line("listens on", DEADLINE);
         *self.controllers.borrow_mut().get_mut(usize::from(number)).unwrap() = Some(running);
@@ -361,6 +367,11 @@ impl Member {
     fn paths(&self) -> [String; 6] {
         let of = |name: &str| self.state.join(name).to_str().unwrap().to_owned();
         ["--state".into(), of("state"), "--bpffs".into(), of("bpf"), "--socket".into(), of("sock")]
+    }
+
+    /// Where it keeps who it is in the fleet.
+    pub(crate) fn membership(&self) -> PathBuf {
+        self.state.join("state/fleet")
     }
 
     /// The version of the snapshot it enforces; `None` where no agent answers.

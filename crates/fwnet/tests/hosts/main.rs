@@ -10,6 +10,7 @@ mod cluster;
 mod fixture;
 mod one;
 mod relay;
+mod renewing;
 #[path = "../acceptance/shared.rs"]
 #[expect(dead_code, reason = "the tests of the acceptance list use the rest")]
 mod shared;
