@@ -3,12 +3,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use ::agent::{
-    lists::{Front, FrontRule},
+    lists::{Front, FrontRule, ListName},
     lockdown,
 };
 
 use anyhow::Context;
-use image::{AddressSet, At, Image, Rule, RuleSet, Service, SetIndex, compile};
+use image::{AddressSet, At, Changed, Image, Rule, RuleSet, Service, SetIndex, compile};
 use jiff::{SignedDuration, Timestamp, Unit};
 use kernel::boottime;
 use policy::{Facts, Note, Origin};
@@ -42,6 +42,17 @@ pub(crate) enum Orders {
     },
 }
 
+/// The rules of an edition alone: no run-time list and no controller stands in front of them yet.
+#[derive(Debug)]
+pub(crate) struct Bare {
+    /// The rules, by number.
+    pub(crate) rules: RuleSet,
+    reasons: Arc<Vec<Reason>>,
+    summary: String,
+    notes: Vec<String>,
+    meant: Meant,
+}
+
 /// Rules that are ready to be put in force.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -59,6 +70,12 @@ pub(crate) struct Ready {
     pub(crate) meant: Meant,
     /// What they were compiled from, where that was files: to do it again without reading half an edit.
     pub(crate) documents: Option<Arc<Documents>>,
+    /// Whether the image shares its tables of addresses with the one before.
+    pub(crate) shares: bool,
+    /// The imported lists among the rules, with their addresses.
+    pub(crate) lists: Vec<(ListName, AddressSet)>,
+    /// The rules of the edition alone; nothing in lockdown.
+    pub(crate) bare: Option<Arc<Bare>>,
 }
 
 /// What is told of an image's verdicts, long after the image itself is gone.
@@ -112,57 +129,100 @@ impl Ready {
     }
 }
 
-impl Ready {
-    /// The same rules behind those of run-time lists.
-    ///
-    /// # Errors
-    /// Where both together do not fit into an image.
-    pub(crate) fn behind(mut self, front: Front, inbound: Inbound) -> anyhow::Result<Self> {
-        if front.is_empty() {
-            return Ok(self);
-        }
-        self.summary.push_str(&format!(
-            " behind {}",
-            count(front.len(), "run-time denial", "run-time denials")
-        ));
-        let told = |rule: &FrontRule| Reason {
-            id: rule.id.clone(),
-            text: Some(rule.text.clone()),
-            place: None,
-            reason: rule.reason.clone(),
-        };
-        let reasons = Arc::make_mut(&mut self.reasons);
-        front.put(inbound.directions(), &mut self.rules, reasons, told);
-        self.image = compile(&self.rules).context("compile the run-time lists with the policy")?;
-        Ok(self)
-    }
+/// What stands in front of the rules of an edition.
+#[derive(Debug)]
+pub(crate) struct InFront<'a> {
+    /// Run-time lists, in these directions.
+    pub(crate) front: Front,
+    pub(crate) inbound: Inbound,
+    /// Connections to these are allowed whatever the rules say: they belong to the failsafe set.
+    pub(crate) controllers: &'a [SocketAddr],
 }
 
 /// What stands in place of [`Note::NoFailsafe`] on a host of a fleet.
 const ONLY_CONTROLLERS: &str = "the policy names no failsafe set for this host: a policy that denies everything leaves it \
                                 the controllers of its fleet, and nobody who could log in";
 
-impl Ready {
-    /// The same rules, and connections to `controllers` are allowed whatever they say: they belong to the failsafe set.
+impl Bare {
+    /// The rules by themselves as an image.
     ///
     /// # Errors
-    /// Where that does not fit into an image.
-    pub(crate) fn reaching(mut self, controllers: &[SocketAddr]) -> anyhow::Result<Self> {
-        if controllers.is_empty() {
-            return Ok(self);
+    /// Where they do not fit into one.
+    pub(crate) fn ready(self) -> anyhow::Result<Ready> {
+        let image = compile(&self.rules).context("compile the rules")?;
+        Ok(Arc::new(self).with(None, image, false))
+    }
+
+    /// The rules behind what stands in front of them, as an image that shares what it can with the one `before`.
+    ///
+    /// # Errors
+    /// Where both together do not fit into an image.
+    pub(crate) fn behind(
+        self: Arc<Self>,
+        ahead: InFront<'_>,
+        before: Option<&Image>,
+    ) -> anyhow::Result<Ready> {
+        let InFront { front, inbound, controllers } = ahead;
+        let denials = front.len();
+        if denials == 0 && controllers.is_empty() && before.is_none() {
+            let image = compile(&self.rules).context("compile the rules")?;
+            return Ok(self.with(None, image, false));
         }
-        let reasons = Arc::make_mut(&mut self.reasons);
-        allow_controllers(controllers, &mut self.rules, reasons, |id, text| Reason {
+        let mut rules = self.rules.clone();
+        let mut reasons = (*self.reasons).clone();
+        let told = |rule: &FrontRule| Reason {
+            id: rule.id.clone(),
+            text: Some(rule.text.clone()),
+            place: None,
+            reason: rule.reason.clone(),
+        };
+        front.put(inbound.directions(), &mut rules, &mut reasons, told);
+        allow_controllers(controllers, &mut rules, &mut reasons, |id, text| Reason {
             id: id.to_owned(),
             text: Some(text),
             ..Reason::default()
         });
+        let compiling = "compile the policy with run-time lists and controllers";
+        let (image, shares) = match before {
+            Some(before) => {
+                let Changed { image, anew } = before.changed(&rules).context(compiling)?;
+                (image, anew.is_none())
+            }
+            None => (compile(&rules).context(compiling)?, false),
+        };
+        let mut ready = self.with(Some((rules, Arc::new(reasons))), image, shares);
+        if denials > 0 {
+            let denials = count(denials, "run-time denial", "run-time denials");
+            ready.summary.push_str(&format!(" behind {denials}"));
+        }
         let nobody = Note::NoFailsafe.to_string();
-        if let Some(note) = self.notes.iter_mut().find(|note| **note == nobody) {
+        let note = ready.notes.iter_mut().find(|note| **note == nobody);
+        if let Some(note) = note.filter(|_| !controllers.is_empty()) {
             *note = ONLY_CONTROLLERS.to_owned();
         }
-        self.image = compile(&self.rules).context("compile the controllers with the policy")?;
-        Ok(self)
+        Ok(ready)
+    }
+
+    fn with(
+        self: Arc<Self>,
+        whole: Option<(RuleSet, Arc<Vec<Reason>>)>,
+        image: Image,
+        shares: bool,
+    ) -> Ready {
+        let own = || (self.rules.clone(), Arc::clone(&self.reasons));
+        let (rules, reasons) = whole.unwrap_or_else(own);
+        Ready {
+            rules,
+            image,
+            reasons,
+            summary: self.summary.clone(),
+            notes: self.notes.clone(),
+            meant: self.meant.clone(),
+            documents: None,
+            shares,
+            lists: Vec::new(),
+            bare: Some(self),
+        }
     }
 }
 
@@ -197,7 +257,9 @@ impl Orders {
     /// Whatever is wrong with the files or the rules; errors of policies have been printed.
     pub(crate) fn read(&self, addresses: &[Address], version: u64) -> anyhow::Result<Ready> {
         match self {
-            Self::Lists { addresses, ports, inbound } => lists(addresses, ports, *inbound, version),
+            Self::Lists { addresses, ports, inbound } => {
+                lists(addresses, ports, *inbound, version).ready()
+            }
             Self::Documents { files, host } => {
                 Self::compiled(files.sound(&[])?, host.as_deref(), addresses, version)
             }
@@ -218,7 +280,7 @@ impl Orders {
         let (Self::Documents { host, .. }, Some(documents)) = (self, &ready.documents) else {
             return Ok(None);
         };
-        let compiled = self::documents(documents, host.as_deref(), addresses, version)?;
+        let compiled = self::documents(documents, host.as_deref(), addresses, version)?.ready()?;
         Ok(Some(Ready { documents: Some(Arc::clone(documents)), ..compiled }))
     }
 
@@ -228,7 +290,7 @@ impl Orders {
         addresses: &[Address],
         version: u64,
     ) -> anyhow::Result<Ready> {
-        let compiled = documents(&from, host, addresses, version)?;
+        let compiled = documents(&from, host, addresses, version)?.ready()?;
         Ok(Ready { documents: Some(Arc::new(from)), ..compiled })
     }
 }
@@ -241,18 +303,9 @@ pub(crate) fn boot() -> Timestamp {
     zero.round(Unit::Millisecond).unwrap_or(zero)
 }
 
-/// Compiles `--deny` and `--port`.
-///
-/// # Errors
-/// Where they do not fit into an image.
-pub(crate) fn lists(
-    addresses: &[Prefix],
-    ports: &[Ports],
-    inbound: Inbound,
-    version: u64,
-) -> anyhow::Result<Ready> {
+/// `--deny` and `--port` as rules.
+pub(crate) fn lists(addresses: &[Prefix], ports: &[Ports], inbound: Inbound, version: u64) -> Bare {
     let rules = RuleSet { version, ..legacy::rules(addresses, ports, inbound) };
-    let image = compile(&rules).context("compile --deny and --port")?;
     let reasons = rules
         .rules
         .iter()
@@ -263,27 +316,20 @@ pub(crate) fn lists(
         count(addresses.len(), "denied address", "denied addresses"),
         count(ports.len(), "denied port", "denied ports")
     );
-    Ok(Ready {
-        rules,
-        image,
-        reasons: Arc::new(reasons),
-        summary,
-        notes: Vec::new(),
-        meant: Meant::default(),
-        documents: None,
-    })
+    let reasons = Arc::new(reasons);
+    Bare { rules, reasons, summary, notes: Vec::new(), meant: Meant::default() }
 }
 
-/// Compiles policies that have no errors, as of their moment.
+/// Policies that have no errors as rules, as of their moment.
 ///
 /// # Errors
-/// Where they do not fit into an image, or the host is unknown.
+/// Where the host is unknown.
 pub(crate) fn documents(
     documents: &Documents,
     host: Option<&str>,
     addresses: &[Address],
     version: u64,
-) -> anyhow::Result<Ready> {
+) -> anyhow::Result<Bare> {
     let host = documents.host(host)?;
     let names = Followed::here();
     let facts = Facts {
@@ -292,8 +338,8 @@ pub(crate) fn documents(
         zero: boot(),
         ..Facts::new(&documents.inventory, &host, &names, documents.now)
     };
-    let compiled =
-        policy::compile(&documents.checked.policies, &facts).context("compile the policy")?;
+    let policies = &documents.checked.policies;
+    let (rules, origins, notes) = policy::host_rules_with_notes(policies, &facts);
     let reason = |origin: &Origin| Reason {
         id: origin.id.clone(),
         text: Some(origin.text.clone()),
@@ -302,14 +348,12 @@ pub(crate) fn documents(
             .map(|(name, position)| format!("{name}:{}", position.line)),
         reason: origin.reason.clone(),
     };
-    Ok(Ready {
-        reasons: Arc::new(compiled.origins.iter().map(reason).collect()),
-        summary: format!("{} for host {host}", count(compiled.rules.rules.len(), "rule", "rules")),
-        notes: compiled.notes.iter().map(ToString::to_string).collect(),
-        rules: compiled.rules,
-        image: compiled.image,
+    Ok(Bare {
+        reasons: Arc::new(origins.iter().map(reason).collect()),
+        summary: format!("{} for host {host}", count(rules.rules.len(), "rule", "rules")),
+        notes: notes.iter().map(ToString::to_string).collect(),
+        rules,
         meant: names.meant(),
-        documents: None,
     })
 }
 

@@ -11,7 +11,7 @@ use verdict::Address;
 use crate::{
     documents::{self, Documents, Files},
     legacy::Inbound,
-    orders::{self, Orders, Ready},
+    orders::{self, Bare, Orders},
     prefix::{Ports, Prefix},
 };
 
@@ -116,24 +116,24 @@ pub(crate) fn checked(rules: &Written, now: Timestamp) -> anyhow::Result<Option<
     Documents::of_texts(policies, inventory.as_ref(), now).map(Some)
 }
 
-/// Compiles the rules of an edition as they are at `now`, for a host with these addresses.
+/// The rules of an edition as they are at `now`, for a host with these addresses.
 ///
 /// # Errors
-/// Where they have errors, or do not fit into an image.
-pub(crate) fn compile(
+/// Where they have errors.
+pub(crate) fn bare(
     rules: &Written,
     inbound: Inbound,
     addresses: &[Address],
     version: u64,
     now: Timestamp,
-) -> anyhow::Result<Ready> {
+) -> anyhow::Result<Bare> {
     match rules {
         Written::Lists { deny, ports } => {
             let deny: Vec<Prefix> =
                 deny.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
             let ports: Vec<Ports> =
                 ports.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-            orders::lists(&deny, &ports, inbound, version)
+            Ok(orders::lists(&deny, &ports, inbound, version))
         }
         Written::Documents { host, .. } => {
             let documents = checked(rules, now)?.expect("these rules are documents");

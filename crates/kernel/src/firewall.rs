@@ -141,6 +141,8 @@ pub struct Firewall {
     features: Features,
     /// `FLAG_*` of the images that are or may come into force.
     flags: u32,
+    /// `FLAG_*` of images that every hook was tried for.
+    in_place: Option<u32>,
     /// The namespaces in which what comes in is judged.
     judged: Vec<Judged>,
     births: Births,
@@ -214,6 +216,7 @@ impl Firewall {
             features: Features(numbers.features & !abi::FEATURE_TRIPWIRE),
             attachments,
             flags: 0,
+            in_place: None,
             judged: Vec::new(),
             births: Births::default(),
             open: Vec::new(),

@@ -98,6 +98,15 @@ pub fn host_rules(policies: &[Policy], facts: &Facts<'_>) -> (RuleSet, Vec<Origi
     (rules, origins)
 }
 
+/// As [`host_rules`], with what whoever enforces them should know.
+pub fn host_rules_with_notes(
+    policies: &[Policy],
+    facts: &Facts<'_>,
+) -> (RuleSet, Vec<Origin>, Vec<Note>) {
+    let Gathered { rules, origins, notes, .. } = gathered(policies, facts);
+    (rules, origins, notes)
+}
+
 fn gathered(policies: &[Policy], facts: &Facts<'_>) -> Gathered {
     let here = Here::new(facts.inventory, facts.host, facts.addresses);
     let order = AddressOrder::new(facts.inventory);

@@ -29,7 +29,9 @@ pub mod syntax;
 mod trial;
 
 pub use check::{Checked, Source, check, check_by, read};
-pub use compile::{CompileError, Compiled, Note, Origin, Stated, compile, host_rules};
+pub use compile::{
+    CompileError, Compiled, Note, Origin, Stated, compile, host_rules, host_rules_with_notes,
+};
 pub use concerns::{CONCERNS_BYTES_MAX, Concerned, concerns};
 pub use diagnostic::{
     Code, Diagnostic, Diagnostics, Related, Severity, SourceIndex, render, sarif, short,

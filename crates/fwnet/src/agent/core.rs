@@ -126,8 +126,14 @@ impl Core {
         let ended_at = Timestamp::MIN;
         let controllers = centre::controllers(&paths.state);
         let place = &settled.place;
-        let making =
-            Making { place, controllers: &controllers, fronts, ended_at, edition: &edition };
+        let making = Making {
+            place,
+            controllers: &controllers,
+            fronts,
+            known: None,
+            ended_at,
+            edition: &edition,
+        };
         let images = making.images(law, &now)?;
         let (place, mut seeing) = (settled.place.clone(), seeing);
         let (force, notes) = Force::begin(paths.bpffs.clone(), place, &images, &mut seeing)?;
@@ -227,26 +233,28 @@ impl Core {
             self.force.mend(&mut self.seeing);
             self.mended = Instant::now();
         }
+        self.force.settle(&mut self.seeing);
         let mut renamed = false;
         if self.followed.elapsed() >= FOLLOW_EVERY {
             self.force.join_new();
             renamed = self.force.ready.meant.has_changed();
             self.followed = Instant::now();
         }
-        let mut ended = self.force.advance(&mut self.seeing);
+        let ended = self.force.advance(&mut self.seeing);
         if ended {
             self.ended_at = self.ended_at.max(Timestamp::now());
         }
         // A service that was started again has another cgroup, a replaced executable is another file.
-        ended |= renamed;
-        ended |= self.own.have_changed(&self.settled.place);
-        ended |= self.look_after_lists();
+        let another = renamed | self.own.have_changed(&self.settled.place);
+        let ended = ended | self.look_after_lists();
         if self.failed.is_none_or(|failed| failed.elapsed() >= RETRY_AFTER) {
             self.happen_by_itself(&Event::Tick);
         }
         self.look_at_age();
-        if ended || self.behind || self.clock_was_set() {
+        if another || self.behind || self.clock_was_set() {
             self.obey();
+        } else if ended {
+            self.follow_ends();
         }
         self.report_what_is_wanted();
         self.force.show(&mut self.seeing, false);

@@ -81,7 +81,8 @@ impl Core {
         let find = |version| edition_of(state, Some(&edition), version);
         let (place, ended_at) = (&self.settled.place, self.ended_at);
         let controllers = &self.controllers;
-        let making = Making { place, controllers, fronts, ended_at, edition: &find };
+        let known = None;
+        let making = Making { place, controllers, fronts, known, ended_at, edition: &find };
         let new = making.now_only(version, &now)?;
         let cuts = guard::cuts(Some(&self.force.ready), &new, edition.applied.session.as_deref());
         Ok(Draft { new, cuts })

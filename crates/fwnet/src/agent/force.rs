@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 
 use kernel::{Adopted, Door, Event, Firewall, Retired, SwapError, boottime};
 
-use super::making::Images;
+use super::making::{Images, Known};
 use crate::{
     before::Before,
     orders::{Account, Ready},
@@ -30,10 +30,14 @@ pub(crate) struct Force {
     pub(crate) next_end: Option<u64>,
     /// What is in force in lockdown.
     lockdown: Arc<Ready>,
+    /// Whether that is what the kernel has for it.
+    lockdown_staged: bool,
     /// Nothing is known of the rules that a predecessor had put in force.
     unknown: Account,
     /// By generation: what is in force, and what follows it.
     rules: BTreeMap<u32, Arc<Ready>>,
+    /// By generation: what was in force, and that programs may still read.
+    leaving: BTreeMap<u32, Arc<Ready>>,
     /// By generation, of earlier ones too.
     accounts: BTreeMap<u32, Account>,
     /// Of lockdown.
@@ -72,8 +76,10 @@ impl Force {
             ready: Arc::clone(&images.now),
             next_end: None,
             lockdown: Arc::clone(&images.lockdown),
+            lockdown_staged: false,
             unknown: Account::default(),
             rules: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             accounts: BTreeMap::new(),
             locked: images.lockdown.account(),
         };
@@ -88,7 +94,9 @@ impl Force {
     pub(crate) fn enforce(&mut self, images: &Images, seeing: &mut Seeing) -> anyhow::Result<()> {
         let Images { now, then, lockdown } = images;
         let wanted = images.scheduled().digests();
-        let known = self.firewall.scheduled();
+        // What stands in the kernel is looked at where everything was made anew anyhow.
+        let staged = if images.share() { self.firewall.staged() } else { None };
+        let known = staged.or_else(|| self.firewall.scheduled());
         if known != Some(wanted) {
             match (wanted, known) {
                 // Only the end goes: nothing is staged.
@@ -98,19 +106,23 @@ impl Force {
                 _ => {
                     let began = Instant::now();
                     self.put(images, seeing)?;
-                    seeing.deeds.swapped(began.elapsed());
+                    seeing.deeds.swapped(began.elapsed(), images.share());
                 }
             }
         }
-        if self.firewall.stage_lockdown(&lockdown.image)? {
+        let is_staged = self.lockdown_staged && Arc::ptr_eq(&self.lockdown, lockdown);
+        if !is_staged && self.firewall.stage_lockdown(&lockdown.image)? {
             self.lockdown = Arc::clone(lockdown);
             self.locked = lockdown.account();
+            self.lockdown_staged = true;
         }
         self.before = Before::where_due(&mut self.firewall).or(self.before);
         let first = self.firewall.generation();
         let following = then.iter().map(|(_, ready)| ready);
         let generations = (0..).map(|step| first.wrapping_add(step));
-        self.rules = generations.zip([now].into_iter().chain(following).map(Arc::clone)).collect();
+        let rules = generations.zip([now].into_iter().chain(following).map(Arc::clone)).collect();
+        let before = std::mem::replace(&mut self.rules, rules);
+        self.leaving.extend(before);
         let accounts = self.rules.iter().map(|(generation, ready)| (*generation, ready.account()));
         self.accounts.extend(accounts);
         self.accounts.retain(|generation, _| {
@@ -127,7 +139,8 @@ impl Force {
     }
 
     fn put(&mut self, images: &Images, seeing: &mut Seeing) -> anyhow::Result<()> {
-        let retired = match self.firewall.schedule(images.scheduled()) {
+        self.settle(seeing);
+        let retired = match self.firewall.flip(images.scheduled()) {
             Err(SwapError::Size { .. }) => {
                 // Larger tables: a second set of programs is attached beside the first, which then goes. For a moment
                 // both judge, and what either denies is denied.
@@ -147,6 +160,7 @@ impl Force {
                 self.firewall = beside;
                 self.count(&[Retired { generation, hits }], seeing);
                 self.rules.clear();
+                self.leaving.clear();
                 self.accounts.clear();
                 return Ok(());
             }
@@ -159,8 +173,27 @@ impl Force {
     /// Adds what images counted that are no longer in force.
     fn count(&self, retired: &[Retired], seeing: &mut Seeing) {
         for Retired { generation, hits } in retired {
-            if let Some(ready) = self.rules.get(generation) {
+            let ready = self.rules.get(generation).or_else(|| self.leaving.get(generation));
+            if let Some(ready) = ready {
                 seeing.retire(ready, hits);
+            }
+        }
+    }
+
+    /// What is in force, to be made use of again: `keep` says that the rules of its edition stay as they are.
+    pub(crate) fn known(&self, keep: bool) -> Known {
+        Known { now: Arc::clone(&self.ready), lockdown: Arc::clone(&self.lockdown), keep }
+    }
+
+    /// Waits until no program reads what the last change took out of force, and adds what that counted.
+    pub(crate) fn settle(&mut self, seeing: &mut Seeing) {
+        match self.firewall.settle() {
+            Ok(retired) => {
+                self.count(&retired, seeing);
+                self.leaving.clear();
+            }
+            Err(error) => {
+                eprintln!("fwnet: wait for running programs: {:#}", anyhow::Error::from(error));
             }
         }
     }
@@ -168,6 +201,7 @@ impl Force {
     /// Takes note of rules, and of a policy on trial, that ended by themselves. Whether there were any.
     pub(crate) fn advance(&mut self, seeing: &mut Seeing) -> bool {
         let rules_ended = self.next_end.is_some_and(|end| end <= boottime());
+        self.settle(seeing);
         let ended = match self.firewall.advance() {
             Ok(retired) => {
                 self.count(&retired, seeing);
@@ -204,6 +238,7 @@ impl Force {
         if !now && !seeing.is_due() {
             return;
         }
+        self.settle(seeing);
         let judging = Arc::clone(self.judging());
         let Self { firewall, locked, unknown, accounts, .. } = self;
         let of = |judged: Option<u32>| -> &Account {

@@ -77,7 +77,8 @@ mod tests {
             host: None,
             target: None,
         };
-        rules::compile(&rules, Inbound::Reject, &[], 1, Timestamp::UNIX_EPOCH).unwrap()
+        let bare = rules::bare(&rules, Inbound::Reject, &[], 1, Timestamp::UNIX_EPOCH).unwrap();
+        bare.ready().unwrap()
     }
 
     #[test]

@@ -4,17 +4,16 @@ use std::{net::SocketAddr, sync::Arc};
 
 use ::agent::{
     edition::Edition,
-    lists::{Front, Fronts, Moment},
+    lists::{Fronts, Moment},
     lockdown::lockdown,
     machine::Law,
 };
 use anyhow::Context;
 use jiff::Timestamp;
 use kernel::Scheduled;
-use verdict::Address;
 
 use crate::{
-    orders::{Ready, Reason},
+    orders::{Bare, InFront, Ready, Reason},
     place::Place,
     rules,
 };
@@ -30,7 +29,23 @@ pub(crate) struct Images {
     pub(crate) lockdown: Arc<Ready>,
 }
 
+/// What is in force for good, as far as it may be made use of again.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Its image, of which the next one shares what it can.
+    pub(crate) now: Arc<Ready>,
+    /// In lockdown.
+    pub(crate) lockdown: Arc<Ready>,
+    /// Whether the rules of its edition are to stay as they are, and what these leave in lockdown.
+    pub(crate) keep: bool,
+}
+
 impl Images {
+    /// Whether they took little to make: their tables of addresses are those of the images before.
+    pub(crate) fn share(&self) -> bool {
+        self.now.shares && self.then.is_none()
+    }
+
     /// The images, as the kernel is told them.
     pub(crate) fn scheduled(&self) -> Scheduled<'_> {
         let then = self.then.as_ref();
@@ -46,6 +61,8 @@ pub(crate) struct Making<'a> {
     pub(crate) controllers: &'a [SocketAddr],
     /// What stands in front of the policy.
     pub(crate) fronts: Fronts,
+    /// What is in force.
+    pub(crate) known: Option<Known>,
     /// When a rule was last seen to end, by the clock on the wall: what had ended by then does not come back where that
     /// is set back.
     pub(crate) ended_at: Timestamp,
@@ -59,20 +76,20 @@ impl Making<'_> {
     /// # Errors
     /// Where the rules are no good, or do not fit.
     pub(crate) fn images(&self, law: Law, now: &Moment) -> anyhow::Result<Images> {
-        let addresses = self.place.addresses()?;
-        let ready = |version| {
-            let ready = self.ready(version, &addresses, self.fronts.at(now), now)?;
-            anyhow::Ok(Arc::new(ready))
-        };
-        let in_force = ready(law.now)?;
+        let in_force = Arc::new(self.ready(law.now, now)?);
         let then = match law.then {
-            Some((until_ns, version)) => Some((until_ns, ready(version)?)),
+            Some((until_ns, version)) => Some((until_ns, Arc::new(self.ready(version, now)?))),
             None => None,
         };
         // What is confirmed says who must never be locked out, not what is on trial.
         let settled = then.as_ref().map_or(&in_force, |(_, settled)| settled);
-        let lockdown = locked(settled).context("compile the failsafe set for lockdown")?;
-        Ok(Images { now: in_force, then, lockdown: Arc::new(lockdown) })
+        let lockdown = match self.kept(law.now) {
+            Some(known) if law.then.is_none() => Arc::clone(&known.lockdown),
+            Some(_) | None => {
+                Arc::new(locked(settled).context("compile the failsafe set for lockdown")?)
+            }
+        };
+        Ok(Images { now: in_force, then, lockdown })
     }
 
     /// One edition as it would be in force now, for good. The image of lockdown is made with it, and must fit too.
@@ -84,19 +101,31 @@ impl Making<'_> {
     }
 
     /// One edition as it is at a moment, behind what stands in front of it.
-    fn ready(
-        &self,
-        version: u64,
-        addresses: &[Address],
-        front: Front,
-        moment: &Moment,
-    ) -> anyhow::Result<Ready> {
+    fn ready(&self, version: u64, moment: &Moment) -> anyhow::Result<Ready> {
+        let bare = self.kept(version).and_then(|known| known.now.bare.clone());
+        let bare = match bare {
+            Some(bare) => bare,
+            None => Arc::new(self.bare(version, moment)?),
+        };
+        let (front, inbound) = (self.fronts.at(moment), self.place.inbound.into());
+        let before = self.known.as_ref().map(|known| &known.now.image);
+        let ready =
+            bare.behind(InFront { front, inbound, controllers: self.controllers }, before)?;
+        let lists = self.fronts.lists.iter();
+        let lists = lists.map(|(list, addresses)| (list.name.clone(), addresses.clone()));
+        Ok(Ready { lists: lists.collect(), ..ready })
+    }
+
+    fn bare(&self, version: u64, moment: &Moment) -> anyhow::Result<Bare> {
         let edition = (self.edition)(version)
             .with_context(|| format!("version {version} of the policy is gone"))?;
-        let inbound = self.place.inbound.into();
-        rules::compile(&edition.rules, inbound, addresses, version, moment.wall.max(self.ended_at))?
-            .behind(front, inbound)?
-            .reaching(self.controllers)
+        let (inbound, addresses) = (self.place.inbound.into(), self.place.addresses()?);
+        rules::bare(&edition.rules, inbound, &addresses, version, moment.wall.max(self.ended_at))
+    }
+
+    /// What is known of a version whose rules are to stay as they are.
+    fn kept(&self, version: u64) -> Option<&Known> {
+        self.known.as_ref().filter(|known| known.keep && known.now.rules.version == version)
     }
 }
 
@@ -115,5 +144,8 @@ fn locked(ready: &Ready) -> anyhow::Result<Ready> {
         notes: Vec::new(),
         meant: ready.meant.clone(),
         documents: None,
+        shares: false,
+        lists: Vec::new(),
+        bare: None,
     })
 }

@@ -174,8 +174,8 @@ impl Core {
         let (state, proposed) = (self.kept.store.state(), self.proposed.as_ref());
         let edition = |version| edition_of(state, proposed, version);
         let (place, ended_at) = (&self.settled.place, self.ended_at);
-        let controllers = &self.controllers;
-        let making = Making { place, controllers, fronts, ended_at, edition: &edition };
+        let (controllers, known) = (&self.controllers, Some(self.force.known(false)));
+        let making = Making { place, controllers, fronts, known, ended_at, edition: &edition };
         let images = making.images(law, &now)?;
         self.enforce_made(&images, now)
     }
@@ -187,8 +187,10 @@ impl Core {
         self.drain();
         self.force.enforce(images, &mut self.seeing)?;
         (self.made, self.behind) = (now, false);
-        // A compilation takes many times what the agent needs until the next one.
-        kernel::give_back();
+        if !images.share() {
+            // A compilation takes many times what the agent needs until the next one.
+            kernel::give_back();
+        }
         Ok(())
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Deeds {
     confirmations: Counter,
     rollbacks: Counters,
     swap_seconds: Histogram,
+    /// By how their tables of addresses were made.
+    images: Counters,
     revoked: Counters,
     revoke_failures: Counter,
     /// By hook. A program that is replaced takes its own counts along.
@@ -91,6 +93,7 @@ impl Default for Deeds {
             confirmations: Counter::default(),
             rollbacks: counters("cause", &Back::ALL.map(Back::word)),
             swap_seconds: Histogram::new(SWAP_SECONDS),
+            images: counters("addresses", &["anew", "shared"]),
             revoked: counters("kind", &["connection", "listener"]),
             revoke_failures: Counter::default(),
             runs: BTreeMap::new(),
@@ -116,8 +119,11 @@ impl Deeds {
         self.rollbacks.get_or_create(&label("cause", back.word())).inc();
     }
 
-    /// Images were put in force, which took so long.
-    pub(crate) fn swapped(&self, took: Duration) {
+    /// Images were put in force, which took so long. `shared` says that their tables of addresses are those of the images
+    /// before, but for what changed.
+    pub(crate) fn swapped(&self, took: Duration, shared: bool) {
+        let addresses = if shared { "shared" } else { "anew" };
+        self.images.get_or_create(&label("addresses", addresses)).inc();
         self.swap_seconds.observe(took.as_secs_f64());
     }
 
@@ -154,6 +160,8 @@ impl Deeds {
         registry.register("rollbacks", help, self.rollbacks.clone());
         let help = "How long it took to put images in force";
         registry.register_with_unit("swap_duration", help, unit(), self.swap_seconds.clone());
+        let help = "Swaps of images, by whether their tables of addresses were made anew or shared with those before";
+        registry.register("images", help, self.images.clone());
         let help = "Existing connections and listeners that were ended";
         registry.register("revoked_sockets", help, self.revoked.clone());
         let help = "Existing sockets that could not be ended or looked at";

@@ -42,6 +42,7 @@ pub(crate) fn text(core: &mut Core) -> String {
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "Version of the program", build);
     policy(&mut registry, core);
+    core.force.settle(&mut core.seeing);
     let hits = core.force.firewall.hits();
     let counted = core.seeing.rules(core.force.judging(), &hits);
     connections(&mut registry, core.force.judging(), &counted);

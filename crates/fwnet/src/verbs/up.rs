@@ -130,7 +130,7 @@ fn settle(typed: &Typed) -> anyhow::Result<()> {
         let version = store.next_version();
         let addresses = typed.place.addresses()?;
         let inbound = typed.place.inbound.into();
-        rules::compile(&rules, inbound, &addresses, version, by.at)?;
+        rules::bare(&rules, inbound, &addresses, version, by.at)?.ready()?;
         // What is not there is said before anything is kept.
         typed.place.attachments(false)?;
         store.set_place(typed.settled()?)?;

@@ -118,6 +118,58 @@ fn i4_entries_and_lists_survive_the_agent() {
     }
 }
 
+/// How many images were put in force since the agent began whose tables of addresses were made so.
+fn images(bed: &Bed, addresses: &str) -> u64 {
+    let text = bed.get("/metrics");
+    let sample = format!("fwnet_agent_images_total{{addresses=\"{addresses}\"}} ");
+    let count = text.lines().find_map(|line| line.strip_prefix(&sample));
+    count.unwrap_or_else(|| panic!("{sample}: {text}")).parse().unwrap()
+}
+
+#[test]
+fn an_entry_is_in_force_without_the_lists_being_compiled_again_and_survives_the_agent() {
+    let (host, bed, _echoes) = enforcing();
+    let listed = |number: u32| format!("{}\n", std::net::Ipv4Addr::from(0x0a00_0000 + 3 * number));
+    // Addresses of either family: where all of one were alike, there is no table of them that could be shared.
+    let lines = (0..50_000).map(listed).chain(["2001:db8::/32\n".to_owned()]);
+    let file = bed.file("long.txt", &lines.collect::<String>());
+    bed.done(&["list", "import", &file]);
+    let (anew, shared) = (images(&bed, "anew"), images(&bed, "shared"));
+    bed.done(&["deny", "add", "127.0.0.2"]);
+    assert!(denied(&host, "127.0.0.2:20000"));
+    bed.done(&["deny", "add", "127.0.4.0/24", "10.0.0.0/24", "::1", "tcp/20001"]);
+    bed.done(&["deny", "add", "127.0.0.3", "--for", "1s"]);
+    bed.done(&["deny", "rm", "127.0.0.2", "10.0.0.0/24"]);
+    for (to, is_denied) in [
+        ("127.0.0.2:20000", false),
+        ("127.0.4.7:20000", true),
+        ("[::1]:20000", true),
+        ("127.0.0.5:20001", true),
+        ("127.0.0.5:20000", false),
+        ("10.0.0.3:20000", true),
+        ("10.0.0.4:20000", false),
+        ("10.2.73.237:20000", true),
+        ("127.0.0.99:20000", true),
+    ] {
+        assert_eq!(denied(&host, to), is_denied, "{to}");
+    }
+    wait_until(DEADLINE, "the end of an entry on disk", || {
+        json(&bed, &["deny", "ls"])["entries"].as_array().unwrap().len() == 3
+    });
+    assert!(!denied(&host, "127.0.0.3:20000"));
+    wait_until(DEADLINE, "the image without it", || images(&bed, "shared") == shared + 5);
+    assert_eq!(images(&bed, "anew"), anew, "nothing was compiled again");
+    let entries = json(&bed, &["deny", "ls"]);
+    bed.signal(Signal::KILL);
+    assert!(denied(&host, "127.0.4.7:20000") && denied(&host, "10.0.0.3:20000"));
+    bed.start_again();
+    assert_eq!(json(&bed, &["deny", "ls"]), entries);
+    assert!(denied(&host, "127.0.4.7:20000") && denied(&host, "10.0.0.3:20000"));
+    bed.done(&["deny", "rm", "127.0.4.0/24"]);
+    assert!(!denied(&host, "127.0.4.7:20000"));
+    assert_eq!(images(&bed, "shared"), 1, "the first change by the next agent, too");
+}
+
 #[test]
 fn an_entry_ends_on_time_although_the_agent_was_killed() {
     let (host, bed, _echoes) = enforcing();

@@ -135,14 +135,19 @@ impl Firewall {
         if first_ever {
             self.slots.set_generation(first);
         }
-        let attached = self.links.len();
-        let in_place = self.attach_needed(self.flags | flags);
-        self.rest();
-        if let Err(error) = in_place {
-            self.forget(attached);
-            return Err(Box::new(error).into());
+        let wanted = self.flags | flags;
+        // A hook that the kernel refuses is missing each time: it is not tried again for an image that needs no more.
+        if self.in_place != Some(wanted) {
+            let attached = self.links.len();
+            let in_place = self.attach_needed(wanted);
+            self.rest();
+            if let Err(error) = in_place {
+                self.forget(attached);
+                return Err(Box::new(error).into());
+            }
+            self.in_place = Some(wanted);
         }
-        self.flags |= flags;
+        self.flags = wanted;
         if !first_ever {
             self.slots.set_generation(first);
             self.leaving = Some((current, taken));

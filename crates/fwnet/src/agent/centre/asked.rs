@@ -32,6 +32,7 @@ impl Core {
 
     /// How this host is.
     pub(super) fn pulse(&mut self) -> Pulse {
+        self.force.settle(&mut self.seeing);
         let hits = self.force.firewall.hits();
         let judging = std::sync::Arc::clone(self.force.judging());
         let judged = self.seeing.judged(&judging, &hits);

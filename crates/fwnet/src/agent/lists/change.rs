@@ -1,6 +1,10 @@
 //! A change of the run-time lists, in three parts: the core says what is to become of them, a thread of its own makes that
 //! into images, and the core puts these in force. A list of a million lines takes seconds for the second part only.
 //!
+//! Where only entries change and nothing is on trial, nothing is read and compiled but what they change: the rules of the
+//! policy, the lists and the tables of their addresses are those in force. Such a change is in force before it is on disk,
+//! and told when it is on both: an agent that dies in between puts in force again what the disk says.
+//!
 //! What was made is of use where nothing else was changed meanwhile; if something was, it is made again.
 
 use std::{
@@ -25,11 +29,11 @@ use crate::{
         Asking, Core, clock,
         core::edition_of,
         disk::Directory,
-        making::{Images, Making},
+        making::{Images, Known, Making},
         revoking::{Sweeping, Wish},
     },
     api::Problem,
-    orders::Ready,
+    orders::{Bare, Ready},
     place::Place,
 };
 
@@ -62,7 +66,9 @@ struct Materials {
     change: Change,
     place: Place,
     controllers: Vec<SocketAddr>,
-    /// The editions that `law` names.
+    /// What is in force, if that is what the disk says.
+    known: Option<Known>,
+    /// The editions that `law` names, unless their rules are known.
     editions: Vec<Edition>,
     law: Law,
     entries: Entries,
@@ -87,7 +93,13 @@ struct Made {
 #[derive(Debug)]
 enum Sealed {
     Entries(Entries),
-    List(ListName, SealedList),
+    Lists(Box<Lists>),
+}
+
+/// A change of the lists as it is written.
+#[derive(Debug)]
+enum Lists {
+    With(ListName, SealedList),
     Without(List, AddressSet),
 }
 
@@ -131,7 +143,9 @@ pub(super) fn carry_out<T: Send + 'static>(
         })?;
         let Some((materials, wish, told)) = begun? else { return Ok(None) };
         let made = materials.make()?;
-        kernel::give_back();
+        if !made.images.share() {
+            kernel::give_back();
+        }
         if let Put::Done(sweeping) = asking.ask_and_wait(move |core| core.put(made, wish))?? {
             return Ok(Some((told, sweeping)));
         }
@@ -165,14 +179,15 @@ impl Materials {
         let change = match change {
             Change::Entries(entries) => Sealed::Entries(entries),
             Change::List(list, addresses) => {
-                Sealed::List(list.name.clone(), SealedList::of(list, &addresses))
+                let (name, sealed) = (list.name.clone(), SealedList::of(list, &addresses));
+                Sealed::Lists(Box::new(Lists::With(name, sealed)))
             }
             Change::Without(name) => {
                 let mut lists = before.lists.into_iter();
                 let known = lists.find(|(list, _)| list.name == name);
                 let (list, addresses) =
                     known.with_context(|| format!("there is no list {name}"))?;
-                Sealed::Without(list, addresses)
+                Sealed::Lists(Box::new(Lists::Without(list, addresses)))
             }
         };
         Ok(Made { basis, law, now, images, change })
@@ -187,8 +202,8 @@ impl Materials {
     fn images(&self, fronts: Fronts) -> anyhow::Result<Images> {
         let edition = |version| self.editions.iter().find(|edition| edition.version == version);
         let Self { place, controllers, ended_at, .. } = self;
-        let ended_at = *ended_at;
-        let making = Making { place, controllers, fronts, ended_at, edition: &edition };
+        let (ended_at, known) = (*ended_at, self.known.clone());
+        let making = Making { place, controllers, fronts, known, ended_at, edition: &edition };
         making.images(self.law, &self.now)
     }
 
@@ -198,8 +213,13 @@ impl Materials {
             .with_context(|| self.state.display().to_string())?;
         let mut before = Fronts { entries: self.entries.clone(), lists: Vec::new() };
         for list in &self.lists {
-            let read = addresses(&mut disk, &list.name);
-            let read = read.with_context(|| format!("read the list {}", list.name))?;
+            let known = self.known.iter().flat_map(|known| &known.now.lists);
+            let mut known = known.filter(|(name, _)| *name == list.name);
+            let read = match known.next() {
+                Some((_, addresses)) => addresses.clone(),
+                None => addresses(&mut disk, &list.name)
+                    .with_context(|| format!("read the list {}", list.name))?,
+            };
             before.lists.push((list.clone(), read));
         }
         let mut after = before.clone();
@@ -223,14 +243,20 @@ impl Core {
         let law = self.standing().law(clock::counted(&now));
         let law = law.context("there is no policy")?;
         let state = self.kept.store.state();
+        // What the core failed to put in force, or what is only for a time, is made from what the disk says.
+        let in_force = &self.force.ready;
+        let known = !self.behind && law.then.is_none() && in_force.rules.version == law.now;
+        let known = (known && in_force.bare.is_some()).then(|| self.force.known(true));
         let versions = [Some(law.now), law.then.map(|(_, version)| version)];
         let edition = |version| edition_of(state, None, version).cloned();
+        let editions = versions.into_iter().flatten().filter(|_| known.is_none());
         Ok(Materials {
             basis: self.basis,
             change,
             place: self.settled.place.clone(),
             controllers: self.controllers.clone(),
-            editions: versions.into_iter().flatten().filter_map(edition).collect(),
+            editions: editions.filter_map(edition).collect(),
+            known,
             law,
             entries: state.entries.clone(),
             lists: state.lists.values().cloned().collect(),
@@ -247,18 +273,56 @@ impl Core {
             return Ok(Put::Again);
         }
         let Made { now, images, change, .. } = made;
-        let undo = self.write(change)?;
+        // What can be undone by what the disk says is in force first: denying does not wait for the disk.
+        let (change, undo) = match change {
+            Sealed::Entries(entries) => (Some(entries), None),
+            Sealed::Lists(lists) => (None, Some(self.write(*lists)?)),
+        };
         let before = wish.map(|wish| std::mem::replace(&mut self.revoking.wish, wish));
-        let Err(error) = self.enforce_made(&images, now) else {
+        let done = self.enforce_made(&images, now).map_err(Problem::from);
+        let done = match change {
+            Some(entries) => done.and_then(|()| {
+                let written = self.kept.store.set_entries(entries);
+                Ok(written.map_err(anyhow::Error::from)?)
+            }),
+            None => done,
+        };
+        let Err(error) = done else {
             self.hold_existing();
             return Ok(Put::Done(self.revoking.began()));
         };
         if let Some(before) = before {
             self.revoking.wish = before;
         }
-        self.undo(undo)?;
+        if let Some(undo) = undo {
+            self.undo(undo)?;
+        }
         self.obey();
-        Err(error.into())
+        Err(error)
+    }
+
+    /// Puts in force what is left after rules ended, which the kernel has let end by itself.
+    pub(in crate::agent) fn follow_ends(&mut self) {
+        let entries = self.kept.store.state().entries.clone();
+        let made_at = self.made.boottime_ns;
+        let left = || -> Result<bool, Problem> {
+            let materials = self.materials(Change::Entries(entries))?;
+            let bare = materials.known.as_ref().and_then(|known| known.now.bare.clone());
+            // Of rules of the policy that end other things follow: what is said of it, for one.
+            let now = self.now().boottime_ns;
+            let is_whole =
+                |bare: &Arc<Bare>| bare.rules.next_end(made_at).is_none_or(|end| end > now);
+            if !bare.as_ref().is_some_and(is_whole) {
+                return Ok(false);
+            }
+            let Made { images, now, .. } = materials.make()?;
+            self.enforce_made(&images, now)?;
+            self.hold_existing();
+            Ok(true)
+        };
+        if !left().unwrap_or(false) {
+            self.obey();
+        }
     }
 
     /// Makes a change while everything else waits.
@@ -275,22 +339,18 @@ impl Core {
         }
     }
 
-    /// Has a change on disk. What undoes it is the value.
-    fn write(&mut self, change: Sealed) -> Result<Undo, Problem> {
+    /// Has a change of a list on disk. What undoes it is the value.
+    fn write(&mut self, change: Lists) -> Result<Undo, Problem> {
         let store = &mut self.kept.store;
         let (written, undo) = match change {
-            Sealed::Entries(entries) => {
-                let before = store.state().entries.clone();
-                (store.set_entries(entries), Undo::Entries(before))
-            }
-            Sealed::List(name, sealed) => {
+            Lists::With(name, sealed) => {
                 let undo = match store.state().lists.get(&name) {
                     Some(before) => Undo::Replaced(before.clone()),
                     None => Undo::Added(name),
                 };
                 (store.set_sealed_list(sealed), undo)
             }
-            Sealed::Without(list, addresses) => {
+            Lists::Without(list, addresses) => {
                 (store.remove_list(&list.name), Undo::Removed(list, addresses))
             }
         };
@@ -301,7 +361,6 @@ impl Core {
     fn undo(&mut self, undo: Undo) -> Result<(), Problem> {
         let store = &mut self.kept.store;
         let undone = match undo {
-            Undo::Entries(before) => store.set_entries(before),
             Undo::Added(name) => store.remove_list(&name),
             Undo::Removed(list, addresses) => store.set_list(list, &addresses),
             Undo::Replaced(list) => {
@@ -315,7 +374,6 @@ impl Core {
 
 /// What undoes a change on disk.
 enum Undo {
-    Entries(Entries),
     Added(ListName),
     Replaced(List),
     Removed(List, AddressSet),

@@ -43,6 +43,7 @@ pub(crate) struct CountedRule {
 }
 
 fn of(core: &mut Core) -> Vec<CountedRule> {
+    core.force.settle(&mut core.seeing);
     let hits = core.force.firewall.hits();
     let ready = core.force.judging();
     let counted = core.seeing.rules(ready, &hits);
