@@ -56,6 +56,7 @@ impl Lines {
         &self.chunks
     }
 
+    #[inline(always)]
     pub(crate) fn line(&self, index: u32) -> Option<&Line> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.lines.get(index % CHUNK)

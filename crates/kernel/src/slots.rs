@@ -65,6 +65,9 @@ pub(crate) struct Slots {
     known: BTreeMap<u32, Known>,
 }
 
+/// Chunks that are written in no time: 1 MiB.
+const CHUNKS_NEAR: usize = 16;
+
 /// The image in a slot.
 #[derive(Debug)]
 struct Known {
@@ -187,6 +190,20 @@ impl Slots {
         }
         self.known.insert(slot, Known::of(image));
         Ok(())
+    }
+
+    /// Whether staging this image would write much of a slot: more than what a small change differs in.
+    pub(crate) fn is_far(&self, slot: u32, image: &Image) -> bool {
+        let known = self.known.get(&slot).map(|known| known.chunks.as_slice());
+        let same = image.chunks().zip(known.unwrap_or_default());
+        let same = same.filter(|(chunk, known)| chunk.digest() == **known).count();
+        image.chunks().len() - same > CHUNKS_NEAR
+    }
+
+    /// As [`Slots::stage`], whatever stands in the slot: every line is read back and compared.
+    pub(crate) fn fill(&mut self, slot: u32, image: &Image) -> Result<(), Damage> {
+        self.known.insert(slot, Known { digest: [0; 32], chunks: Vec::new() });
+        self.stage(slot, image)
     }
 
     /// Takes note of an image that was found in a slot.

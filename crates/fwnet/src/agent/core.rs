@@ -40,6 +40,9 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// A clock on the wall that went on by so much more or less than the one that counts from the boot was set.
 const CLOCK_SET: SignedDuration = SignedDuration::from_secs(1);
 
+/// How long after a change further slots are got ready for the next ones.
+const PREPARE_AFTER_NS: u64 = 1_000_000_000;
+
 /// Events that are told between two looks at everything else.
 const EVENTS_AT_ONCE: usize = 2_048;
 
@@ -234,6 +237,9 @@ impl Core {
             self.mended = Instant::now();
         }
         self.force.settle(&mut self.seeing);
+        if boottime().saturating_sub(self.made.boottime_ns) >= PREPARE_AFTER_NS {
+            self.force.prepare();
+        }
         let mut renamed = false;
         if self.followed.elapsed() >= FOLLOW_EVERY {
             self.force.join_new();

@@ -185,6 +185,13 @@ impl Force {
         Known { now: Arc::clone(&self.ready), lockdown: Arc::clone(&self.lockdown), keep }
     }
 
+    /// Gets one more slot ready for a small change of what is in force, where none of that is on trial.
+    pub(crate) fn prepare(&mut self) {
+        if let Err(error) = self.firewall.prepare(&self.ready.image) {
+            eprintln!("fwnet: prepare a slot: {:#}", anyhow::Error::from(error));
+        }
+    }
+
     /// Waits until no program reads what the last change took out of force, and adds what that counted.
     pub(crate) fn settle(&mut self, seeing: &mut Seeing) {
         match self.firewall.settle() {

@@ -188,6 +188,9 @@ impl Core {
         self.force.enforce(images, &mut self.seeing)?;
         (self.made, self.behind) = (now, false);
         if !images.share() {
+            // What was asked is in force; the next small change finds a slot that differs little.
+            self.force.settle(&mut self.seeing);
+            self.force.prepare();
             // A compilation takes many times what the agent needs until the next one.
             kernel::give_back();
         }

@@ -5,7 +5,7 @@ use std::io;
 use image::{Damage, Image};
 use rustix::time::{ClockId, clock_gettime};
 use verdict::{
-    abi::{LOCKDOWN_LINES, LOCKDOWN_SLOT, STANCE_LOCKDOWN, STANCE_POLICY},
+    abi::{LOCKDOWN_LINES, LOCKDOWN_SLOT, SLOTS, STANCE_LOCKDOWN, STANCE_POLICY},
     layout::identity,
 };
 
@@ -164,6 +164,26 @@ impl Firewall {
         self.barrier.wait().map_err(SwapError::Wait)?;
         self.leaving = None;
         Ok(self.retire(first, count))
+    }
+
+    /// Writes the image in force into one more slot that nothing is in, so that a later change which differs little from it
+    /// has little to write. Whether there was such a slot. Nothing is done while programs may still read what was in
+    /// force before, or while another image is to follow.
+    ///
+    /// # Errors
+    /// Where what is read back is something else.
+    pub fn prepare(&mut self, in_force: &Image) -> Result<bool, SwapError> {
+        let generation = self.slots.generation();
+        let ahead = (1..SLOTS).map(|step| self.slots.slot(generation.wrapping_add(step)));
+        let holds = self.slots.digest(self.slots.slot(generation)) == Some(in_force.digest());
+        if !holds || self.leaving.is_some() || self.slots.until(generation) != 0 {
+            return Ok(false);
+        }
+        let Some(slot) = ahead.into_iter().find(|slot| self.slots.is_far(*slot, in_force)) else {
+            return Ok(false);
+        };
+        self.slots.fill(slot, in_force)?;
+        Ok(true)
     }
 
     /// Takes note that the image in force ended and another one followed: returns the counters of those that ended.
