@@ -141,8 +141,8 @@ pub struct Firewall {
     features: Features,
     /// `FLAG_*` of the images that are or may come into force.
     flags: u32,
-    /// `FLAG_*` of images that every hook was tried for.
-    in_place: Option<u32>,
+    /// The hooks that the last image needed which any were tried for: they are attached, or are among the open ones.
+    in_place: Vec<&'static str>,
     /// The namespaces in which what comes in is judged.
     judged: Vec<Judged>,
     births: Births,
@@ -216,7 +216,7 @@ impl Firewall {
             features: Features(numbers.features & !abi::FEATURE_TRIPWIRE),
             attachments,
             flags: 0,
-            in_place: None,
+            in_place: Vec::new(),
             judged: Vec::new(),
             births: Births::default(),
             open: Vec::new(),

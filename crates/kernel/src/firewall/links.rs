@@ -153,7 +153,7 @@ impl Firewall {
     }
 
     /// The hooks that images with `flags` need, and those that the user wants.
-    fn needed(&self, flags: u32) -> Vec<&'static Hook> {
+    pub(super) fn needed(&self, flags: u32) -> Vec<&'static Hook> {
         let counted = if self.attachments.count_flows { FLAG_DATAGRAMS | FLAG_INBOUND } else { 0 };
         let tripwire = self.attachments.tripwire;
         let wanted = |hook: &&Hook| match hook.program {

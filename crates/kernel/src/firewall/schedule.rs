@@ -137,7 +137,8 @@ impl Firewall {
         }
         let wanted = self.flags | flags;
         // A hook that the kernel refuses is missing each time: it is not tried again for an image that needs no more.
-        if self.in_place != Some(wanted) {
+        let needed: Vec<&str> = self.needed(wanted).iter().map(|hook| hook.name).collect();
+        if self.in_place != needed {
             let attached = self.links.len();
             let in_place = self.attach_needed(wanted);
             self.rest();
@@ -145,7 +146,7 @@ impl Firewall {
                 self.forget(attached);
                 return Err(Box::new(error).into());
             }
-            self.in_place = Some(wanted);
+            self.in_place = needed;
         }
         self.flags = wanted;
         if !first_ever {
