@@ -144,6 +144,8 @@ pub(crate) fn load(paths: Paths) -> anyhow::Result<()> {
 fn attend(core: &mut Core, signals: &Signals, asked: &Asked, shown: &Shown) -> anyhow::Result<()> {
     let watchdog = sd_notify::watchdog_enabled();
     let every = watchdog.map_or(LOOK_AGAIN, |limit| LOOK_AGAIN.min(limit / 2));
+    // What ended while no agent ran is over before anybody asks.
+    core.look_around();
     let mut written = Instant::now();
     shown.write(core);
     loop {
