@@ -130,6 +130,9 @@ fn boot_once(
     let console = directory.join("console.log");
     let output = File::create(&console).context("make the console's file")?;
     let mut command = emulator.command();
+    // One processor: of two, an emulated one may run a breakpoint for a moment longer than the kernel that rewrites code
+    // there has waited for it.
+    command.args(["-smp", "1"]);
     command.args(["-serial", "stdio", "-append", KERNEL_ARGUMENTS]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&initramfs);
     let mut machine = command.stdin(Stdio::null()).stdout(output).spawn().context("start QEMU")?;
