@@ -107,6 +107,12 @@ fn by_example(package: &str, example: &str, arguments: &[u32]) -> Result<Value> 
     serde_json::from_str(&report).context("read what was measured")
 }
 
+/// Appends a line.
+fn line(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
 /// Writes a drawing where [`publish`] writes figures.
 fn draw(name: &str, drawing: &str) -> Result<()> {
     let path = workspace::scratch().join(format!("bench/{name}.svg"));

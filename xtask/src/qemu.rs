@@ -31,11 +31,11 @@ impl Emulator {
         qemu(&workspace::scratch().join("vm"))
     }
 
-    /// Its command line so far: a machine without a disk, a network, and a display, emulated by two threads. Four levels of
+    /// Its command line so far: a machine without a disk, a network, and a display, with as many processors, each emulated by a thread. Four levels of
     /// page tables are walked faster than five; and without cmpxchg16b, whose flags QEMU 7.2 gets wrong now and then, which
     /// ends a kernel that allocates memory by it.
     #[must_use]
-    pub fn command(&self) -> Command {
+    pub fn command(&self, processors: u8) -> Command {
         let mut command = match self {
             Self::Installed(program) => Command::new(program),
             Self::Unpacked(root) => {
@@ -58,7 +58,8 @@ impl Emulator {
                 "-machine",
                 "q35",
             ])
-            .args(["-m", MEMORY, "-smp", "2", "-nodefaults", "-no-user-config"])
+            .args(["-m", MEMORY, "-smp", &processors.to_string()])
+            .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-nic", "none"]);
         command
     }

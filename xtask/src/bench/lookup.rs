@@ -5,14 +5,13 @@
 //! example `bench_lookup` of crate `kernel` loads and runs them, as root, and proves first that both answer alike.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::publish;
 use super::sample::Spread;
+use super::{line, publish};
 use crate::bpf;
 use crate::programs::Programs;
 use crate::step::{output, timed};
@@ -133,8 +132,8 @@ impl Figures {
         );
         for table in &self.tables {
             for way in &table.ways {
-                let cells =
-                    [way.loop_ns, way.image_ns, way.trie_ns, way.ratio, way.verdict_ns].map(shown);
+                let cells = [way.loop_ns, way.image_ns, way.trie_ns, way.ratio, way.verdict_ns]
+                    .map(Spread::shown);
                 line(
                     &mut text,
                     &format!("| {}, {} | {} |", table.name, way.name, cells.join(" | ")),
@@ -150,7 +149,7 @@ impl Figures {
             "\n| target: times as long in the LPM trie | reached in this run | |\n|---|---|---|\n";
         for Target { table, way, at_least, reached, met } in &self.targets {
             let met = if *met { "met" } else { "**missed**" };
-            let reached = shown(*reached);
+            let reached = reached.shown();
             line(
                 &mut text,
                 &format!("| {table}, {way}: at least {at_least} | {reached} | {met} |"),
@@ -180,14 +179,6 @@ impl Way {
             verdict_ns: over(|[nothing, .., verdict]| verdict - nothing),
         }
     }
-}
-
-fn shown(spread: Spread) -> String {
-    format!("{:.1} [{:.1} to {:.1}]", spread.median, spread.min, spread.max)
-}
-
-fn line(text: &mut String, line: &str) {
-    writeln!(text, "{line}").expect("a String takes every write");
 }
 
 #[cfg(test)]

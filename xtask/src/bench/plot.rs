@@ -1,7 +1,6 @@
 //! Bars beside names on a logarithmic scale, as SVG (https://www.w3.org/TR/SVG11/): what docs/performance.md shows.
 
-use std::fmt::Write as _;
-
+use super::line;
 use super::sample::Spread;
 
 /// One bar: its name, how long it is, whether it is ours.
@@ -93,10 +92,6 @@ fn shown(times: f64) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn line(text: &mut String, line: &str) {
-    writeln!(text, "{line}").expect("a String takes every write");
 }
 
 #[cfg(test)]

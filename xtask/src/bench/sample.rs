@@ -28,6 +28,13 @@ impl FromIterator<f64> for Spread {
     }
 }
 
+impl Spread {
+    /// With one digit behind the point.
+    pub(super) fn shown(self) -> String {
+        format!("{:.1} [{:.1} to {:.1}]", self.median, self.min, self.max)
+    }
+}
+
 /// The median; of an even number of values, the mean of the two in the middle.
 pub(super) fn middle(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// No initramfs, no speculation to mend in an emulator, and nothing that waits for devices that are not there.
 const KERNEL_ARGUMENTS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 mitigations=off tsc=unstable \
      net.ifnames=0 systemd.show_status=false systemd.mask=serial-getty@ttyS0.service";
+/// Processors of a machine.
+const PROCESSORS: u8 = 2;
 /// How often its end is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines of the console that an error shows.
@@ -29,7 +31,7 @@ impl Machine {
     /// Switches it on; the line leads to the service that answers.
     pub(super) fn start(supplies: &Supplies, disk: &Disk) -> Result<(Self, Line)> {
         let console = disk.directory().join("console.log");
-        let mut command = supplies.emulator.command();
+        let mut command = supplies.emulator.command(PROCESSORS);
         command
             .arg("-serial")
             .arg(format!("file:{}", console.display()))

@@ -104,9 +104,9 @@ impl Figures {
             self.kernel, self.rounds
         );
         for row in &self.changes {
-            let visible = row.visible_ms.map_or_else(String::new, shown);
+            let visible = row.visible_ms.map_or_else(String::new, Spread::shown);
             let _written =
-                writeln!(text, "| {} | {visible} | {} |", row.what, shown(row.answered_ms));
+                writeln!(text, "| {} | {visible} | {} |", row.what, row.answered_ms.shown());
         }
         text += "\n| target | reached in this run | |\n|---|---|---|\n";
         for target in &self.targets {
@@ -120,10 +120,6 @@ impl Figures {
         }
         text
     }
-}
-
-fn shown(spread: Spread) -> String {
-    format!("{:.1} [{:.1} to {:.1}]", spread.median, spread.min, spread.max)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! From trials to medians, tables and JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -9,6 +8,7 @@ use super::contender::Contender;
 use super::own_time::OwnTime;
 use super::stage::Both;
 use super::targets::{self, Judged};
+use crate::bench::line;
 use crate::bench::plot::{self, Bar};
 use crate::bench::sample::{Sample, Spread};
 
@@ -310,10 +310,6 @@ fn own_times<'a>(
         }
     });
     programs.collect()
-}
-
-fn line(text: &mut String, line: &str) {
-    writeln!(text, "{line}").expect("a String takes every write");
 }
 
 fn whole(spread: Spread) -> String {

@@ -1,6 +1,5 @@
 //! The rules of the contenders, as files that their programs read.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::contender::{Filter, MILLION};
+use crate::bench::line;
 use crate::bench::prefixes::{self, DENIED, Prefix, Shape};
 
 /// Where everybody listens.
@@ -181,10 +181,6 @@ fn ipset(networks: &[Prefix]) -> String {
         line(&mut text, &format!("add all {network}"));
     }
     text
-}
-
-fn line(text: &mut String, line: &str) {
-    writeln!(text, "{line}").expect("a String takes every write");
 }
 
 /// The address whose denial shows that a contender decides.
