@@ -16,8 +16,8 @@ pub struct Package {
     pub why: &'static str,
 }
 
-/// Everything that `cargo xtask test` needs beyond Rust, a C compiler and Python 3.
-pub const PACKAGES: &[Package] = &[
+/// What building the BPF object needs beyond Rust and a C compiler, beside bpf-linker.
+pub const TOOLS: &[Package] = &[
     Package { name: "rustc-web", why: "the compiler with the bpf target" },
     Package { name: "libstd-rust-web-dev-bpf", why: "its core library for that target" },
     Package { name: "llvm-22-dev", why: "bpf-linker is built on LLVM" },
@@ -25,6 +25,9 @@ pub const PACKAGES: &[Package] = &[
     Package { name: "libzstd-dev", why: "LLVM links it" },
     Package { name: "libxml2-dev", why: "LLVM links it" },
     Package { name: "zlib1g-dev", why: "LLVM links it" },
+];
+/// What else `cargo xtask test` needs, and Python 3.
+const PACKAGES: &[Package] = &[
     Package {
         name: "bpftool",
         why: "detaching what a test has attached, as another root process would",
@@ -104,22 +107,31 @@ const SCHEMATHESIS: &str = "4.32.5";
 /// # Errors
 /// If something is missing and cannot be installed here; the message says what to do.
 pub fn install() -> Result<()> {
-    install_packages()?;
+    install_packages(&[TOOLS, PACKAGES].concat())?;
     install_linker()?;
     install_schemathesis()
 }
 
-fn install_packages() -> Result<()> {
+/// Installs what building the BPF object needs and is missing.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_tools() -> Result<()> {
+    install_packages(TOOLS)?;
+    install_linker()
+}
+
+fn install_packages(packages: &[Package]) -> Result<()> {
     if workspace::find_program("dpkg-query").is_none() {
         step::announce(
-            "no Debian here, so nothing is installed; the tests need what these packages hold:",
+            "no Debian here, so nothing is installed; what these packages hold is needed:",
         );
-        for Package { name, why } in PACKAGES {
+        for Package { name, why } in packages {
             eprintln!("    {name}: {why}");
         }
         return Ok(());
     }
-    install_missing(&missing_packages())
+    install_missing(&missing(packages))
 }
 
 fn install_missing(missing: &[Package]) -> Result<()> {
@@ -143,8 +155,8 @@ fn install_missing(missing: &[Package]) -> Result<()> {
     Ok(())
 }
 
-fn missing_packages() -> Vec<Package> {
-    let names = PACKAGES.iter().map(|package| package.name);
+fn missing(packages: &[Package]) -> Vec<Package> {
+    let names = packages.iter().map(|package| package.name);
     // It fails as soon as one of them is unknown, and lists the others all the same.
     let listing = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
@@ -156,7 +168,7 @@ fn missing_packages() -> Vec<Package> {
     let installed = |package: &Package| {
         listing.lines().any(|line| line == format!("{} installed", package.name))
     };
-    PACKAGES.iter().filter(|package| !installed(package)).copied().collect()
+    packages.iter().filter(|package| !installed(package)).copied().collect()
 }
 
 fn apt_get(verb: &[&str], names: &[&str]) -> Result<()> {

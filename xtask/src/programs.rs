@@ -1,11 +1,18 @@
 //! The programs of the workspace, built as users get them or as tests run them.
 
+use crate::packages::{self, Need, Package};
 use crate::{step, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+
+/// What programs of `rivals/` link.
+const LINKED: Need = Need {
+    program: "/usr/include/seccomp.h",
+    package: Package { name: "libseccomp-dev", why: "the decider behind seccomp links it" },
+};
 
 /// Programs by name, where cargo put them.
 #[derive(Debug)]
@@ -28,11 +35,13 @@ impl Programs {
         Self::build(&[], packages)
     }
 
-    /// Builds every program of `rivals/`, which is not of this workspace, with the release profile.
+    /// Builds every program of `rivals/`, which is not of this workspace, with the release profile. What they link is
+    /// installed first.
     ///
     /// # Errors
-    /// As [`Programs::release`].
+    /// As [`Programs::release`] and [`packages::provide`].
     pub fn rivals() -> Result<Self> {
+        packages::provide(&[LINKED])?;
         Self::build(&["--release", "--locked", "--manifest-path", "rivals/Cargo.toml"], &[])
     }
 

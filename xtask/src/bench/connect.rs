@@ -67,10 +67,6 @@ const RIVALS: &[Need] = &[
         package: Package { name: "ipset", why: "what connect() is measured against" },
     },
     Need {
-        program: "/usr/include/seccomp.h",
-        package: Package { name: "libseccomp-dev", why: "the decider behind seccomp links it" },
-    },
-    Need {
         program: "/usr/lib/x86_64-linux-gnu/libnetfilter_queue.so.1",
         package: Package { name: "libnetfilter-queue1", why: "OpenSnitch links it" },
     },

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::sample::Spread;
 use super::{line, publish};
 use crate::bpf;
+use crate::packages;
 use crate::programs::Programs;
 use crate::step::{output, timed};
 use crate::supervise::supervised;
@@ -93,6 +94,7 @@ impl Lookup {
     /// Builds, measures, prints the table and writes the figures as JSON.
     pub(super) fn run(&self) -> ExitCode {
         supervised(|| {
+            timed("packages", packages::install_tools)?;
             let object = timed("the object for this", bpf::build_for_bench)?;
             // What is measured runs in the kernel: how the program is built that asks for it makes no difference.
             let programs = timed("programs", || Programs::example(EXAMPLE))?;

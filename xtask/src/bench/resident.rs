@@ -1,13 +1,22 @@
 //! An agent as it resides on a host: `fwnet up` until `fwnet down`, with its state in a directory that goes with it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use testbed::{Cgroup, Directory, Host, Namespace};
 
 use crate::programs::Programs;
+
+/// Nothing that an agent does by itself takes nearly as long.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// How long an agent is watched, and the share of a processor that one takes which has something to do.
+const WATCH: Duration = Duration::from_secs(1);
+const BUSY: f64 = 0.01;
 
 /// Where one agent at a time lives, and the program that it is.
 pub(super) struct Residence {
@@ -26,6 +35,17 @@ impl Drop for Resident {
             eprintln!("fwnet down: {error:#}");
         }
     }
+}
+
+/// Processor time that the process of an agent has had, in seconds.
+pub(super) fn processor(pid: u32) -> Result<f64> {
+    // Each thread has its own count.
+    let mut all = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(task?.path().join("schedstat"))?;
+        all += stat.split_whitespace().next().context("a field")?.parse::<f64>()? / 1e9;
+    }
+    Ok(all)
 }
 
 impl Residence {
@@ -68,6 +88,20 @@ impl Residence {
             serde_json::from_str(&self.fwnet(&["status", "-o", "json"])?)?;
         let pid = status["pid"].as_u64().context("the agent's process in its status")?;
         Ok(u32::try_from(pid)?)
+    }
+
+    /// Waits until the agent has done what it does by itself after a change: it gets slots ready for the next one.
+    pub(super) fn calm(&self) -> Result<()> {
+        let pid = self.pid()?;
+        let begun = Instant::now();
+        while begun.elapsed() < DEADLINE {
+            let before = processor(pid)?;
+            thread::sleep(WATCH);
+            if processor(pid)? - before < BUSY * WATCH.as_secs_f64() {
+                return Ok(());
+            }
+        }
+        bail!("the agent was busy for {} s", DEADLINE.as_secs())
     }
 
     /// Starts the agent with `policy` for all of `host`; `flags` are further ones of `fwnet up`.

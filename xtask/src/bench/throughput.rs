@@ -106,6 +106,7 @@ impl Stage {
         let file = |name: &str| self.residence.directory().join(name).display().to_string();
         let resident = self.residence.up(&self.host, &file("open.fw"), &[])?;
         self.residence.fwnet(&["list", "import", "--once", &file("million.txt")])?;
+        self.residence.calm()?;
         let with = self.carried()?;
         drop(resident);
         Ok([before, with, self.carried()?])

@@ -249,14 +249,11 @@ fn executable(messages: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::PACKAGES;
+    use crate::packages::TOOLS;
 
     #[test]
     fn the_advice_names_what_is_installed() {
-        let needed = PACKAGES
-            .iter()
-            .filter(|package| package.why.contains("LLVM") || package.why.contains("bpf target"));
-        for word in needed.map(|package| package.name).chain([LINKER_VERSION, LLVM]) {
+        for word in TOOLS.iter().map(|package| package.name).chain([LINKER_VERSION, LLVM]) {
             assert!(HOW.contains(word), "{word}");
         }
     }

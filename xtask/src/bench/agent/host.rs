@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use testbed::{Host, Running};
 
 use super::figures::{Applied, Load, Memory, Revoked};
-use crate::bench::resident::{Residence, Resident};
+use crate::bench::resident::{Residence, Resident, processor};
 use crate::bench::sample::Sample;
 use crate::programs::Programs;
 
@@ -88,23 +88,12 @@ impl Bench {
         Ok(Memory { rss_kb: of("VmRSS")?, own_kb: of("RssAnon")? })
     }
 
-    /// Processor time that the agent has had, in seconds.
-    fn processor(&self, pid: u32) -> Result<f64> {
-        // Each thread has its own count.
-        let mut all = 0.0;
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let stat = fs::read_to_string(task?.path().join("schedstat"))?;
-            all += stat.split_whitespace().next().context("a field")?.parse::<f64>()? / 1e9;
-        }
-        Ok(all)
-    }
-
     /// The share of one processor that the agent takes while nobody asks it for anything.
     pub(super) fn idle(&self, watch: Duration) -> Result<f64> {
         let pid = self.pid()?;
-        let before = self.processor(pid)?;
+        let before = processor(pid)?;
         thread::sleep(watch);
-        Ok((self.processor(pid)? - before) / watch.as_secs_f64())
+        Ok((processor(pid)? - before) / watch.as_secs_f64())
     }
 
     /// The agent's share of a processor and its memory at 10,000 connections a second.
@@ -112,7 +101,7 @@ impl Bench {
         let pid = self.pid()?;
         let port = LOAD_PORT.to_string();
         let mut client = self.host.start(&self.tcpcost, ["-p", &port]);
-        let (before, begun) = (self.processor(pid)?, Instant::now());
+        let (before, begun) = (processor(pid)?, Instant::now());
         let mut connections = 0;
         while begun.elapsed() < watch {
             let seen = client.lines().len();
@@ -125,7 +114,7 @@ impl Bench {
         let seconds = begun.elapsed().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let rate = connections as f64 / seconds;
-        let share = (self.processor(pid)? - before) / seconds;
+        let share = (processor(pid)? - before) / seconds;
         Ok(Load { rate, share, memory: self.memory()? })
     }
 

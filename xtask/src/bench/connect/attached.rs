@@ -42,7 +42,9 @@ pub(super) enum Attached {
     Queue(Running),
     /// Measured processes of its own.
     Notified(Clients),
-    Audit(Audit),
+    /// And measured processes that began after it: the kernel audits none that began before anything was audited on the
+    /// machine (`audit_alloc` in kernel/auditsc.c).
+    Audit(Audit, Clients),
     OpenSnitch(Running),
 }
 
@@ -65,7 +67,9 @@ impl Attached {
             Contender::Input(filter) => ruleset(stage, &stage.files.input(filter)),
             Contender::Decider(Decider::Queue) => Ok(Self::Queue(deciders::queue(stage)?)),
             Contender::Decider(Decider::Notify) => Ok(Self::Notified(deciders::notified(stage)?)),
-            Contender::Decider(Decider::Audit) => Ok(Self::Audit(Audit::begin(stage)?)),
+            Contender::Decider(Decider::Audit) => {
+                Ok(Self::Audit(Audit::begin(stage)?, deciders::audited(stage)?))
+            }
             Contender::Decider(Decider::OpenSnitch) => {
                 Ok(Self::OpenSnitch(deciders::opensnitch(stage)?))
             }
@@ -88,14 +92,18 @@ impl Attached {
             | Self::Ipset
             | Self::Queue(_)
             | Self::Notified(_)
-            | Self::Audit(_)
+            | Self::Audit(..)
             | Self::OpenSnitch(_) => Ok(Vec::new()),
         }
     }
 
     /// Measures connections with it.
     pub(super) fn time(&mut self, stage: &mut Stage, cycles: u64) -> Result<Both> {
-        if let Self::Notified(clients) = self { clients.time(cycles) } else { stage.time(cycles) }
+        if let Self::Notified(clients) | Self::Audit(_, clients) = self {
+            clients.time(cycles)
+        } else {
+            stage.time(cycles)
+        }
     }
 
     /// How the probe of a denied address ends with it; who refuses nobody must have told of what was measured.
@@ -104,7 +112,7 @@ impl Attached {
             let decider = stage.rival("seccomp")?.display().to_string();
             return stage.probe_through(&[&decider, &denied()]);
         }
-        if let Self::Audit(audit) = self {
+        if let Self::Audit(audit, _) = self {
             audit.told()?;
         }
         stage.probe()
@@ -129,7 +137,7 @@ impl Attached {
                 drop(decider);
             }
             Self::Notified(clients) => drop(clients),
-            Self::Audit(audit) => drop(audit),
+            Self::Audit(audit, clients) => drop((clients, audit)),
             Self::OpenSnitch(daemon) => deciders::end_opensnitch(stage, daemon)?,
             Self::Fwnet(mut firewall, _) => {
                 firewall.signal(Signal::INT);
