@@ -8,62 +8,51 @@ use std::{
 use agent::lists::{Front, List, Moment, Plain, Ranges};
 use image::{Image, Rule, RuleSet, compile, evaluate};
 use jiff::Timestamp;
+use testbed::Dice;
 use verdict::{Direction, Verdict, decide, limits::LINES_MAX};
 
 const WAYS: [Direction; 2] = [Direction::Out, Direction::In];
 
-/// Numbers that look random and are the same in every run: SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+fn host(dice: &mut Dice) -> Ipv4Addr {
+    let bits = dice.below(u32::MAX);
+    Ipv4Addr::from(bits | 0x0100_0000)
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn address(&mut self) -> Ipv4Addr {
-        let bits = u32::try_from(self.next() >> 32).expect("32 bits are left");
-        Ipv4Addr::from(bits | 0x0100_0000)
-    }
-
-    fn network6(&mut self, length: u32) -> String {
-        let bits = u128::from(self.next()) << 64 | 0x2 << 124;
-        format!("{}/{length}", Ipv6Addr::from(bits >> (128 - length) << (128 - length)))
-    }
+fn network6(dice: &mut Dice, length: u8) -> String {
+    let bits = 0x2 << 124 | dice.bits(length) << (128 - length);
+    format!("{}/{length}", Ipv6Addr::from(bits))
 }
 
 /// The shape of the large public lists: hosts, and networks of 20 to 31 bits, all over the address space; a tenth is
 /// IPv6.
-fn mixed(random: &mut Random) -> String {
-    match random.next() % 100 {
-        0..5 => random.network6(32),
-        5..10 => random.network6(48),
+fn mixed(dice: &mut Dice) -> String {
+    match dice.below(100) {
+        0..5 => network6(dice, 32),
+        5..10 => network6(dice, 48),
         10..40 => {
-            let length = 20 + random.next() % 12;
-            let address = random.address().to_bits() >> (32 - length) << (32 - length);
+            let length = dice.within(20..=31);
+            let address = host(dice).to_bits() >> (32 - length) << (32 - length);
             format!("{}/{length}", Ipv4Addr::from(address))
         }
-        _ => random.address().to_string(),
+        _ => host(dice).to_string(),
     }
 }
 
-type Shape = fn(&mut Random) -> String;
+type Shape = fn(&mut Dice) -> String;
 
 /// Nothing is next to anything in the second and the third.
 const SHAPES: [(&str, Shape); 3] = [
     ("a mixture", mixed),
-    ("IPv4 hosts", |random| random.address().to_string()),
-    ("IPv6 networks", |random| random.network6(64)),
+    ("IPv4 hosts", |dice| host(dice).to_string()),
+    ("IPv6 networks", |dice| network6(dice, 64)),
 ];
 
 #[test]
 fn a_million_prefixes_fit_into_an_image_and_are_judged() {
     let now = Moment { wall: Timestamp::UNIX_EPOCH, boottime_ns: 0, boot: String::new() };
     for (shape, line) in SHAPES {
-        let mut random = Random(1);
-        let text: String = (0..1_000_000).map(|_| line(&mut random) + "\n").collect();
+        let mut dice = Dice(1);
+        let text: String = (0..1_000_000).map(|_| line(&mut dice) + "\n").collect();
         let began = Instant::now();
         let plain = Plain::parse(text.as_bytes(), |_| ()).expect("a list");
         let parsed = began.elapsed();
@@ -105,7 +94,7 @@ fn a_million_prefixes_fit_into_an_image_and_are_judged() {
             let address =
                 line.split('/').next().and_then(|text| text.parse().ok()).expect("an address");
             let listed = agent::prefix::canonical(address);
-            let anyone = verdict::Address::v4(random.address().to_bits());
+            let anyone = verdict::Address::v4(host(&mut dice).to_bits());
             for address in [listed, anyone] {
                 let flow = verdict::Flow {
                     direction: WAYS[number % 2],

@@ -150,7 +150,7 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked, shown: &Shown) -> a
     shown.write(core);
     loop {
         let came = core.drain();
-        wait(core, signals, asked, if came { WAKE_EVERY } else { every }, !came)?;
+        wait(core, signals, asked, every, came)?;
         if signals.end_came() {
             return Ok(());
         }
@@ -178,22 +178,21 @@ fn attend(core: &mut Core, signals: &Signals, asked: &Asked, shown: &Shown) -> a
     }
 }
 
-/// Until something happens, or for a moment. Events count only where `for_events` says so: those that follow others are
-/// told together.
+/// Until something happens, or for `every`, or where events `came`, for the moment in which those that follow
+/// are told together.
 fn wait(
     core: &Core,
     signals: &Signals,
     asked: &Asked,
-    moment: Duration,
-    for_events: bool,
+    every: Duration,
+    came: bool,
 ) -> anyhow::Result<()> {
-    let timeout =
-        Timespec { tv_sec: moment.as_secs().cast_signed(), tv_nsec: moment.subsec_nanos().into() };
+    let timeout = Timespec::try_from(if came { WAKE_EVERY } else { every })?;
     let events = core.force.firewall.event_sources();
     let [end, reload] = signals.sources();
     let mut sources: Vec<_> = [end, reload, asked.source()]
         .into_iter()
-        .chain(events.into_iter().filter(|_| for_events))
+        .chain(events.into_iter().filter(|_| !came))
         .chain(core.own.sources())
         .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
         .collect();

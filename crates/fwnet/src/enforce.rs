@@ -114,10 +114,7 @@ impl Enforcement {
                     .chain(self.own.sources())
                     .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
                     .collect();
-                let timeout = timeout.map(|it| Timespec {
-                    tv_sec: it.as_secs().cast_signed(),
-                    tv_nsec: it.subsec_nanos().into(),
-                });
+                let timeout = timeout.map(Timespec::try_from).transpose()?;
                 match poll(&mut sources, timeout.as_ref()) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(errno) => return Err(errno).context("wait for events"),

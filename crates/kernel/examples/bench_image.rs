@@ -15,39 +15,13 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use image::{AddressSet, Image, Rule, RuleSet, check, compile};
 use kernel::{Attachments, Cgroup, Firewall, Netns, SwapError};
 use rustix::time::{ClockId, clock_gettime};
-use testbed::{Cgroup as TestCgroup, Namespace};
+use testbed::{Cgroup as TestCgroup, Dice, Namespace};
 use verdict::{Address, Direction, Verdict};
 
 /// Whether an LPM trie is made at once or entry by entry: it takes only the latter (BPF_F_NO_PREALLOC of linux/bpf.h).
 const NO_PREALLOC: u32 = 1;
 /// Bits of the canonical address above an IPv4 address.
 const MAPPED_BITS: u8 = 96;
-
-/// Numbers that look random (Steele, Lea, Flood: splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, count: u8) -> u8 {
-        u8::try_from(self.next() % u64::from(count)).expect("below 8 bits")
-    }
-
-    fn v4(&mut self) -> Address {
-        Address::v4(u32::try_from(self.next() >> 32).expect("32 bits"))
-    }
-
-    fn v6(&mut self) -> Address {
-        Address::from_bits(
-            1 << 125 | (u128::from(self.next()) << 64 | u128::from(self.next())) >> 3,
-        )
-    }
-}
 
 /// One prefix of a list.
 type Shape = fn(&mut Dice) -> (Address, u8);
@@ -58,18 +32,16 @@ const SHAPES: [(&str, Shape); 3] = [
         let bits = match dice.below(100) {
             0..60 => 32,
             60..85 => 24,
-            _ => 16 + dice.below(16),
+            _ => dice.within(16..=31),
         };
         (dice.v4(), MAPPED_BITS + bits)
     }),
     ("IPv4 routes", |dice| {
-        let bits = if dice.below(100) < 55 { 24 } else { 16 + dice.below(8) };
+        let bits = if dice.below(100) < 55 { 24 } else { dice.within(16..=23) };
         (dice.v4(), MAPPED_BITS + bits)
     }),
     ("IPv6 networks", |dice| {
-        let bits = [32, 40, 44, 48, 48, 48, 56, 64, 64, 128];
-        let bits = bits[usize::from(dice.below(10))];
-        (dice.v6(), bits)
+        (dice.v6(), dice.one(&[32, 40, 44, 48, 48, 48, 56, 64, 64, 128]))
     }),
 ];
 

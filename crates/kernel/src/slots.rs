@@ -69,7 +69,7 @@ pub(crate) struct Slots {
 const CHUNKS_NEAR: usize = 16;
 
 /// The image in a slot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     digest: [u8; 32],
     /// Of its chunks.
@@ -202,7 +202,7 @@ impl Slots {
 
     /// As [`Slots::stage`], whatever stands in the slot: every line is read back and compared.
     pub(crate) fn fill(&mut self, slot: u32, image: &Image) -> Result<(), Damage> {
-        self.known.insert(slot, Known { digest: [0; 32], chunks: Vec::new() });
+        self.known.insert(slot, Known::default());
         self.stage(slot, image)
     }
 

@@ -15,6 +15,7 @@ use std::{
 use bed::Bed;
 use image::{AddressSet, Rule, RuleSet, Service, compile, evaluate};
 use kernel::Firewall;
+use testbed::Dice;
 use verdict::{Address, Direction, Endpoint, Flow, Protocol, Subject, Verdict, layout, limits};
 
 const PREFIXES: usize = 1_000_000;
@@ -23,50 +24,23 @@ const PROBES: usize = 2_000;
 /// Prefixes of each list in a small set.
 const PART: usize = 20;
 
-/// Numbers that look random and are the same in every run (Steele, Lea, Flood: splitmix64).
-struct Dice(u64);
+fn below(dice: &mut Dice, count: usize) -> usize {
+    dice.below(u32::try_from(count).expect("a count")) as usize
+}
 
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        usize::try_from(self.next() % count as u64).expect("below a count")
-    }
-
-    /// A unicast address that no interface has.
-    fn v4(&mut self) -> Address {
-        Address::v4(0x0100_0000 + u32::try_from(self.below(0x6000_0000)).expect("31 bits"))
-    }
-
-    fn v6(&mut self) -> Address {
-        Address::from_bits(
-            1 << 125 | (u128::from(self.next()) << 64 | u128::from(self.next())) >> 3,
-        )
-    }
+/// A unicast address that no interface has.
+fn v4(dice: &mut Dice) -> Address {
+    Address::v4(0x0100_0000 + dice.below(0x6000_0000))
 }
 
 /// Hosts and networks of 20 to 31 bits, as in public lists.
 fn v4_prefixes(dice: &mut Dice) -> Vec<(Address, u8)> {
-    let prefix = |_| {
-        (
-            dice.v4(),
-            if dice.below(10) < 6 {
-                128
-            } else {
-                116 + u8::try_from(dice.below(12)).expect("small")
-            },
-        )
-    };
+    let prefix = |_| (v4(dice), if dice.below(10) < 6 { 128 } else { dice.within(116..=127) });
     (0..PREFIXES).map(prefix).collect()
 }
 
 fn v6_prefixes(dice: &mut Dice) -> Vec<(Address, u8)> {
-    (0..PREFIXES).map(|_| (dice.v6(), [40, 48, 56, 64, 128][dice.below(5)])).collect()
+    (0..PREFIXES).map(|_| (dice.v6(), dice.one(&[40, 48, 56, 64, 128]))).collect()
 }
 
 /// Rules of two tiers over the lists, parts of them and ranges of ports, allowing and denying.
@@ -85,7 +59,7 @@ fn rules(lists: [&[(Address, u8)]; 2], dice: &mut Dice) -> RuleSet {
             let verdict = if dice.below(3) == 0 { Verdict::Allow } else { Verdict::Deny };
             Rule {
                 id: format!("rule-{number}"),
-                remote: u32::try_from(dice.below(sets.len())).ok(),
+                remote: u32::try_from(below(dice, sets.len())).ok(),
                 services: vec![Service::tcp(first..=first + 9)],
                 flags: 0,
                 ..Rule::default(Direction::Out, verdict, 0)
@@ -126,8 +100,8 @@ fn standard(to: Address) -> IpAddr {
 #[test]
 fn millions_of_prefixes_and_thousands_of_rules_judge_as_the_rules_read() {
     let mut dice = Dice(7);
-    let (v4, v6) = (v4_prefixes(&mut dice), v6_prefixes(&mut dice));
-    let rules = rules([&v4, &v6], &mut dice);
+    let lists = [v4_prefixes(&mut dice), v6_prefixes(&mut dice)];
+    let rules = rules(lists.each_ref().map(Vec::as_slice), &mut dice);
     assert_eq!(rules.rules.len(), RULES);
     let image = compile(&rules).expect("this is what there is room for");
     let ports = image.line(layout::DIRECTORY).expect("a directory").word(layout::PORT_CLASSES);
@@ -138,17 +112,17 @@ fn millions_of_prefixes_and_thousands_of_rules_judge_as_the_rules_read() {
     bed.inside(|| {
         for number in 0..PROBES {
             let (to, port) = match number % 4 {
-                0 => (dice.v4(), 1 + dice.below(42_000)),
-                1 => (dice.v6(), 1 + dice.below(42_000)),
+                0 => (v4(&mut dice), 1 + below(&mut dice, 42_000)),
+                1 => (dice.v6(), 1 + below(&mut dice, 42_000)),
                 // What some rule speaks of.
                 even_or_odd => {
-                    let list = [&v4, &v6][even_or_odd - 2];
-                    let rule = &rules.rules[dice.below(RULES - 2)];
+                    let list = &lists[even_or_odd - 2];
+                    let rule = &rules.rules[below(&mut dice, RULES - 2)];
                     let place = match rule.remote {
-                        None | Some(0 | 1) => dice.below(PREFIXES),
-                        Some(small) => part(small as usize - 2).start + dice.below(PART),
+                        None | Some(0 | 1) => below(&mut dice, PREFIXES),
+                        Some(small) => part(small as usize - 2).start + below(&mut dice, PART),
                     };
-                    (list[place].0, usize::from(rule.services[0].ports.first) + dice.below(10))
+                    (list[place].0, usize::from(rule.services[0].ports.first) + below(&mut dice, 10))
                 }
             };
             let port = u16::try_from(port.max(1)).expect("a port");

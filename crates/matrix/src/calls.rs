@@ -187,6 +187,15 @@ impl Play<'_> {
         self.kind.socket(self.stage.patience()).context("make a socket")
     }
 
+    /// A socket for each of `ports`, which claims it.
+    fn bound(&mut self, ports: [u16; 2]) -> Result<[OwnedFd; 2]> {
+        let sockets = [self.socket()?, self.socket()?];
+        for (socket, port) in sockets.iter().zip(ports) {
+            self.claim("bind", port, kind::bind(socket, &self.kind.address(port)));
+        }
+        Ok(sockets)
+    }
+
     /// The port of a zone that is this kind's.
     fn port(&self, zone: Zone) -> u16 {
         zone.ports().start() + self.kind.number()

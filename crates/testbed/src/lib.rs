@@ -19,6 +19,7 @@
 //! [`Signers`] make what hosts are to trust, so that each test does not make its own.
 
 mod cgroup;
+mod dice;
 mod directory;
 mod elf;
 pub mod etcd;
@@ -34,6 +35,7 @@ mod signers;
 mod wait;
 
 pub use cgroup::{Cgroup, Visit};
+pub use dice::Dice;
 pub use directory::Directory;
 pub use elf::{BpfMap, bpf_object, bpf_object_with_map};
 pub use host::Host;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use testbed::Dice;
 use verdict::Address;
 
 /// Lists that the prefixes of a table belong to.
@@ -73,47 +74,24 @@ const REGISTRIES: [u32; 6] =
 /// Allocations of 29 bits.
 const ALLOCATIONS: u32 = 120_000;
 
-/// Numbers that look random (Steele, Lea, Flood: splitmix64).
-pub(crate) struct Dice(pub(crate) u64);
+/// Below `end`, the less the more often: a tenth of the numbers comes in almost half of the cases.
+fn few(dice: &mut Dice, end: u32) -> u32 {
+    let mut third = || u64::from(dice.below(1 << 16));
+    let product = third() * third() * third();
+    u32::try_from(((product >> 16) * u64::from(end)) >> 32).expect("less than the end")
+}
 
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below `end`, as evenly as a multiplication makes it.
-    pub(crate) fn below(&mut self, end: u32) -> u32 {
-        let scaled = (self.next() >> 32) * u64::from(end);
-        u32::try_from(scaled >> 32).expect("less than the end")
-    }
-
-    /// Below `end`, the less the more often: a tenth of the numbers comes in almost half of the cases.
-    fn few(&mut self, end: u32) -> u32 {
-        let third = |dice: &mut Self| u64::from(dice.below(1 << 16));
-        let product = third(self) * third(self) * third(self);
-        u32::try_from(((product >> 16) * u64::from(end)) >> 32).expect("less than the end")
-    }
-
-    /// Any number of `bits` bits.
-    fn bits(&mut self, bits: u8) -> u128 {
-        let all = u128::from(self.next()) << 64 | u128::from(self.next());
-        all.checked_shr(128 - u32::from(bits)).unwrap_or(0)
-    }
-
-    fn length(&mut self, shares: &[(u8, u32)]) -> u8 {
-        let whole = shares.iter().map(|&(_, share)| share).sum();
-        let mut rest = self.below(whole);
-        for &(length, share) in shares {
-            if rest < share {
-                return length;
-            }
-            rest -= share;
+/// A length, as often as its share says.
+fn length(dice: &mut Dice, shares: &[(u8, u32)]) -> u8 {
+    let whole = shares.iter().map(|&(_, share)| share).sum();
+    let mut rest = dice.below(whole);
+    for &(length, share) in shares {
+        if rest < share {
+            return length;
         }
-        unreachable!("what is below the sum of all shares is below that of some")
+        rest -= share;
     }
+    unreachable!("what is below the sum of all shares is below that of some")
 }
 
 impl Shape {
@@ -142,19 +120,19 @@ impl Shape {
                 let bits = match dice.below(100) {
                     0..60 => 32,
                     60..85 => 24,
-                    _ => 16 + u8::try_from(dice.below(16)).expect("below 16"),
+                    _ => dice.within(16..=31),
                 };
                 (MAPPED | dice.bits(32), MAPPED_BITS + bits)
             }
             Self::Routes4 => {
-                let bits = dice.length(&LENGTHS4);
+                let bits = length(dice, &LENGTHS4);
                 // The factor and the number of blocks have no divisor in common: each block comes once.
-                let block = (1 << 8) + (dice.few(BLOCKS4) * 40_503) % BLOCKS4;
+                let block = (1 << 8) + (few(dice, BLOCKS4) * 40_503) % BLOCKS4;
                 (MAPPED | u128::from(block) << 16 | dice.bits(16), MAPPED_BITS + bits)
             }
             Self::Routes6 => {
-                let bits = dice.length(&LENGTHS6);
-                let allocation = dice.few(ALLOCATIONS);
+                let bits = length(dice, &LENGTHS6);
+                let allocation = few(dice, ALLOCATIONS);
                 let registries = u32::try_from(REGISTRIES.len()).expect("six");
                 let registry = (allocation % registries) as usize;
                 let first = REGISTRIES.get(registry).copied().unwrap_or_default();

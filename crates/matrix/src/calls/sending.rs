@@ -47,13 +47,8 @@ pub(super) fn ask_of_datagrams(play: &mut Play<'_>) -> Result<()> {
     if kind.is_stream {
         return Ok(());
     }
-    let ports = [play.port(Zone::Free), play.port(Zone::NoOut)];
-    let mut servers = Vec::new();
-    for port in ports {
-        let server = play.socket()?;
-        play.claim("bind", port, bind(&server, &kind.address(port)));
-        servers.push((port, server));
-    }
+    let ports = [Zone::Free, Zone::NoOut].map(|zone| play.port(zone));
+    let servers = play.bound(ports)?;
     let client = play.socket()?;
     let unconnected = match kind.family {
         AddressFamily::UNIX => "ENOTCONN",
@@ -61,11 +56,11 @@ pub(super) fn ask_of_datagrams(play: &mut Play<'_>) -> Result<()> {
     };
     play.call("send unconnected", send(&client), unconnected);
     let round = |play: &mut Play<'_>| -> Result<()> {
-        for (port, server) in &servers {
-            let to = kind.address(*port);
+        for (port, server) in ports.into_iter().zip(&servers) {
+            let to = kind.address(port);
             let short = to.as_long_as(kind.least() - 1);
             play.call("send to a short address", send_to(&client, &short), "EINVAL");
-            if play.send("send", *port, send_to(&client, &to)).is_some() {
+            if play.send("send", port, send_to(&client, &to)).is_some() {
                 play.call("receive", receive(server), "ok");
             }
         }

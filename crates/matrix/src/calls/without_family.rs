@@ -79,13 +79,8 @@ pub(super) fn ask_of_datagrams(play: &mut Play<'_>) -> Result<()> {
     if kind.is_stream {
         return Ok(());
     }
-    let ports = [play.port(Zone::Free), play.port(Zone::NoOut)];
-    let mut servers = Vec::new();
-    for port in ports {
-        let server = play.socket()?;
-        play.claim("bind", port, bind(&server, &kind.address(port)));
-        servers.push(server);
-    }
+    let ports = [Zone::Free, Zone::NoOut].map(|zone| play.port(zone));
+    let servers = play.bound(ports)?;
     let client = play.socket()?;
     for (port, server) in ports.into_iter().zip(&servers) {
         let to = kind.address(port).of_family(UNSPEC);
@@ -109,9 +104,8 @@ pub(super) fn ask_of_datagrams(play: &mut Play<'_>) -> Result<()> {
     let sent = send_to(&client, &alone);
     if kind.family == AddressFamily::INET6 {
         play.call("send to a family alone", sent, "ok");
-        if let Some(server) = servers.first() {
-            play.call("receive", receive(server), "ok");
-        }
+        let [server, _] = &servers;
+        play.call("receive", receive(server), "ok");
     } else {
         play.call("send to a family alone", sent, "EINVAL");
     }
