@@ -444,12 +444,12 @@ impl Client {
         }
     }
 
-    /// Sets of hosts that are here, and sections, by what they are versions of.
+    /// What is here that differences lead from, by what it is a version of.
     fn bases(&self) -> BTreeMap<String, Digest> {
         let targets = [self.in_force.current, self.in_force.trial].into_iter().flatten();
         let known = targets.filter_map(|digest| self.known.get(&digest));
-        let members = known.flat_map(Wanted::members);
-        let here = members.filter(|(digest, _)| self.pieces.contains_key(digest));
+        let bases = known.flat_map(Wanted::bases);
+        let here = bases.filter(|(digest, _)| self.pieces.contains_key(digest));
         here.map(|(digest, piece)| (piece.name.clone(), *digest)).collect()
     }
 

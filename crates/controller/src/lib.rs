@@ -18,6 +18,7 @@ pub mod records;
 mod relay;
 pub mod rollout;
 pub mod serving;
+mod sheets;
 mod spot;
 pub mod trials;
 pub mod views;

@@ -15,6 +15,7 @@ use wire::sync::{
 use crate::{
     digest::Digest,
     serving::{Assigned, At, Counts, Desk, Effect, Find, Link, Peer, Serve, Source, Wanted},
+    sheets::Sheets,
 };
 
 /// Bytes of pieces that are kept though no manifest names them: enough for a few versions.
@@ -59,8 +60,9 @@ struct Cache {
     /// to have.
     unasked: BTreeSet<Digest>,
     lost: BTreeMap<Digest, ()>,
-    /// The last piece with hosts of each name: differences lead from there.
+    /// The last piece of each name: differences lead from there.
     named: BTreeMap<String, Digest>,
+    sheets: Sheets,
     names: BTreeMap<Digest, Name>,
 }
 
@@ -276,7 +278,12 @@ impl Source for Cache {
 
     fn difference(&mut self, base: &Digest, digest: &Digest) -> Option<Arc<[u8]>> {
         let (old, new) = (self.pieces.get(base)?, self.pieces.get(digest)?);
-        let bytes = difference(old, new).ok()?;
+        let bytes = match difference(old, new) {
+            Ok(bytes) => bytes,
+            Err(_no_hosts) => {
+                self.sheets.difference(base, digest, |piece| self.pieces.get(piece).cloned())?
+            }
+        };
         (bytes.len() < new.len()).then(|| bytes.into())
     }
 }
@@ -459,7 +466,7 @@ impl Cache {
             std::mem::take(came)
         } else {
             let base = Digest::read(&base).and_then(|base| self.pieces.get(&base));
-            base.and_then(|base| patched(base, &bytes).ok()).unwrap_or_default()
+            base.and_then(|base| patched(base, &bytes, PIECE_BYTES_MAX)).unwrap_or_default()
         };
         if Digest::of(&whole) != digest {
             // Whoever is above does not have it right; without a base there is less to go wrong.

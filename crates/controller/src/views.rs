@@ -47,6 +47,7 @@ use crate::{
     model::{Changed, Model},
     orders::Refusal,
     records::RolloutRecord,
+    sheets::Sheets,
 };
 
 /// What concerns whom.
@@ -65,6 +66,7 @@ pub struct Views {
     latest: BTreeMap<u32, PackNumber>,
     classes: Classes,
     library: Library,
+    sheets: Sheets,
 }
 
 /// Whose targets may be others now.
@@ -286,6 +288,17 @@ impl Views {
         let bytes: Arc<[u8]> = bytes.into();
         self.library.put(name, &bytes);
         Some(bytes)
+    }
+
+    /// The same where both are snapshots.
+    pub fn difference_of_snapshots(
+        &mut self,
+        base: &Digest,
+        digest: &Digest,
+        model: &Model,
+    ) -> Option<Arc<[u8]>> {
+        let bytes = self.sheets.difference(base, digest, |piece| model.piece(piece))?;
+        (bytes.len() < model.piece(digest)?.len()).then(|| bytes.into())
     }
 
     /// The same where these list sections.

@@ -17,12 +17,12 @@ use controller::{
     Batch, Digest, Lagging, Settings,
     orders::{Canary, confirm, label, quarantine, remove},
     records::{Key, RolloutState, Share},
-    serving::{Peer, Serve},
+    serving::{Link, Peer, Serve},
 };
 use fleet::{Fleet, id, labels};
 use prost::Message;
 use wire::sync::{
-    Difference, Down, Hello, Manifest, Members, PART_BYTES_MAX, Part, Piece, Stage, Up,
+    Difference, Down, Hello, Manifest, Members, PART_BYTES_MAX, Part, Piece, Stage, Up, patched,
 };
 
 const BASE: &str = "default allow in\ndeny any -> 192.0.2.1 : any\n";
@@ -124,6 +124,36 @@ fn a_relabel_and_a_rule_touch_whom_they_concern_and_nobody_else() {
     assert_eq!(fleet.targets().len(), hosts);
 }
 
+/// What the first host should have.
+fn manifest(fleet: &mut Fleet) -> Manifest {
+    let target = fleet.targets().remove(&0).unwrap();
+    Manifest::decode(&*target.manifest).unwrap()
+}
+
+/// What was just sent.
+fn part(fleet: &mut Fleet, link: Link) -> Part {
+    let (_, said) = fleet.told.pop().unwrap();
+    fleet.written(link);
+    let Some(Down::Part(part)) = said.say else { panic!("{said:?}") };
+    part
+}
+
+/// The bytes of a piece, and in how many parts they came.
+fn whole(fleet: &mut Fleet, link: Link, piece: &Piece) -> (Vec<u8>, usize) {
+    let (mut bytes, mut parts) = (Vec::new(), 0);
+    while (bytes.len() as u64) < piece.bytes {
+        fleet.want(link, &piece.digest, b"", bytes.len() as u64);
+        let part = part(fleet, link);
+        assert_eq!((part.offset, part.total), (bytes.len() as u64, piece.bytes));
+        let ends = (bytes.len() + part.bytes.len()) as u64 == part.total;
+        assert!(part.bytes.len() == PART_BYTES_MAX || ends);
+        bytes.extend(part.bytes);
+        parts += 1;
+    }
+    assert_eq!(blake3::hash(&bytes).as_bytes().as_slice(), piece.digest);
+    (bytes, parts)
+}
+
 #[test]
 fn pieces_come_in_parts_and_as_differences() {
     let hosts = 20_000;
@@ -132,40 +162,14 @@ fn pieces_come_in_parts_and_as_differences() {
     let long: String = (0..6_000).map(line).collect();
     fleet.apply(1, &[("base", 1, BASE), ("db", 1, DB), ("long", 1, &long)], None);
     let link = fleet.connect(0, b"");
-    let manifest = |fleet: &mut Fleet| {
-        let target = fleet.targets().remove(&0).unwrap();
-        Manifest::decode(&*target.manifest).unwrap()
-    };
     let first = manifest(&mut fleet);
-    let part = |fleet: &mut Fleet| -> Part {
-        let (_, said) = fleet.told.pop().unwrap();
-        fleet.written(link);
-        let Some(Down::Part(part)) = said.say else { panic!("{said:?}") };
-        part
-    };
-    let whole = |fleet: &mut Fleet, piece: &Piece| -> (Vec<u8>, usize) {
-        let (mut bytes, mut parts) = (Vec::new(), 0);
-        while (bytes.len() as u64) < piece.bytes {
-            fleet.want(link, &piece.digest, b"", bytes.len() as u64);
-            let part = part(fleet);
-            assert_eq!((part.offset, part.total), (bytes.len() as u64, piece.bytes));
-            assert!(
-                part.bytes.len() == PART_BYTES_MAX
-                    || (bytes.len() + part.bytes.len()) as u64 == part.total
-            );
-            bytes.extend(part.bytes);
-            parts += 1;
-        }
-        assert_eq!(blake3::hash(&bytes).as_bytes().as_slice(), piece.digest);
-        (bytes, parts)
-    };
     let large = first.documents.iter().find(|it| PART_BYTES_MAX as u64 <= it.bytes).unwrap();
-    assert!(1 < whole(&mut fleet, large).1);
+    assert!(1 < whole(&mut fleet, link, large).1);
     // Many hosts are a list of sections, and those.
     let [set] = first.members.as_slice() else { panic!("{:?}", first.members) };
-    let listed = Members::decode(&*whole(&mut fleet, set).0).unwrap().sections;
+    let listed = Members::decode(&*whole(&mut fleet, link, set).0).unwrap().sections;
     assert!(3 < listed.len() && u32::try_from(listed.len()) == Ok(set.sections));
-    let of = |piece| Members::decode(&*whole(&mut fleet, piece).0).unwrap().hosts;
+    let of = |piece| Members::decode(&*whole(&mut fleet, link, piece).0).unwrap().hosts;
     let mut ids: Vec<String> = listed.iter().flat_map(of).map(|host| host.id).collect();
     ids.sort();
     ids.dedup();
@@ -177,25 +181,25 @@ fn pieces_come_in_parts_and_as_differences() {
     let second = manifest(&mut fleet);
     assert_eq!(second.members[0].name, set.name);
     fleet.want(link, &second.members[0].digest, &set.digest, 0);
-    let part_of = part(&mut fleet);
+    let part_of = part(&mut fleet, link);
     assert_eq!(part_of.base, set.digest);
     let told = Difference::decode(&*part_of.bytes).unwrap();
     let [section] = told.sections.as_slice() else { panic!("{told:?}") };
     assert_eq!((told.put.len(), told.gone.len(), told.sections_gone.len()), (0, 0, 0));
     let before = listed.iter().find(|it| it.name == section.name).unwrap();
     fleet.want(link, &section.digest, &before.digest, 0);
-    let part_of = part(&mut fleet);
+    let part_of = part(&mut fleet, link);
     assert_eq!(part_of.base, before.digest);
     let Difference { put, gone, .. } = Difference::decode(&*part_of.bytes).unwrap();
     assert_eq!((put.len(), put[0].id.clone(), gone.len()), (1, id(2), 0));
     // A section that the new list does not name is none of its own any more.
     fleet.want(link, &before.digest, b"", 0);
-    assert!(part(&mut fleet).lost);
+    assert!(part(&mut fleet, link).lost);
     // What is no piece of what it should have is lost, whoever has it.
     fleet.want(link, &[9; 32], b"", 0);
-    assert!(part(&mut fleet).lost);
+    assert!(part(&mut fleet, link).lost);
     fleet.want(link, &set.digest, b"", 0);
-    assert!(part(&mut fleet).lost);
+    assert!(part(&mut fleet, link).lost);
     fleet.pass(2_500);
     assert_eq!(fleet.targets().len(), 0);
     // What is one and nobody has is lost too, and the host is told again what it should have.
@@ -203,9 +207,33 @@ fn pieces_come_in_parts_and_as_differences() {
     let key = Key::Piece(Digest(stamp.clone().try_into().unwrap()), 0);
     fleet.commit(Batch { remove: vec![key.text()], ..Batch::default() });
     fleet.want(link, &stamp, b"", 0);
-    assert!(part(&mut fleet).lost);
+    assert!(part(&mut fleet, link).lost);
     fleet.pass(2_500);
     assert_eq!(fleet.targets().len(), 1);
+}
+
+#[test]
+fn of_a_new_snapshot_the_lines_that_differ_are_sent() {
+    let mut fleet = Fleet::new(4, Settings::default());
+    fleet.apply(1, &[("base", 1, BASE), ("db", 1, DB)], None);
+    let link = fleet.connect(0, b"");
+    let before = manifest(&mut fleet).snapshot.unwrap();
+    let old = whole(&mut fleet, link, &before).0;
+    let base = format!("{BASE}deny any -> 192.0.2.2 : any\n");
+    fleet.apply(2, &[("base", 2, &base), ("db", 1, DB)], None);
+    let second = manifest(&mut fleet);
+    let (now, document) = (second.snapshot.unwrap(), second.documents[0].digest.clone());
+    fleet.want(link, &now.digest, &before.digest, 0);
+    let led = part(&mut fleet, link);
+    assert_eq!(led.base, before.digest);
+    let new = patched(&old, &led.bytes, now.bytes).unwrap();
+    assert_eq!(blake3::hash(&new).as_bytes().as_slice(), now.digest);
+    assert_eq!(whole(&mut fleet, link, &now).0, new);
+    // From what nobody has no difference leads there, nor from what is no snapshot.
+    for base in [vec![9; 32], document] {
+        fleet.want(link, &now.digest, &base, 0);
+        assert!(part(&mut fleet, link).base.is_empty());
+    }
 }
 
 #[test]
@@ -312,7 +340,7 @@ fn tried(share: Share) -> (Fleet, BTreeMap<usize, Vec<u8>>) {
     (fleet, told.collect())
 }
 
-fn link_of(fleet: &Fleet, number: usize) -> controller::serving::Link {
+fn link_of(fleet: &Fleet, number: usize) -> Link {
     *fleet.links.iter().find(|(_, of)| **of == number).unwrap().0
 }
 

@@ -54,6 +54,7 @@ struct World {
     /// What each host was sent of others last, by name of the piece.
     held: BTreeMap<(String, String), (Digest, Vec<u8>)>,
     differences: usize,
+    snapshots: usize,
     /// Documents have tests.
     tested: bool,
     /// Tests that hosts said something about, and those that failed there.
@@ -79,6 +80,7 @@ impl World {
             turns: (0, 0),
             held: BTreeMap::new(),
             differences: 0,
+            snapshots: 0,
             said: [0; 2],
         };
         world.store.commit(found(&world.store.model, &root_bytes()).unwrap()).unwrap();
@@ -257,7 +259,20 @@ impl World {
         for id in ids {
             let target = self.views.target(self.views.number(&id).unwrap()).unwrap();
             assert_eq!(anew.target(anew.number(&id).unwrap()).unwrap(), target, "{id}");
-            for piece in Manifest::decode(&*target.manifest).unwrap().members {
+            let manifest = Manifest::decode(&*target.manifest).unwrap();
+            let snapshot = manifest.snapshot.unwrap();
+            let digest = Digest::read(&snapshot.digest).unwrap();
+            let bytes = self.store.model.piece(&digest).unwrap();
+            let held = self.held.insert((id.clone(), snapshot.name), (digest, bytes.to_vec()));
+            if let Some((base, old)) = held
+                && base != digest
+            {
+                let model = &self.store.model;
+                let told = self.views.difference_of_snapshots(&base, &digest, model).unwrap();
+                assert_eq!(patched(&old, &told, snapshot.bytes).unwrap(), *bytes);
+                self.snapshots += 1;
+            }
+            for piece in manifest.members {
                 let digest = Digest::read(&piece.digest).unwrap();
                 let bytes = self.views.piece(&digest).unwrap();
                 assert_eq!((Digest::of(&bytes), bytes.len() as u64), (digest, piece.bytes));
@@ -265,7 +280,7 @@ impl World {
                 let held = self.held.insert((id.clone(), piece.name), (digest, bytes.to_vec()));
                 let Some((base, old)) = held else { continue };
                 if let Some(difference) = self.views.difference(&base, &digest) {
-                    assert_eq!(patched(&old, &difference).unwrap(), *bytes);
+                    assert_eq!(patched(&old, &difference, bytes.len() as u64).unwrap(), *bytes);
                     self.differences += 1;
                 }
             }
@@ -385,7 +400,7 @@ fn what_a_host_is_sent_says_what_everything_says() {
 
 #[test]
 fn what_is_kept_from_change_to_change_is_what_is_made_from_nothing() {
-    let (mut some, mut all, mut differences) = (0, 0, 0);
+    let (mut some, mut all, mut differences, mut snapshots) = (0, 0, 0, 0);
     seeds(60, |seed| {
         let mut world = World::begin(seed, true);
         for _ in 0..12 {
@@ -397,9 +412,11 @@ fn what_is_kept_from_change_to_change_is_what_is_made_from_nothing() {
         some += world.turns.0;
         all += world.turns.1;
         differences += world.differences;
+        snapshots += world.snapshots;
     });
     if std::env::var_os("FWNET_SEED").is_none() {
-        assert!(50 < some && 50 < all && 50 < differences, "{some} {all} {differences}");
+        let counts = [some, all, differences, snapshots];
+        assert!(counts.iter().all(|count| 50 < *count), "{counts:?}");
     }
 }
 
@@ -503,7 +520,7 @@ fn of_many_hosts_a_few_sections_change_and_are_what_is_made_from_nothing() {
             let Some((base, old)) = held.get(name) else { continue };
             kept += usize::from(base == digest);
             if let Some(difference) = views.difference(base, digest).filter(|_| base != digest) {
-                assert_eq!(patched(old, &difference).unwrap(), *bytes);
+                assert_eq!(patched(old, &difference, bytes.len() as u64).unwrap(), *bytes);
                 led += 1;
             }
         }

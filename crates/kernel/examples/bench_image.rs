@@ -40,9 +40,7 @@ const SHAPES: [(&str, Shape); 3] = [
         let bits = if dice.below(100) < 55 { 24 } else { dice.within(16..=23) };
         (dice.v4(), MAPPED_BITS + bits)
     }),
-    ("IPv6 networks", |dice| {
-        (dice.v6(), dice.one(&[32, 40, 44, 48, 48, 48, 56, 64, 64, 128]))
-    }),
+    ("IPv6 networks", |dice| (dice.v6(), dice.one(&[32, 40, 44, 48, 48, 48, 56, 64, 64, 128]))),
 ];
 
 fn rules(list: AddressSet) -> RuleSet {

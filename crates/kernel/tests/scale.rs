@@ -122,7 +122,10 @@ fn millions_of_prefixes_and_thousands_of_rules_judge_as_the_rules_read() {
                         None | Some(0 | 1) => below(&mut dice, PREFIXES),
                         Some(small) => part(small as usize - 2).start + below(&mut dice, PART),
                     };
-                    (list[place].0, usize::from(rule.services[0].ports.first) + below(&mut dice, 10))
+                    (
+                        list[place].0,
+                        usize::from(rule.services[0].ports.first) + below(&mut dice, 10),
+                    )
                 }
             };
             let port = u16::try_from(port.max(1)).expect("a port");

@@ -138,6 +138,17 @@ impl Envelope {
         &self.signatures
     }
 
+    /// The envelope with an empty payload, and the payload.
+    pub(crate) fn emptied(mut self) -> (Self, Vec<u8>) {
+        let payload = std::mem::take(&mut self.payload);
+        (self, payload)
+    }
+
+    /// The envelope with this payload, whatever it was signed with.
+    pub(crate) fn filled(self, payload: Vec<u8>) -> Self {
+        Self { payload, ..self }
+    }
+
     /// Adds a signature, in the place of one by the same key.
     pub fn sign(&mut self, key: &SecretKey) {
         let keyid = key.public();

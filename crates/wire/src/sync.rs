@@ -12,11 +12,13 @@
 
 mod frame;
 mod members;
+mod snapshots;
 
 use prost::{Enumeration, Message, Oneof};
 
 pub use frame::{Decoder, FrameError, LENGTH_BYTES, encode};
-pub use members::{difference, patched};
+pub use members::difference;
+pub use snapshots::{Lines, Sheet};
 
 /// The protocol's name in the TLS handshake (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"fwnet-sync/1";
@@ -304,7 +306,7 @@ pub struct Label {
     pub value: String,
 }
 
-/// What makes one [`Members`] of another.
+/// What makes one [`Members`] of another, or one snapshot.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Difference {
     /// New or changed hosts, sorted by id.
@@ -319,6 +321,26 @@ pub struct Difference {
     /// Names of those that are gone, sorted.
     #[prost(string, repeated, tag = "4")]
     pub sections_gone: Vec<String>,
+    /// Of a snapshot: its envelope without the payload. Empty where sets of hosts are meant.
+    #[prost(bytes = "vec", tag = "5")]
+    pub envelope: Vec<u8>,
+    /// Of a snapshot: its payload.
+    #[prost(message, repeated, tag = "6")]
+    pub runs: Vec<Run>,
+}
+
+/// Lines of an older payload that follow each other, and what stands behind them in the newer one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Run {
+    /// The first of the lines, counted from 0.
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub lines: u32,
+    /// What follows.
+    #[prost(bytes = "vec", tag = "3")]
+    pub then: Vec<u8>,
 }
 
 /// A part of a piece: at most [`PART_BYTES_MAX`], and less than that at its end only.
@@ -464,6 +486,17 @@ impl Target {
             return same;
         }
         target_digest(&self.manifest, &self.me)
+    }
+}
+
+/// The piece of at most `most` bytes that an encoded [`Difference`] makes of the piece `old`, as it was written; none if one of
+/// them is not what it should be. Whether it is the piece that was asked for is known by its digest.
+pub fn patched(old: &[u8], difference: &[u8], most: u64) -> Option<Vec<u8>> {
+    let difference = Difference::decode(difference).ok()?;
+    if difference.envelope.is_empty() {
+        members::patched(old, difference).ok()
+    } else {
+        snapshots::patched(old, &difference.envelope, &difference.runs, most)
     }
 }
 

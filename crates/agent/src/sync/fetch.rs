@@ -139,7 +139,7 @@ impl Fetch {
             missing.without_base = true;
             missing.asked = None;
             let before = here.get(&base).filter(|_| missing.came.is_empty());
-            let whole = before.and_then(|before| patched(before, &bytes).ok());
+            let whole = before.and_then(|before| patched(before, &bytes, missing.total));
             let Some(whole) = whole.filter(|it| blake3::hash(it) == digest) else {
                 return Ok(None);
             };

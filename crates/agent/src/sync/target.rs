@@ -115,6 +115,13 @@ impl Wanted {
         self.pieces.iter().skip(others)
     }
 
+    /// What differences lead from: its snapshot, and everything that has hosts.
+    pub(super) fn bases(&self) -> impl Iterator<Item = &(Digest, Piece)> {
+        // It stands behind the roots and the timestamp.
+        let snapshot = self.pieces.get(self.manifest.roots.len() + 1);
+        snapshot.into_iter().chain(self.members())
+    }
+
     /// Everything it is made of.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (Digest, &Piece)> {
         self.pieces.iter().map(|(digest, piece)| (*digest, piece))

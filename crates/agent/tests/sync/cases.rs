@@ -42,6 +42,17 @@ fn only_what_is_lacking_is_asked_for_and_hosts_as_a_difference() {
 }
 
 #[test]
+fn a_new_snapshot_comes_as_what_differs_from_the_one_in_force() {
+    let mut world = connected();
+    world.assign(Wish::of(1));
+    let target = world.assign(Wish::of(2));
+    assert_eq!(world.core.in_force().current, Some(target));
+    let target = world.controller.target(Wish::of(2));
+    let snapshot = Manifest::decode(&*target.manifest).unwrap().snapshot.unwrap();
+    assert!(world.controller.led.contains(&snapshot.digest));
+}
+
+#[test]
 fn of_hosts_in_sections_only_the_one_that_changed_is_asked_for() {
     let mut world = connected();
     world.assign(Wish { sections: true, ..Wish::of(1) });

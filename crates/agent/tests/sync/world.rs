@@ -16,8 +16,8 @@ use testbed::Signers;
 use wire::{
     Bundle, Envelope, Trust,
     sync::{
-        Down, Downward, Label, Manifest, Member, Members, Part, Piece, Progress, Stage, Target, Up,
-        Upward, Want, difference,
+        Down, Downward, Label, Manifest, Member, Members, Part, Piece, Progress, Sheet, Stage,
+        Target, Up, Upward, Want, difference,
     },
 };
 
@@ -82,6 +82,8 @@ pub(crate) struct Controller {
     pub(crate) hellos: usize,
     pub(crate) beats: usize,
     pub(crate) wants: Vec<Want>,
+    /// Pieces that it gave as differences.
+    pub(crate) led: Vec<Vec<u8>>,
     /// Bytes of parts that were sent.
     pub(crate) sent: usize,
     /// Bytes of one part.
@@ -169,8 +171,13 @@ impl Controller {
             let part = Part { digest: want.digest.clone(), lost: true, ..Part::default() };
             return vec![down(Down::Part(part))];
         };
-        let difference = (self.pieces.get(&want.base))
-            .and_then(|base| difference(base, piece).ok().filter(|it| it.len() < piece.len()));
+        let difference = self.pieces.get(&want.base).and_then(|base| {
+            let snapshot = || Some(Sheet::read(piece)?.since(Sheet::read(base)?.lines()));
+            difference(base, piece).ok().or_else(snapshot).filter(|it| it.len() < piece.len())
+        });
+        if difference.is_some() {
+            self.led.push(want.digest.clone());
+        }
         let (bytes, base) = match difference {
             Some(difference) => (difference, want.base.clone()),
             None => (piece.clone(), Vec::new()),

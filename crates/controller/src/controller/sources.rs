@@ -65,6 +65,7 @@ impl Source for Sources<'_> {
     }
 
     fn difference(&mut self, base: &Digest, digest: &Digest) -> Option<Arc<[u8]>> {
-        self.views.difference(base, digest)
+        let hosts = self.views.difference(base, digest);
+        hosts.or_else(|| self.views.difference_of_snapshots(base, digest, self.model))
     }
 }
