@@ -30,6 +30,12 @@ impl Digest {
         blake3::Hash::from_bytes(self.0) == blake3::Hash::from_bytes(other.0)
     }
 
+    /// The first half: enough to tell things apart that nobody makes alike on purpose.
+    pub(crate) fn half(&self) -> [u8; 16] {
+        let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.0;
+        half
+    }
+
     /// The first eight bytes as a number.
     pub(crate) fn number(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;

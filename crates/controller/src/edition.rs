@@ -149,20 +149,24 @@ impl Paper {
         let payload = wire::digest(envelope.payload());
         let odd = |_odd| lost("a readable document", of);
         let document: Policy = envelope.unverified().map_err(odd)?;
-        let (listed, agreed) = match listing {
-            Listing::Agreed => (Listed::of(&document, envelope.payload()), true),
-            Listing::Snapshot(listed) => {
-                let what = || format!("the document `{}` in the snapshot", document.name);
-                let listed = listed.get(&payload).ok_or_else(|| lost(&what(), of))?;
-                // What stands there was verified to be right.
-                let agreed = listed.concerns.is_some() || document.concerns().is_none();
-                (listed.clone(), agreed)
-            }
-        };
         let Policy { name, version, policy, delegations, audience, expires: _ } = document;
         let mut report = Diagnostics::default();
         let source = Source { name: &name, bytes: policy.as_bytes() };
         let (_, parsed) = policy::read(source, 0, &mut report);
+        let concerns = || wire::concerns(&parsed, &report);
+        let (listed, agreed) = match listing {
+            Listing::Agreed => {
+                let (name, digest) = (name.clone(), payload.clone());
+                (Listed { name, version, digest, concerns: concerns() }, true)
+            }
+            Listing::Snapshot(listed) => {
+                let what = || format!("the document `{name}` in the snapshot");
+                let listed = listed.get(&payload).ok_or_else(|| lost(&what(), of))?;
+                // What stands there was verified to be right.
+                let agreed = listed.concerns.is_some() || concerns().is_none();
+                (listed.clone(), agreed)
+            }
+        };
         let delegates = delegations.into_iter().map(|it| it.name).collect();
         let document = parsed.document;
         let piece = *piece;

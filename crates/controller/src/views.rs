@@ -28,8 +28,6 @@ use std::{
     sync::Arc,
 };
 
-use prost::Message;
-
 pub use folk::HostNumber;
 pub use meant::Meant;
 
@@ -172,14 +170,13 @@ impl Views {
     /// Works out again what is stale. The kinds whose hosts have another manifest by that.
     fn refresh(&mut self) -> BTreeSet<u32> {
         let Self { folk, selectors, leaves, classes, library, packs, tried, .. } = self;
-        let ground = Ground { here: Here { folk, selectors }, leaves };
+        let ground = Ground { here: Here { folk, selectors }, leaves, packs };
         classes.refresh(ground, library, |number| {
             if let Some((pack, rollout)) = tried.as_ref().filter(|(pack, _)| pack.number == number)
             {
                 return Some((&**pack, Some(rollout)));
             }
-            let at = packs.binary_search_by_key(&number, |pack| pack.number).ok()?;
-            Some((&**packs.get(at)?, None))
+            Some((&**pack::find(ground.packs, number)?, None))
         })
     }
 
@@ -212,7 +209,7 @@ impl Views {
     pub fn target(&mut self, number: HostNumber) -> Option<HostTarget> {
         let known = self.folk.host(number)?;
         let Known { kind, quarantined, since, .. } = *known;
-        let me = known.me(&self.selectors.vocabulary).encode_to_vec();
+        let me = known.encode_me(&self.selectors.vocabulary);
         let tries = self.tries(known);
         let at = if tries { None } else { Some(self.step(kind, since)?) };
         let Self { classes, folk, selectors, leaves, library, tried, packs, .. } = self;
@@ -220,11 +217,9 @@ impl Views {
             (None, Some((pack, rollout))) => (&*pack, Some(&*rollout)),
             (at, _) => (packs.get(at?)?, None),
         };
-        let answers = &folk.kind(kind)?.answers;
         let wanted = Wanted { pack, kind, quarantined, trial };
-        let ground = Ground { here: Here { folk, selectors }, leaves };
-        let selected = || selectors.selecting(answers);
-        let (manifest, manifest_digest) = classes.manifest(wanted, selected, ground, library)?;
+        let ground = Ground { here: Here { folk, selectors }, leaves, packs };
+        let (manifest, manifest_digest) = classes.manifest(wanted, ground, library)?;
         let digest = digest_of(&manifest_digest, &me);
         let version = pack.step.version;
         Some(HostTarget { manifest, manifest_digest, me, digest, version, trial: tries })
@@ -246,10 +241,10 @@ impl Views {
                 let selected = self.selectors.selecting(&self.folk.kind(kind)?.answers);
                 let touches = |touch: &Touch| match touch {
                     Touch::Everybody => true,
-                    Touch::Those(those) if those.len() < selected.len() => {
-                        those.iter().any(|it| selected.binary_search(it).is_ok())
+                    Touch::Those { ends, .. } if ends.len() < selected.len() => {
+                        ends.iter().any(|it| selected.binary_search(it).is_ok())
                     }
-                    Touch::Those(those) => selected.iter().any(|it| those.contains(it)),
+                    Touch::Those { ends, .. } => selected.iter().any(|it| ends.contains(it)),
                 };
                 let touched = self.touches.iter().rposition(touches)?;
                 self.latest.insert(kind, self.packs.get(touched)?.number);

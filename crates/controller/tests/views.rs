@@ -421,6 +421,57 @@ fn what_is_kept_from_change_to_change_is_what_is_made_from_nothing() {
 }
 
 #[test]
+fn what_an_edit_of_one_of_many_documents_leaves_is_what_is_made_from_nothing() {
+    let mut some = 0;
+    seeds(8, |seed| {
+        let (mut world, mut chance) = (World::new(seed), Chance::new(seed + 1_000));
+        world.decide();
+        let had = world.texts.iter().cloned();
+        let mut documents: Vec<(u64, String)> =
+            had.map(|text| (world.versions + 1, text)).collect();
+        documents.resize(documents.len() + 12, (1, String::new()));
+        for _ in 0..40 {
+            let (which, before) = (chance.place(documents.len()), documents.clone());
+            let (version, text) = &mut documents[which];
+            *version += 1;
+            let mut lines: Vec<String> = text.lines().map(|line| format!("{line}\n")).collect();
+            if 3 < lines.len() {
+                lines.remove(chance.place(lines.len()));
+            }
+            let (from, to) = (chance.of(SELECTORS), chance.of(SELECTORS));
+            lines.push(format!("deny {from} -> {to} : tcp/{}\n", 80 + chance.below(3)));
+            *text = lines.concat();
+            let policies = (0..).zip(&documents);
+            let policies =
+                policies.map(|(at, (version, text))| policy(&format!("d{at}"), *version, text));
+            let next = world.versions + 1;
+            let bytes = Making::of(&policies.collect::<Vec<_>>()).numbered(next).bytes();
+            let asked = Apply {
+                bundle: &bytes,
+                what: "",
+                canary: None,
+                force: true,
+                by: "op",
+                stamping: None,
+            };
+            match apply(&world.store.model, &asked, at(1)) {
+                Ok(batch) => {
+                    world.versions = next;
+                    world.commit(batch);
+                    world.equal();
+                }
+                Err(controller::Refusal::Policy(_)) => documents = before,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        some += world.turns.0;
+    });
+    if std::env::var_os("FWNET_SEED").is_none() {
+        assert!(150 < some, "{some}");
+    }
+}
+
+#[test]
 fn views_are_made_anew_when_what_is_kept_is_mostly_idle() {
     let mut world = World::new(7);
     let had = world.texts.clone();

@@ -82,7 +82,7 @@ fn wrap(out: &mut String, statement: &str) {
 }
 
 /// One statement on one line.
-pub(crate) fn statement(statement: &Statement) -> String {
+pub fn statement(statement: &Statement) -> String {
     let mut out = String::new();
     match statement {
         Statement::Tier(tier) => push(&mut out, format_args!("tier {}", tier.word())),

@@ -40,7 +40,7 @@ pub use explain::{
     EndAccount, ExplainError, Explanation, Matched, Party, Question, TierAccount, WhatIf, explain,
 };
 pub use facts::{Facts, Identities, NoIdentities};
-pub use format::format;
+pub use format::{format, statement};
 pub use import::{Gap, ImportError, Imported, import_network_policies, import_nftables};
 pub use incremental::{Change, Compiler, EditError, Enforcer};
 pub use inventory::{Host, HostIndex, Inventory, InventoryError, InventoryFault};

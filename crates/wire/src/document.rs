@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use policy::{Concerned, Diagnostics, Host, Source};
+use policy::{Concerned, Diagnostics, Host, Parsed, Source};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -137,15 +137,18 @@ impl Policy {
     pub fn concerns(&self) -> Option<String> {
         let mut report = Diagnostics::default();
         let (_text, parsed) = policy::read(self.source(), 0, &mut report);
-        if report.has_errors() || 0 < parsed.damaged {
-            return None;
-        }
-        policy::concerns(&parsed.document)
+        concerns(&parsed, &report)
     }
 
     fn source(&self) -> Source<'_> {
         Source { name: "", bytes: self.policy.as_bytes() }
     }
+}
+
+/// The same of a document's policy that was read already, with what was found wrong in it.
+pub fn concerns(parsed: &Parsed, report: &Diagnostics) -> Option<String> {
+    let sound = !report.has_errors() && parsed.damaged == 0;
+    sound.then(|| policy::concerns(&parsed.document)).flatten()
 }
 
 /// BLAKE3 of signed bytes, in hexadecimal.

@@ -25,7 +25,7 @@ pub mod sync;
 mod trust;
 
 pub use bundle::{Bundle, ReadError};
-pub use document::{Delegation, Listed, Payload, Policy, Snapshot, Stamp, digest};
+pub use document::{Delegation, Listed, Payload, Policy, Snapshot, Stamp, concerns, digest};
 pub use envelope::{Authority, Envelope, EnvelopeError, Signature, Unsigned};
 pub use key::{KeyError, NamedKey, PublicKey, SecretKey};
 pub use role::Role;

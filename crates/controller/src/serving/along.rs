@@ -8,7 +8,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message;
-use wire::sync::Piece;
 
 use super::{
     Assigned,
@@ -40,11 +39,20 @@ pub(super) struct Along {
 #[derive(Clone, PartialEq, Message)]
 struct Papers {
     #[prost(message, optional, tag = "2")]
-    timestamp: Option<Piece>,
+    timestamp: Option<Paper>,
     #[prost(message, optional, tag = "3")]
-    snapshot: Option<Piece>,
+    snapshot: Option<Paper>,
     #[prost(message, repeated, tag = "4")]
-    documents: Vec<Piece>,
+    documents: Vec<Paper>,
+}
+
+/// Of a [`Piece`](wire::sync::Piece), what counts here.
+#[derive(Clone, PartialEq, Message)]
+struct Paper {
+    #[prost(bytes = "vec", tag = "1")]
+    digest: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
 }
 
 /// Until when a target is told with what is new, and the fields that all hosts share, if anything is.

@@ -11,12 +11,12 @@ use wire::sync::{Manifest, Piece};
 
 use super::{
     folk::HostNumber,
-    leaf::{Leaf, LeafNumber, Leaves},
+    leaf::{Ends, LeafNumber, Leaves},
     library::Library,
     member,
-    pack::{Pack, PackNumber},
+    pack::{self, Pack, PackNumber},
     selectors::SelectorNumber,
-    set::{Here, SetNumber, Sets},
+    set::{Entry, Here, KeysNumber, SetNumber, Sets},
 };
 use crate::{digest::Digest, records::RolloutRecord};
 
@@ -34,12 +34,25 @@ struct Class {
     quarantined: bool,
     documents: Box<[LeafNumber]>,
     /// Ascending.
+    needs: Box<[SelectorNumber]>,
+    keys: KeysNumber,
+    /// Ascending.
     sets: Box<[SetNumber]>,
     /// The piece of the hosts that the documents only call by their names.
     mentioned: Option<(Digest, u64)>,
     /// Kinds whose hosts have this manifest, of those that were asked about.
     kinds: Vec<u32>,
+    /// How many kinds had it that have another one now, which nobody has asked about.
+    heirs: usize,
     digest: Digest,
+}
+
+/// What hosts of a kind had until a version touched them.
+#[derive(Debug)]
+struct Former {
+    class: ClassNumber,
+    /// The rules that came or went since, all that select them among these.
+    rules: Arc<[Ends]>,
 }
 
 /// All classes that were asked for, and are still of a version at hand.
@@ -50,6 +63,8 @@ pub(super) struct Classes {
     by_key: BTreeMap<[u8; 16], ClassNumber>,
     /// By kind, version, and whether they are shut off.
     by_kind: BTreeMap<(u32, PackNumber, bool), ClassNumber>,
+    /// By kind, and whether they are shut off.
+    former: BTreeMap<(u32, bool), Former>,
     pub(super) sets: Sets,
     /// Pieces of hosts that are only mentioned, each with how many classes have it.
     mentions: BTreeMap<Digest, (Arc<[u8]>, usize)>,
@@ -71,15 +86,21 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Ground<'a> {
     pub(super) here: Here<'a>,
     pub(super) leaves: &'a Leaves,
+    /// Versions, oldest first.
+    pub(super) packs: &'a [Arc<Pack>],
 }
 
 impl Classes {
     pub(super) fn count(&self) -> usize {
-        self.by_key.len()
+        self.all.iter().flatten().filter(|class| !class.kinds.is_empty()).count()
     }
 
     fn class(&self, number: ClassNumber) -> Option<&Class> {
         self.all.get(number as usize)?.as_ref()
+    }
+
+    fn class_mut(&mut self, number: ClassNumber) -> Option<&mut Class> {
+        self.all.get_mut(number as usize)?.as_mut()
     }
 
     /// Kinds that came out of others have the classes of those.
@@ -93,31 +114,63 @@ impl Classes {
                     continue;
                 }
                 self.by_kind.insert((new, pack, quarantined), number);
-                if let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) {
+                if let Some(class) = self.class_mut(number) {
                     class.kinds.push(new);
                 }
             }
         }
     }
 
-    /// Hosts of a kind have nothing but the newest versions from now on.
-    pub(super) fn leave(&mut self, kind: u32, newest: impl Fn(PackNumber) -> bool) {
+    /// Hosts of a kind have nothing but the newest versions from now on. Where `rules` says which came or went since an
+    /// earlier one, all that select them among those, what they have now is worked out from what they had.
+    pub(super) fn leave(
+        &mut self,
+        kind: u32,
+        newest: impl Fn(PackNumber) -> bool,
+        rules: impl Fn(PackNumber) -> Option<Arc<[Ends]>>,
+    ) {
+        for quarantined in [false, true] {
+            let former = self.former.remove(&(kind, quarantined));
+            former.into_iter().for_each(|former| self.disinherit(&former));
+        }
         let range = (kind, 0, false)..=(kind, PackNumber::MAX, true);
         let old: Vec<_> = self.by_kind.range(range).map(|(key, class)| (*key, *class)).collect();
-        for (key, number) in old.into_iter().filter(|((_, pack, _), _)| !newest(*pack)) {
+        for (key, class) in old.into_iter().filter(|((_, pack, _), _)| !newest(*pack)) {
             self.by_kind.remove(&key);
-            let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) else {
+            let (_, pack, quarantined) = key;
+            let Some(left) = self.class_mut(class) else { continue };
+            left.kinds.retain(|it| *it != kind);
+            let Some(rules) = rules(pack) else {
+                self.forget_unused(class);
                 continue;
             };
-            class.kinds.retain(|it| *it != kind);
-            if class.kinds.is_empty() {
-                self.forget(number);
-            }
+            left.heirs += 1;
+            let older = self.former.insert((kind, quarantined), Former { class, rules });
+            older.into_iter().for_each(|older| self.disinherit(&older));
+        }
+    }
+
+    /// What hosts have is not worked out from what they had.
+    pub(super) fn forget_former(&mut self) {
+        std::mem::take(&mut self.former).values().for_each(|former| self.disinherit(former));
+    }
+
+    fn disinherit(&mut self, former: &Former) {
+        if let Some(class) = self.class_mut(former.class) {
+            class.heirs -= 1;
+            self.forget_unused(former.class);
+        }
+    }
+
+    fn forget_unused(&mut self, number: ClassNumber) {
+        if self.class(number).is_some_and(Class::is_unused) {
+            self.forget(number);
         }
     }
 
     /// Forgets the classes of versions that are not at hand any more.
     pub(super) fn keep(&mut self, at_hand: impl Fn(PackNumber) -> bool) {
+        self.forget_former();
         self.by_kind.retain(|(_, pack, _), _| at_hand(*pack));
         let gone = (0..).zip(&self.all).filter_map(|(number, class)| {
             let pack = class.as_ref()?.pack;
@@ -132,14 +185,17 @@ impl Classes {
         self.by_key.remove(&class.key);
         self.free.push(number);
         self.unmentioned(class.mentioned);
-        for &set in &class.sets {
-            self.sets.leave(set);
-            let all = &self.all;
-            self.sets.tidy(set, |user| {
-                let class = all.get(user as usize).and_then(Option::as_ref);
-                class.is_some_and(|class| class.sets.binary_search(&set).is_ok())
-            });
-        }
+        class.sets.iter().for_each(|set| self.leave_set(*set));
+    }
+
+    /// A class does not have a set any more.
+    fn leave_set(&mut self, set: SetNumber) {
+        let Self { all, sets, .. } = self;
+        sets.leave(set);
+        sets.tidy(set, |user| {
+            let class = all.get(user as usize).and_then(Option::as_ref);
+            class.is_some_and(|class| class.sets.binary_search(&set).is_ok())
+        });
     }
 
     fn unmentioned(&mut self, piece: Option<(Digest, u64)>) {
@@ -186,9 +242,7 @@ impl Classes {
             self.mention(number, ground);
             let Some(bytes) = self.encoded(number, pack, trial, ground.leaves) else { continue };
             let digest = Digest::of(&bytes);
-            let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) else {
-                continue;
-            };
+            let Some(class) = self.class_mut(number) else { continue };
             if class.digest != digest {
                 class.digest = digest;
                 kinds.extend(class.kinds.iter().copied());
@@ -198,11 +252,10 @@ impl Classes {
         kinds
     }
 
-    /// The manifest of hosts of a kind, with its digest. `selected` are the selectors that select them.
+    /// The manifest of hosts of a kind, with its digest.
     pub(super) fn manifest(
         &mut self,
         wanted: Wanted<'_>,
-        selected: impl FnOnce() -> Vec<SelectorNumber>,
         ground: Ground<'_>,
         library: &mut Library,
     ) -> Option<(Arc<[u8]>, Digest)> {
@@ -210,9 +263,9 @@ impl Classes {
         let number = match self.by_kind.get(&(kind, pack.number, quarantined)) {
             Some(&number) => number,
             None => {
-                let number = self.found(wanted, &selected(), ground, library)?;
+                let number = self.found(wanted, ground, library)?;
                 self.by_kind.insert((kind, pack.number, quarantined), number);
-                if let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) {
+                if let Some(class) = self.class_mut(number) {
                     class.kinds.push(kind);
                 }
                 number
@@ -227,59 +280,124 @@ impl Classes {
         Some((bytes, digest))
     }
 
-    /// The class of hosts that these select.
+    /// The class of hosts of a kind that nobody has asked about.
     fn found(
         &mut self,
         wanted: Wanted<'_>,
-        selected: &[SelectorNumber],
         ground: Ground<'_>,
         library: &mut Library,
     ) -> Option<ClassNumber> {
-        let Wanted { pack, kind: _, quarantined, trial } = wanted;
-        let selectors = ground.here.selectors;
-        let documents = pack.documents(selected, selectors);
-        let needs = pack.needs(selected, selectors, ground.leaves);
+        let Wanted { pack, kind, quarantined, trial } = wanted;
+        let answers = &ground.here.folk.kind(kind)?.answers;
+        // A version that is tried does not follow what they had.
+        let whose = (kind, quarantined);
+        let former = if trial.is_none() { self.former.remove(&whose) } else { None };
+        let after = former.as_ref().and_then(|former| self.after(former, wanted, ground));
+        let (documents, needs) = after.unwrap_or_else(|| {
+            let selectors = ground.here.selectors;
+            let selected = selectors.selecting(answers);
+            let documents = pack.documents(&selected, selectors);
+            (documents, pack.needs(&selected, selectors, ground.leaves))
+        });
         let key = key(pack.number, quarantined, &documents, &needs);
         if let Some(&number) = self.by_key.get(&key) {
+            former.into_iter().for_each(|former| self.disinherit(&former));
             return Some(number);
         }
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.all.push(None);
-            ClassNumber::try_from(self.all.len() - 1).expect("classes are fewer than 2^32")
-        });
-        let leaves = documents.iter().filter_map(|leaf| ground.leaves.leaf(*leaf));
-        let keys: BTreeSet<u32> = leaves.flat_map(|leaf| leaf.keys.iter().copied()).collect();
-        let keys = self.sets.keys(keys.into_iter().collect());
-        let most = if needs.len() > SETS_MAX { needs.len() } else { 1 };
-        let take = |needs| self.sets.take(needs, keys, number, ground.here, library);
-        let mut sets: Vec<SetNumber> = needs.chunks(most).map(take).collect();
-        sets.sort_unstable();
-        let class = Class {
+        let keys = self.sets.keys(ground.leaves.keys(&documents));
+        let bare = Class {
             key,
             pack: pack.number,
             quarantined,
             documents: documents.into(),
-            sets: sets.into(),
+            needs: needs.into(),
+            keys,
+            sets: Box::default(),
             mentioned: None,
             kinds: Vec::new(),
+            heirs: 0,
             digest: Digest([0; 32]),
         };
-        if let Some(place) = self.all.get_mut(number as usize) {
-            *place = Some(class);
-        }
+        let number = self.put(bare, former, ground.here, library);
         self.by_key.insert(key, number);
         self.mention(number, ground);
         let bytes = self.encoded(number, pack, trial, ground.leaves)?;
         let digest = Digest::of(&bytes);
         library.put(digest, &bytes);
-        self.all.get_mut(number as usize)?.as_mut()?.digest = digest;
+        self.class_mut(number)?.digest = digest;
         Some(number)
+    }
+
+    /// Documents and needs of hosts of a kind, by what they had before.
+    fn after(
+        &self,
+        former: &Former,
+        Wanted { pack, kind, .. }: Wanted<'_>,
+        Ground { here: Here { folk, selectors }, leaves, packs }: Ground<'_>,
+    ) -> Option<(Vec<LeafNumber>, Vec<SelectorNumber>)> {
+        let answers = &folk.kind(kind)?.answers;
+        let class = self.class(former.class)?;
+        let before = pack::find(packs, class.pack)?;
+        let documents =
+            pack.documents_after(before, &class.documents, answers, selectors, leaves)?;
+        let needs = pack.needs_after(&class.needs, &former.rules, answers, selectors, leaves);
+        Some((documents, needs))
+    }
+
+    /// Gives a class the sets of its needs, and a number: that of what its hosts had, with the sets that it needs still, if
+    /// nobody has that any more.
+    fn put(
+        &mut self,
+        bare: Class,
+        former: Option<Former>,
+        here: Here<'_>,
+        library: &mut Library,
+    ) -> ClassNumber {
+        let Self { all, by_key, sets, .. } = self;
+        let few = |class: &Class| class.needs.len() <= SETS_MAX;
+        let number = former.as_ref().map(|former| former.class);
+        if let Some(number) = number
+            && let Some(class) = all.get_mut(number as usize).and_then(Option::as_mut)
+            && class.kinds.is_empty()
+            && class.heirs == 1
+            && class.keys == bare.keys
+            && few(class)
+            && few(&bare)
+        {
+            let set = |need: &SelectorNumber| sets.find(&[*need], bare.keys);
+            let gone = missing(&class.needs, &bare.needs);
+            let gone: Vec<SetNumber> = gone.iter().filter_map(set).collect();
+            let mut kept: Vec<SetNumber> = class.sets.to_vec();
+            kept.retain(|set| !gone.contains(set));
+            for need in missing(&bare.needs, &class.needs) {
+                kept.push(sets.take(&[need], bare.keys, number, here, library));
+            }
+            kept.sort_unstable();
+            by_key.remove(&class.key);
+            *class = Class { sets: kept.into(), mentioned: class.mentioned, ..bare };
+            gone.into_iter().for_each(|set| self.leave_set(set));
+            return number;
+        }
+        former.into_iter().for_each(|former| self.disinherit(&former));
+        let Self { all, free, sets, .. } = self;
+        let number = free.pop().unwrap_or_else(|| {
+            all.push(None);
+            ClassNumber::try_from(all.len() - 1).expect("classes are fewer than 2^32")
+        });
+        let most = if few(&bare) { 1 } else { bare.needs.len() };
+        let take = |needs| sets.take(needs, bare.keys, number, here, library);
+        let mut taken: Vec<SetNumber> = bare.needs.chunks(most).map(take).collect();
+        taken.sort_unstable();
+        if let Some(place) = all.get_mut(number as usize) {
+            *place = Some(Class { sets: taken.into(), ..bare });
+        }
+        number
     }
 
     /// Works out which hosts the documents of a class call by a name and of which nothing more need be known: without
     /// them, nobody could tell the name from a mistake.
     fn mention(&mut self, number: ClassNumber, ground: Ground<'_>) {
-        let Ground { here: Here { folk, selectors }, leaves } = ground;
+        let Ground { here: Here { folk, selectors }, leaves, packs: _ } = ground;
         let Some(class) = self.class(number) else { return };
         let leaf = class.documents.iter().filter_map(|leaf| leaves.leaf(*leaf));
         let words = leaf.flat_map(|leaf| &leaf.words);
@@ -288,8 +406,7 @@ impl Classes {
             let Some(known) = folk.host(*number) else { return true };
             let kind = folk.kind(known.kind).filter(|_| !known.quarantined);
             kind.is_some_and(|kind| {
-                let mut needs = class.sets.iter().flat_map(|set| self.sets.needs(*set));
-                needs.any(|need| selectors.needs(*need, &kind.answers))
+                class.needs.iter().any(|need| selectors.needs(*need, &kind.answers))
             })
         };
         let numbers: Vec<HostNumber> = called.into_iter().filter(|it| !needed(it)).collect();
@@ -301,7 +418,7 @@ impl Classes {
             (digest, length)
         });
         self.unmentioned(before);
-        if let Some(class) = self.all.get_mut(number as usize).and_then(Option::as_mut) {
+        if let Some(class) = self.class_mut(number) {
             class.mentioned = after;
         }
     }
@@ -319,37 +436,45 @@ impl Classes {
         leaves: &Leaves,
     ) -> Option<Arc<[u8]>> {
         let class = self.class(number)?;
-        let document = |leaf: &Arc<Leaf>| Piece {
-            digest: leaf.piece.0.to_vec(),
-            bytes: leaf.bytes,
-            name: leaf.name.clone(),
-            sections: 0,
-        };
-        let documents = class.documents.iter().filter_map(|leaf| leaves.leaf(*leaf)).map(document);
-        let sets = class.sets.iter();
-        let mut members: Vec<Piece> = sets.filter_map(|set| self.sets.piece(*set)).collect();
+        let documents = class.documents.iter().filter_map(|leaf| leaves.leaf(*leaf));
+        let mut members: Vec<Entry<'_>> =
+            class.sets.iter().filter_map(|set| self.sets.entry(*set)).collect();
         // Two selectors may mean the same hosts.
-        members.sort_by(|a, b| (&a.digest, &a.name).cmp(&(&b.digest, &b.name)));
-        members.dedup_by(|a, b| a.digest == b.digest);
-        members.extend(class.mentioned.map(|(digest, bytes)| Piece {
+        members.sort_unstable();
+        members.dedup_by_key(|entry| entry.digest);
+        let mentioned = class.mentioned.map(|(digest, bytes)| Piece {
             digest: digest.0.to_vec(),
             bytes,
             name: "mentioned".to_owned(),
             sections: 0,
-        }));
-        let manifest = Manifest {
-            roots: pack.roots.clone(),
-            timestamp: Some(pack.timestamp.clone()),
-            snapshot: Some(pack.snapshot.clone()),
-            documents: documents.collect(),
-            members,
+        });
+        let end = Manifest {
+            members: mentioned.into_iter().collect(),
             confirm_within_s: trial.map_or(0, |rollout| rollout.confirm_within_s),
             rollout: trial.map_or(0, |rollout| rollout.id),
             quarantine: class.quarantined,
             forced: trial.is_some_and(|rollout| rollout.forced),
+            ..Manifest::default()
         };
-        Some(manifest.encode_to_vec().into())
+        let end = end.encode_to_vec();
+        // Messages one behind the other are one message with the fields of all.
+        let parts = std::iter::once(&*pack.head).chain(documents.map(|leaf| &*leaf.entry));
+        let parts = parts.chain(members.iter().map(|entry| entry.bytes));
+        let parts: Vec<&[u8]> = parts.chain(std::iter::once(end.as_slice())).collect();
+        Some(parts.concat().into())
     }
+}
+
+impl Class {
+    /// Whether no hosts have it, and none that are not asked about had it.
+    fn is_unused(&self) -> bool {
+        self.kinds.is_empty() && self.heirs == 0
+    }
+}
+
+/// What of `these` is not among `others`, both ascending.
+fn missing(these: &[SelectorNumber], others: &[SelectorNumber]) -> Vec<SelectorNumber> {
+    these.iter().copied().filter(|it| others.binary_search(it).is_err()).collect()
 }
 
 /// What makes hosts of one class.
@@ -366,6 +491,5 @@ fn key(
     let numbers = std::iter::once(&count).chain(documents).chain(needs);
     let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
     hasher.update(&bytes);
-    let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *hasher.finalize().as_bytes();
-    half
+    Digest(*hasher.finalize().as_bytes()).half()
 }

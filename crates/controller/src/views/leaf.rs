@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use policy::syntax::{End, Failsafe, Line, Statement};
+use policy::syntax::{End, Failsafe, Statement};
+use prost::Message;
+use wire::sync::{Manifest, Piece};
 
 use super::{
     meant::{Meant, Names},
@@ -20,13 +22,17 @@ pub(super) type LeafNumber = u32;
 /// Some of the digest of a text.
 type Short = u128;
 
+/// What a rule has at its ends.
+pub(super) type Ends = (SelectorNumber, SelectorNumber);
+
 /// A document.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) name: String,
-    /// Its envelope, and the bytes of that.
+    /// Its envelope.
     pub(super) piece: Digest,
-    pub(super) bytes: u64,
+    /// The same as manifests name it, encoded as one of their documents.
+    pub(super) entry: Box<[u8]>,
     /// The digest of its payload, by which snapshots list it.
     pub(super) payload: String,
     /// Whom it concerns, as its snapshot says; `None` for everybody.
@@ -44,7 +50,7 @@ pub(super) struct Leaf {
     /// Digests of its rules with both ends, ascending; those of failsafe lines, too.
     rules: Box<[(Short, SelectorNumber, SelectorNumber)]>,
     /// What a rule has at its other end, by what it has at one; ascending, each once.
-    opposite: Box<[(SelectorNumber, SelectorNumber)]>,
+    opposite: Box<[Ends]>,
     /// What holds for all of its rules.
     frame: Short,
     /// What is everybody's; `None` if nothing is.
@@ -56,13 +62,30 @@ pub(super) struct Leaf {
 pub(super) enum Touch {
     Everybody,
     /// Whom one of these selects.
-    Those(BTreeSet<SelectorNumber>),
+    Those {
+        ends: BTreeSet<SelectorNumber>,
+        /// The rules that came or went and have them.
+        rules: BTreeSet<Ends>,
+    },
 }
 
 impl Touch {
+    /// Nobody, so far.
+    pub(super) fn nobody() -> Self {
+        Self::Those { ends: BTreeSet::new(), rules: BTreeSet::new() }
+    }
+
+    /// The rules that came or went; `None` where that is not all.
+    pub(super) fn rules(&self) -> Option<Arc<[Ends]>> {
+        match self {
+            Self::Everybody => None,
+            Self::Those { ends: _, rules } => Some(rules.iter().copied().collect()),
+        }
+    }
+
     /// Adds whom it touches that `new` takes the place of `old`, where there are such.
     pub(super) fn add(&mut self, old: Option<&Leaf>, new: Option<&Leaf>) {
-        let Self::Those(those) = self else { return };
+        let Self::Those { ends, rules } = self else { return };
         if let (Some(old), Some(new)) = (old, new)
             && old.piece == new.piece
         {
@@ -74,66 +97,76 @@ impl Touch {
             return;
         }
         let framed = matches!((old, new), (Some(old), Some(new)) if old.frame == new.frame);
-        let rules = |leaf: Option<&'_ Leaf>| leaf.map(|it| it.rules.clone()).unwrap_or_default();
-        let (old, new) = (rules(old), rules(new));
+        let of = |leaf: Option<&Leaf>| leaf.map(|it| it.rules.clone()).unwrap_or_default();
+        let (old, new) = (of(old), of(new));
         for (mine, other) in [(&old, &new), (&new, &old)] {
             let changed = mine.iter().filter(|it| !framed || other.binary_search(it).is_err());
-            those.extend(changed.flat_map(|&(_, from, to)| [from, to]));
+            for &(_, from, to) in changed {
+                ends.extend([from, to]);
+                rules.insert((from, to));
+            }
         }
     }
 }
 
 fn short(text: &str) -> Short {
-    let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
-        *blake3::hash(text.as_bytes()).as_bytes();
-    u128::from_be_bytes(half)
+    u128::from_be_bytes(Digest::of(text.as_bytes()).half())
 }
 
 impl Leaf {
-    /// Reads a document. Its selectors are numbered, and nobody has them yet.
-    pub(super) fn of(paper: &Paper, payload: String, selectors: &mut Selectors) -> Self {
+    /// Reads a document that takes the place of `before`, if of any. Its selectors are numbered, and nobody has them yet.
+    pub(super) fn of(
+        paper: &Paper,
+        payload: String,
+        before: Option<&Self>,
+        selectors: &mut Selectors,
+    ) -> Self {
         let document = &paper.document;
         let names = Names::of(document);
+        let frame_text = frame_of(paper);
+        let frame = short(&frame_text);
         let number = |end: &End, selectors: &mut Selectors| {
             // What is too much to be spelled out may be anybody.
-            selectors.number(names.spelled_out(&end.selector).unwrap_or(Meant::Any))
+            selectors.number(&names.spelled_out(&end.selector).unwrap_or(Meant::Any))
         };
-        let mut rules = Vec::new();
-        let (mut frame, mut general) = (format!("{:?}\n", paper.audience), BTreeSet::new());
-        for (line, said) in document.statements() {
-            let text = || {
-                let line = Line { statement: Some(said.clone()), comment: None, span: line.span };
-                policy::format(&policy::Document { lines: vec![line] })
-            };
-            let mut ends = |from, to| (number(from, selectors), number(to, selectors));
+        // What was said before with names that mean the same has the same ends.
+        let before = before.filter(|leaf| leaf.frame == frame);
+        let mut ends = |rule: Short, from: &End, to: &End| {
+            let known = before.and_then(|leaf| leaf.ends(rule));
+            known.unwrap_or_else(|| (number(from, selectors), number(to, selectors)))
+        };
+        let (mut rules, mut general) = (Vec::new(), BTreeSet::new());
+        for (_, said) in document.statements() {
             match said {
                 Statement::Rule(rule) => {
-                    let (from, to) = ends(&rule.from, &rule.to);
-                    rules.push((short(&text()), from, to));
+                    let text = short(&policy::statement(said));
+                    let (from, to) = ends(text, &rule.from, &rule.to);
+                    rules.push((text, from, to));
                 }
                 Statement::Failsafe(Failsafe::Flows(flows)) => {
-                    let (from, to) = ends(&flows.from, &flows.to);
-                    rules.push((short(&text()), from, to));
-                    general.insert(text());
+                    let text = policy::statement(said);
+                    let (from, to) = ends(short(&text), &flows.from, &flows.to);
+                    rules.push((short(&text), from, to));
+                    general.insert(text);
                 }
                 Statement::Failsafe(Failsafe::None) | Statement::Default(_) => {
-                    general.insert(text());
+                    general.insert(policy::statement(said));
                 }
                 Statement::Tier(_)
                 | Statement::Mode(_)
                 | Statement::Inbound(_)
-                | Statement::Name(_) => frame.push_str(&text()),
-                Statement::Test(_) => {}
+                | Statement::Name(_)
+                | Statement::Test(_) => {}
             }
         }
         if !general.is_empty() {
             // A default depends on the document's mode, and on how it answers.
-            general.insert(frame.clone());
+            general.insert(frame_text);
         }
         rules.sort_unstable();
         rules.dedup();
         let both = rules.iter().flat_map(|&(_, from, to)| [(from, to), (to, from)]);
-        let mut opposite: Vec<(SelectorNumber, SelectorNumber)> = both.collect();
+        let mut opposite: Vec<Ends> = both.collect();
         opposite.sort_unstable();
         opposite.dedup();
         let listed = paper.listed.concerns.clone();
@@ -145,9 +178,9 @@ impl Leaf {
         Self {
             name: paper.name.clone(),
             piece: paper.piece,
-            bytes: paper.bytes,
+            entry: entry(paper),
             payload,
-            concerns: concerns.map(|meant| selectors.number(meant)),
+            concerns: concerns.map(|meant| selectors.number(&meant)),
             listed,
             agreed: paper.agreed,
             keys: keys.into(),
@@ -155,9 +188,16 @@ impl Leaf {
             delegates: paper.delegates.clone().into(),
             rules: rules.into(),
             opposite: opposite.into(),
-            frame: short(&frame),
+            frame,
             general: (!general.is_empty()).then(|| short(&format!("{general:?}"))),
         }
+    }
+
+    /// What a rule has at its ends, if the document has it.
+    fn ends(&self, rule: Short) -> Option<Ends> {
+        let at = self.rules.partition_point(|(text, _, _)| *text < rule);
+        let (text, from, to) = *self.rules.get(at)?;
+        (text == rule).then_some((from, to))
     }
 
     /// What rules have at the other end that have `selector` at one.
@@ -181,6 +221,37 @@ impl Leaf {
     }
 }
 
+/// What holds for all rules of a document.
+fn frame_of(paper: &Paper) -> String {
+    let mut frame = format!("{:?}\n", paper.audience);
+    for (_, said) in paper.document.statements() {
+        match said {
+            Statement::Tier(_)
+            | Statement::Mode(_)
+            | Statement::Inbound(_)
+            | Statement::Name(_) => {
+                frame.push_str(&policy::statement(said));
+                frame.push('\n');
+            }
+            Statement::Rule(_)
+            | Statement::Failsafe(_)
+            | Statement::Default(_)
+            | Statement::Test(_) => {}
+        }
+    }
+    frame
+}
+
+fn entry(paper: &Paper) -> Box<[u8]> {
+    let document = Piece {
+        digest: paper.piece.0.to_vec(),
+        bytes: paper.bytes,
+        name: paper.name.clone(),
+        sections: 0,
+    };
+    Manifest { documents: vec![document], ..Manifest::default() }.encode_to_vec().into()
+}
+
 /// The documents of the versions at hand.
 #[derive(Debug, Default)]
 pub(super) struct Leaves {
@@ -199,6 +270,15 @@ impl Leaves {
 
     pub(super) fn leaf(&self, number: LeafNumber) -> Option<&Arc<Leaf>> {
         self.all.get(number as usize)?.as_ref().map(|(leaf, _)| leaf)
+    }
+
+    /// The label keys that some documents ask for: numbers of the words, ascending.
+    pub(super) fn keys(&self, of: &[LeafNumber]) -> Vec<u32> {
+        // Most documents ask for the same.
+        let keys: BTreeSet<&[u32]> =
+            of.iter().filter_map(|leaf| Some(&*self.leaf(*leaf)?.keys)).collect();
+        let keys: BTreeSet<u32> = keys.into_iter().flatten().copied().collect();
+        keys.into_iter().collect()
     }
 
     /// Takes a document in, which no version has yet.

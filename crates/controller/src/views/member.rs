@@ -10,13 +10,13 @@ use verdict::Address;
 use wire::sync::{Label, Member, Members};
 
 use super::{
-    folk::{Facts, Folk, HostNumber, Known},
+    folk::{Folk, HostNumber, Known},
     vocabulary::Vocabulary,
 };
 
 impl Known {
     /// As it is told of itself: everything that the operators say.
-    pub(super) fn me(&self, vocabulary: &Vocabulary) -> Member {
+    fn me(&self, vocabulary: &Vocabulary) -> Member {
         let label = |(key, value): &(u32, u32)| Label {
             key: vocabulary.words.text(*key).to_owned(),
             value: vocabulary.words.text(*value).to_owned(),
@@ -45,35 +45,72 @@ impl Known {
         member
     }
 
-    /// Puts what [`Known::member`] is, encoded as one of several, behind `bytes`: without making it first, for there are
-    /// many of them.
+    /// What [`Known::me`] is, encoded.
+    pub(super) fn encode_me(&self, vocabulary: &Vocabulary) -> Vec<u8> {
+        let told = Told { known: self, vocabulary, called: |_: &str| true, asked: |_| true };
+        let mut bytes = Vec::with_capacity(told.length());
+        told.encode(&mut bytes);
+        bytes
+    }
+
+    /// Puts what [`Known::member`] is, encoded as one of several, behind `bytes`.
     fn encode(&self, keys: &[u32], vocabulary: &Vocabulary, bytes: &mut Vec<u8>) {
-        let Facts { labels, addresses, names } = &self.facts;
-        let called = || names.iter().filter(|name| vocabulary.calls(name));
-        let asked = || {
-            let asked = labels.iter().filter(|(key, _)| keys.binary_search(key).is_ok());
-            asked.map(|(key, value)| (vocabulary.words.text(*key), vocabulary.words.text(*value)))
-        };
-        let v4 = |address: &Address| address.as_v4().map(u32::to_be_bytes);
-        let length = field(self.id.len())
-            + called().map(|name| field(name.len())).sum::<usize>()
+        let called = |name: &str| vocabulary.calls(name);
+        let asked = |key: u32| keys.binary_search(&key).is_ok();
+        let told = Told { known: self, vocabulary, called, asked };
+        begin(bytes, 1, told.length());
+        told.encode(bytes);
+    }
+}
+
+/// What is told of a host, which is encoded without making it first: there are many of them.
+struct Told<'a, C, A> {
+    known: &'a Known,
+    vocabulary: &'a Vocabulary,
+    /// Which names are told.
+    called: C,
+    /// Labels of which keys are.
+    asked: A,
+}
+
+impl<C: Fn(&str) -> bool, A: Fn(u32) -> bool> Told<'_, C, A> {
+    fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.known.facts.names.iter().filter(|name| (self.called)(name))
+    }
+
+    fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let words = &self.vocabulary.words;
+        let asked = self.known.facts.labels.iter().filter(|(key, _)| (self.asked)(*key));
+        asked.map(|(key, value)| (words.text(*key), words.text(*value)))
+    }
+
+    fn length(&self) -> usize {
+        let addresses = &self.known.facts.addresses;
+        field(self.known.id.len())
+            + self.names().map(|name| field(name.len())).sum::<usize>()
             + addresses.iter().map(|it| field(v4(it).map_or(16, |v4| v4.len()))).sum::<usize>()
-            + asked().map(|(key, value)| field(pair(key, value))).sum::<usize>();
-        begin(bytes, 1, length);
-        put(bytes, 1, self.id.as_bytes());
-        called().for_each(|name| put(bytes, 2, name.as_bytes()));
-        for address in addresses {
+            + self.labels().map(|(key, value)| field(pair(key, value))).sum::<usize>()
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        put(bytes, 1, self.known.id.as_bytes());
+        self.names().for_each(|name| put(bytes, 2, name.as_bytes()));
+        for address in &self.known.facts.addresses {
             match v4(address) {
                 Some(v4) => put(bytes, 3, &v4),
                 None => put(bytes, 3, &address.bits().to_be_bytes()),
             }
         }
-        for (key, value) in asked() {
+        for (key, value) in self.labels() {
             begin(bytes, 4, pair(key, value));
             put(bytes, 1, key.as_bytes());
             put(bytes, 2, value.as_bytes());
         }
     }
+}
+
+fn v4(address: &Address) -> Option<[u8; 4]> {
+    address.as_v4().map(u32::to_be_bytes)
 }
 
 /// Bytes of a field with so many in it, its tag less than 16.
@@ -103,8 +140,8 @@ fn put(bytes: &mut Vec<u8>, tag: u8, value: &[u8]) {
 
 /// Four bytes or sixteen.
 fn bytes(address: Address) -> Vec<u8> {
-    match address.as_v4() {
-        Some(v4) => v4.to_be_bytes().to_vec(),
+    match v4(&address) {
+        Some(v4) => v4.to_vec(),
         None => address.bits().to_be_bytes().to_vec(),
     }
 }
@@ -196,6 +233,9 @@ mod tests {
             let hosts = known().map(|known| known.member(&keys, &vocabulary)).collect();
             let wanted = Members { hosts, sections: Vec::new() }.encode_to_vec();
             assert_eq!(members([2, 0, 1].into_iter(), &keys, &folk, &vocabulary), wanted);
+        }
+        for known in (0..3).filter_map(|number| folk.host(number)) {
+            assert_eq!(known.encode_me(&vocabulary), known.me(&vocabulary).encode_to_vec());
         }
     }
 }

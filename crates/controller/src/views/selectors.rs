@@ -12,6 +12,7 @@ use super::{
     meant::Meant,
     vocabulary::{Answers, Ask, Term, Vocabulary},
 };
+use crate::digest::Digest;
 
 /// A selector's number.
 pub(super) type SelectorNumber = u32;
@@ -24,7 +25,7 @@ struct Known {
     /// `None` if no address is written in it.
     borders: Option<Box<Borders>>,
     anchors: Anchors,
-    /// A digest of what is meant: the same wherever it is read.
+    /// Some of the digest of what is meant: the same wherever it is read.
     name: [u8; 16],
     /// Documents that have it at the end of a rule.
     rules: Vec<LeafNumber>,
@@ -36,7 +37,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Selectors {
     pub(super) vocabulary: Vocabulary,
-    numbers: BTreeMap<Meant, SelectorNumber>,
+    /// By the digests of what they mean.
+    numbers: BTreeMap<Digest, SelectorNumber>,
     all: Vec<Known>,
     /// Selectors by a term without which they mean nobody.
     by_term: Vec<Vec<SelectorNumber>>,
@@ -63,30 +65,28 @@ pub(super) enum Use {
 
 impl Selectors {
     /// The number of a selector. A new one means nobody before it is settled.
-    pub(super) fn number(&mut self, meant: Meant) -> SelectorNumber {
-        if let Some(&number) = self.numbers.get(&meant) {
+    pub(super) fn number(&mut self, meant: &Meant) -> SelectorNumber {
+        let digest = Digest::of(format!("{meant:?}").as_bytes());
+        if let Some(&number) = self.numbers.get(&digest) {
             return number;
         }
         let number = SelectorNumber::try_from(self.all.len()).expect("fewer than 2^32 selectors");
         let mut terms = Vec::new();
-        let bound = Bound::of(&meant, &mut self.vocabulary, &mut self.fresh, &mut terms);
+        let bound = Bound::of(meant, &mut self.vocabulary, &mut self.fresh, &mut terms);
         terms.sort_unstable();
         terms.dedup();
         let mut ranges = false;
         meant.each_range(&mut |_, _| ranges = true);
-        let hash = blake3::hash(format!("{meant:?}").as_bytes());
-        let mut name = [0; 16];
-        name.copy_from_slice(&hash.as_bytes()[..16]);
         self.all.push(Known {
             bound,
             terms: terms.into(),
-            borders: ranges.then(|| Box::new(Borders::of(&meant))),
+            borders: ranges.then(|| Box::new(Borders::of(meant))),
             anchors: Anchors::None,
-            name,
+            name: digest.half(),
             rules: Vec::new(),
             concerned: Vec::new(),
         });
-        self.numbers.insert(meant, number);
+        self.numbers.insert(digest, number);
         self.idle += 1;
         number
     }
@@ -188,7 +188,7 @@ impl Selectors {
         self.all.get(number as usize)
     }
 
-    /// A digest of what is meant.
+    /// Some of the digest of what is meant.
     pub(super) fn name(&self, number: SelectorNumber) -> [u8; 16] {
         self.known(number).map_or([0; 16], |known| known.name)
     }
@@ -208,7 +208,8 @@ impl Selectors {
         self.known(number).is_some_and(|known| known.bound.needs(answers, &self.vocabulary))
     }
 
-    fn concerns(&self, number: SelectorNumber, answers: &Answers) -> bool {
+    /// Whether a selector selects hosts of a kind.
+    pub(super) fn concerns(&self, number: SelectorNumber, answers: &Answers) -> bool {
         self.known(number).is_some_and(|known| match &known.borders {
             Some(borders) => known.bound.concerns(answers, &self.vocabulary, borders),
             None => known.bound.holds_anywhere(answers),

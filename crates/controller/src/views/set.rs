@@ -9,7 +9,7 @@ use std::{
 };
 
 use prost::Message;
-use wire::sync::{Difference, Members, Piece};
+use wire::sync::{Difference, Manifest, Members, Piece};
 
 use super::{
     class::ClassNumber,
@@ -42,8 +42,9 @@ struct Set {
     /// Numbers of the words, ascending.
     keys: Arc<[u32]>,
     name: Arc<str>,
-    /// What manifests name; `None` if there is nobody.
+    /// What manifests name, and that encoded as one of their members; `None` if there is nobody.
     piece: Option<Named>,
+    entry: Box<[u8]>,
     sections: Sections,
     /// Who came, went or changed since the sections were made.
     pending: Vec<Arc<str>>,
@@ -68,6 +69,15 @@ struct Named {
     bytes: u64,
     /// How many sections it lists; 0 where it has the hosts itself.
     sections: u32,
+}
+
+/// What manifests say of a set: they have them in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry<'a> {
+    pub(super) digest: Digest,
+    name: &'a str,
+    /// As one of a manifest's members.
+    pub(super) bytes: &'a [u8],
 }
 
 /// The number of label keys that go together.
@@ -130,11 +140,8 @@ impl Sets {
         here: Here<'_>,
         library: &mut Library,
     ) -> SetNumber {
-        let key = key(keys, needs);
-        let number = match self.by_key.get(&key) {
-            Some(&number) => number,
-            None => self.made(key, needs, here),
-        };
+        let known = self.find(needs, keys);
+        let number = known.unwrap_or_else(|| self.made(key(keys, needs), needs, here));
         self.refresh(number, here, library);
         if let Some(set) = self.set_mut(number) {
             set.users.push(user);
@@ -158,6 +165,7 @@ impl Sets {
             name: name(needs, &keys, here.selectors),
             keys,
             piece: None,
+            entry: Box::default(),
             sections: Sections::default(),
             pending: Vec::new(),
             stale: true,
@@ -281,16 +289,15 @@ impl Sets {
         true
     }
 
-    /// The piece of a set, unless there is nobody.
-    pub(super) fn piece(&self, number: SetNumber) -> Option<Piece> {
+    /// What manifests say of a set, unless there is nobody.
+    pub(super) fn entry(&self, number: SetNumber) -> Option<Entry<'_>> {
         let set = self.set(number)?;
-        let Named { digest, bytes, sections } = set.piece?;
-        Some(Piece { digest: digest.0.to_vec(), bytes, name: String::from(&*set.name), sections })
+        Some(Entry { digest: set.piece?.digest, name: &set.name, bytes: &set.entry })
     }
 
-    /// What a set is needed for.
-    pub(super) fn needs(&self, number: SetNumber) -> &[SelectorNumber] {
-        self.set(number).map_or(&[], |set| &set.needs)
+    /// The set of these needs, ascending.
+    pub(super) fn find(&self, needs: &[SelectorNumber], keys: KeysNumber) -> Option<SetNumber> {
+        self.by_key.get(&key(keys, needs)).copied()
     }
 
     /// Keeps of the classes that have had a set those that `has` says have it.
@@ -427,6 +434,7 @@ impl Set {
             }
             (None, None) => None,
         };
+        self.entry = self.piece.map(|it| it.encoded(&self.name)).unwrap_or_default();
         if let Some(before) = before.filter(|it| self.piece != Some(*it)) {
             self.lists.push_back(before.digest);
             if TURNS_MAX < self.lists.len() {
@@ -472,6 +480,15 @@ impl Set {
         }
         let difference = Difference { put, gone, ..Difference::default() }.encode_to_vec();
         ((difference.len() as u64) < section.bytes).then_some(difference)
+    }
+}
+
+impl Named {
+    /// As one of a manifest's members.
+    fn encoded(&self, name: &str) -> Box<[u8]> {
+        let Self { digest, bytes, sections } = *self;
+        let piece = Piece { digest: digest.0.to_vec(), bytes, name: name.to_owned(), sections };
+        Manifest { members: vec![piece], ..Manifest::default() }.encode_to_vec().into()
     }
 }
 

@@ -73,13 +73,23 @@ impl Views {
             self.classes.keep(|number| at_hand.contains(&number));
         }
         let kinds = match reach {
-            Reach::All => return Ok(Touched::All),
+            Reach::All => {
+                self.classes.forget_former();
+                return Ok(Touched::All);
+            }
             Reach::Kinds(kinds) => kinds,
         };
+        // Of several versions at once, and of one that touches everybody, it is not known what that is for whom.
+        let one = self.packs.len() == before.len() + 1;
+        let rules = self.touches.last().filter(|_| one).and_then(Touch::rules);
+        let everybodys = self.touches.iter().rposition(|touch| *touch == Touch::Everybody);
+        let everybodys = everybodys.and_then(|at| self.packs.get(at)).map(|pack| pack.number);
+        let rules = |since: PackNumber| rules.clone().filter(|_| everybodys <= Some(since));
         let newest = self.packs.last().map(|pack| pack.number);
         let tried = self.tried.as_ref().map(|(pack, _)| pack.number);
+        let stays = |number| Some(number) == newest || Some(number) == tried;
         for &kind in &kinds {
-            self.classes.leave(kind, |number| Some(number) == newest || Some(number) == tried);
+            self.classes.leave(kind, stays, rules);
         }
         hosts.extend(self.folk.of_kinds(&kinds));
         hosts.sort_unstable();
@@ -151,30 +161,36 @@ impl Views {
     /// The documents of a version: those that are known stay, and the others are read.
     fn read(&mut self, model: &Model, version: u64) -> Result<Vec<LeafNumber>, Refusal> {
         let (pieces, listing) = Listing::of(model, version)?;
+        let before = self.packs.last().cloned();
         let mut found: Vec<Result<LeafNumber, (Paper, String)>> = Vec::new();
-        for piece in &pieces.documents {
+        for (at, piece) in pieces.documents.iter().enumerate() {
             let same = |number: &&LeafNumber| {
                 let leaf = self.leaves.leaf(**number);
                 leaf.is_some_and(|leaf| match &listing {
-                    Listing::Agreed => leaf.agreed,
+                    Listing::Agreed => leaf.agreed && leaf.piece == *piece,
                     Listing::Snapshot(listed) => {
-                        let listed = listed.get(&leaf.payload);
+                        let listed = listed.get(&leaf.payload).filter(|_| leaf.piece == *piece);
                         listed.is_some_and(|listed| listed.concerns == leaf.listed)
                     }
                 })
             };
-            let known = self.leaves.find(piece).iter().find(same);
+            // Most are what they were, where they were.
+            let there = before.as_ref().and_then(|pack| pack.leaves.get(at)).filter(same);
+            let known = there.or_else(|| self.leaves.find(piece).iter().find(same));
             found.push(match known {
                 Some(number) => Ok(*number),
                 None => Err(Paper::read(model, version, piece, &listing)?),
             });
         }
         let mut numbers = Vec::with_capacity(found.len());
-        for it in found {
+        for (at, it) in found.into_iter().enumerate() {
             numbers.push(match it {
                 Ok(number) => number,
                 Err((paper, payload)) => {
-                    let leaf = Leaf::of(&paper, payload, &mut self.selectors);
+                    let there = before.as_ref().and_then(|pack| pack.leaves.get(at));
+                    let there = there.and_then(|number| self.leaves.leaf(*number));
+                    let same = there.filter(|leaf| leaf.name == paper.name).map(|leaf| &**leaf);
+                    let leaf = Leaf::of(&paper, payload, same, &mut self.selectors);
                     self.leaves.put(leaf)
                 }
             });
@@ -215,12 +231,12 @@ impl Views {
             };
             match (&touch, &mut reach) {
                 (Touch::Everybody, _) => reach = Reach::All,
-                (Touch::Those(those), Reach::Kinds(kinds)) => {
-                    for &selector in those {
+                (Touch::Those { ends, .. }, Reach::Kinds(kinds)) => {
+                    for &selector in ends {
                         kinds.extend(self.selectors.selected(selector, &self.folk));
                     }
                 }
-                (Touch::Those(_), Reach::All) => {}
+                (Touch::Those { .. }, Reach::All) => {}
             }
             self.touches.push(touch);
         }
