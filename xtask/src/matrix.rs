@@ -1,10 +1,12 @@
 //! `cargo xtask matrix`: every door, and every way around the hooks, on Debian's kernels, old and new, in virtual machines.
 //!
 //! The program `matrix` does the work and the comparing; here it is carried into a machine of its own, where it attaches to
-//! the root of the cgroup tree. The same rows run on this machine's kernel as a test of that program's crate.
+//! the root of the cgroup tree. The same rows run on this machine's kernel as a test of that program's crate. Acceptance tests
+//! of what a kernel does by itself are carried along.
 
 mod fields;
 mod guest;
+mod judges;
 mod kernels;
 
 use crate::packages::{self, Need, Package};
@@ -13,7 +15,7 @@ use crate::qemu::Emulator;
 use crate::step::{announce, timed};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
-use guest::Luggage;
+use guest::{Lsm, Luggage};
 use kernels::Kernel;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -29,10 +31,12 @@ const NEEDS: &[Need] = &[Need {
     program: "strip",
     package: Package { name: "binutils", why: "programs without what only a debugger reads" },
 }];
-/// Machines that run at a time, each with two emulated processors.
+/// Machines that run at a time.
 const AT_A_TIME: usize = 2;
 /// What may come is waited for that long in an emulator on a busy machine, in milliseconds.
 const PATIENCE: &str = "4000";
+/// Has `fwnet doctor` say what it finds.
+const DOCTOR: &str = "echo \"doctor: $(fwnet doctor -o json)\"\n";
 
 /// Play every door on Debian's kernels in virtual machines, and compare with what is expected of each
 #[derive(clap::Args)]
@@ -63,8 +67,7 @@ impl Matrix {
 
     fn play(&self, passed: &mut u64) -> Result<()> {
         timed("what the matrix is made with", || {
-            packages::provide(NEEDS)?;
-            packages::provide(fields::NEEDS)
+            [NEEDS, fields::NEEDS, judges::NEEDS].into_iter().try_for_each(packages::provide)
         })?;
         let emulator = timed("QEMU", Emulator::provide)?;
         let (mut kernels, busybox) = timed("kernels", || {
@@ -78,9 +81,18 @@ impl Matrix {
             bail!("no kernel of the matrix is of {}", self.series.join(", "));
         }
         let programs = timed("programs", || Programs::development(&["doors", "fwnet", "matrix"]))?;
-        let programs =
-            [programs.path("matrix")?, programs.path("tcpcli")?, programs.path("fwnet")?];
-        let luggage = Luggage::pack(busybox, &programs, &golden())?;
+        let tests = timed("tests", || Programs::tests(judges::PROGRAM))?;
+        let carried = [
+            ("matrix", programs.path("matrix")?),
+            ("tcpcli", programs.path("tcpcli")?),
+            ("fwnet", programs.path("fwnet")?),
+            (judges::PROGRAM, tests.path(judges::PROGRAM)?),
+        ];
+        let tools = judges::NEEDS.iter().map(|need| {
+            workspace::find_program(need.program).with_context(|| format!("no {}", need.program))
+        });
+        let luggage =
+            Luggage::pack(busybox, &carried, &tools.collect::<Result<Vec<_>>>()?, &golden())?;
         let queue = Mutex::new(kernels.iter());
         let told = Mutex::new((Vec::new(), 0));
         timed("every door on every kernel", || {
@@ -126,8 +138,7 @@ impl Matrix {
         let place = format!("--cgroup /sys/fs/cgroup --patience {PATIENCE}");
         let mut script = format!(
             "matrix rows {place} {compare}\necho \"rows ended with $?\"\n\
-             matrix calls {place}\necho \"calls ended with $?\"\n\
-             echo \"doctor: $(fwnet doctor -o json)\"\n"
+             matrix calls {place}\necho \"calls ended with $?\"\n{DOCTOR}"
         );
         if !self.write {
             // The hooks without LSM are left out on this machine's own kernel, which takes a second each and not ten.
@@ -135,28 +146,19 @@ impl Matrix {
                 "matrix mutations {place} {compare} --hook lsm/\necho \"mutations ended with $?\"\n"
             ));
         }
-        let lines = guest::boot(emulator, kernel, luggage, &script)?;
+        let lines = guest::boot(emulator, kernel, luggage, Lsm::On, &script)?;
         let rows = lines.iter().filter(|line| line.starts_with("{\"row\"")).count();
-        let words = || {
-            let is_word =
-                |line: &&String| !line.starts_with("{\"") && !line.starts_with("doctor: ");
-            let words: Vec<_> = lines.iter().filter(is_word).collect();
-            let from = words.len().saturating_sub(60);
-            words.iter().skip(from).map(|line| format!("\n    {line}")).collect::<String>()
-        };
         let ended = |what: &str| lines.iter().any(|line| *line == format!("{what} ended with 0"));
         if !ended("rows") {
-            bail!("rows are not as expected:{}", words());
+            bail!("rows are not as expected:{}", words(&lines));
         }
         if !ended("calls") {
-            bail!("calls do not end as they should:{}", words());
+            bail!("calls do not end as they should:{}", words(&lines));
         }
         let calls = lines.iter().rfind(|line| line.starts_with("calls: "));
         let hooks = lines.iter().find(|line| line.starts_with("{\"hooks\""));
         let hooks: Value = serde_json::from_str(hooks.context("no line about hooks")?)?;
-        let doctor = lines.iter().find_map(|line| line.strip_prefix("doctor: "));
-        let doctor: Value = serde_json::from_str(doctor.context("fwnet doctor said nothing")?)
-            .with_context(|| format!("what fwnet doctor said:{}", words()))?;
+        let doctor = doctor(&lines)?;
         let (told, found) = (doors(&doctor["open"]), doors(&hooks["open"]));
         if told != found {
             bail!("fwnet doctor says that {told:?} are open, and open are {found:?}");
@@ -179,10 +181,28 @@ impl Matrix {
             let noticed = lines.iter().filter(|line| line.contains(": noticed by "));
             held.extend(noticed.cloned());
         } else {
-            bail!("a hook is missed by no row:{}", words());
+            bail!("a hook is missed by no row:{}", words(&lines));
         }
+        // A row says so, and is what is expected.
+        let has_multipath = !lines.iter().any(|line| line.contains("this kernel has no MPTCP"));
+        held.extend(judges::hold(emulator, kernel, luggage, has_multipath)?);
         Ok(held)
     }
+}
+
+/// What `fwnet doctor` said in a machine.
+fn doctor(lines: &[String]) -> Result<Value> {
+    let said = lines.iter().find_map(|line| line.strip_prefix("doctor: "));
+    serde_json::from_str(said.context("fwnet doctor said nothing")?)
+        .with_context(|| format!("what fwnet doctor said:{}", words(lines)))
+}
+
+/// The last lines of a machine's console that are no rows.
+fn words(lines: &[String]) -> String {
+    let is_word = |line: &&String| !line.starts_with("{\"") && !line.starts_with("doctor: ");
+    let words: Vec<_> = lines.iter().filter(is_word).collect();
+    let from = words.len().saturating_sub(60);
+    words.iter().skip(from).map(|line| format!("\n    {line}")).collect()
 }
 
 /// The step of `cargo xtask test`; what held is added to `passed`.

@@ -77,6 +77,14 @@ impl Programs {
         Self::run(&["--workspace", "--profile", "test", "--example", name])
     }
 
+    /// A program of tests of the workspace with their profile, which the tests have built already.
+    ///
+    /// # Errors
+    /// As [`Programs::release`].
+    pub fn tests(name: &str) -> Result<Self> {
+        Self::run(&["--workspace", "--profile", "test", "--test", name])
+    }
+
     fn build(profile: &[&str], packages: &[&str]) -> Result<Self> {
         let packages = packages.iter().flat_map(|&package| ["--package", package]);
         let all = ["--bins"].iter().chain(profile).copied();
@@ -106,12 +114,13 @@ impl Programs {
     }
 }
 
-/// The programs among cargo's messages (JSON lines with the member `executable`).
+/// The programs among cargo's messages (JSON lines with the member `executable`), by their targets' names: files of tests have
+/// a number besides.
 fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
     let programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let path = PathBuf::from(message.get("executable")?.as_str()?);
-        Some((path.file_name()?.to_str()?.to_owned(), path))
+        Some((message.get("target")?.get("name")?.as_str()?.to_owned(), path))
     });
     programs.collect()
 }
@@ -122,9 +131,13 @@ mod tests {
 
     #[test]
     fn programs_are_found_among_cargo_s_messages() {
-        let messages = "{\"executable\":null}\nnot JSON\n{\"executable\":\"/t/fwnet\"}\n{\"executable\":\"/t/tcpcli\"}\n";
+        let messages = r#"{"target":{"name":"verdict"},"executable":null}
+            not JSON
+            {"target":{"name":"fwnet"},"executable":"/t/fwnet"}
+            {"target":{"name":"acceptance"},"executable":"/t/deps/acceptance-0f"}"#;
         let found = executables(messages);
         assert_eq!(found.len(), 2);
-        assert_eq!(found.get("tcpcli"), Some(&PathBuf::from("/t/tcpcli")));
+        assert_eq!(found.get("fwnet"), Some(&PathBuf::from("/t/fwnet")));
+        assert_eq!(found.get("acceptance"), Some(&PathBuf::from("/t/deps/acceptance-0f")));
     }
 }

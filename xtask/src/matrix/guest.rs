@@ -5,20 +5,22 @@ use crate::dist::contents::fresh;
 use crate::qemu::Emulator;
 use crate::{step, workspace};
 use anyhow::{Context as _, Result, bail};
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Nothing of the kernel's between the lines of the program, no speculation to mend in an emulator, the LSMs of Debian and BPF's, which Debian's 5.10 leaves out.
+/// Nothing of the kernel's between the lines of the program, no speculation to mend in an emulator, and of the security modules
+/// those of Debian besides BPF's.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off tsc=unstable \
-     lsm=lockdown,yama,apparmor,bpf";
+     lsm=lockdown,yama,apparmor";
 /// What the first process does.
 const INIT: &str = include_str!("init.sh");
-/// The modules that doors need, and what those need; a kernel may lack any.
-const MODULES: [&str; 15] = [
+/// The modules that doors need, switches and local NAT, and what those need; a kernel may lack any.
+const MODULES: [&str; 26] = [
     "libcrc32c",
     "crc32c_generic",
     "crc32c-cryptoapi",
@@ -34,6 +36,17 @@ const MODULES: [&str; 15] = [
     "inet_diag",
     "tcp_diag",
     "tun",
+    "llc",
+    "stp",
+    "bridge",
+    "nfnetlink",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "nf_conntrack",
+    "nf_nat",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
 ];
 /// What the first process says when all is ready.
 const BEGUN: &str = "the script begins";
@@ -48,6 +61,23 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// How often its end is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Whether a kernel runs programs of the LSM tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lsm {
+    On,
+    Off,
+}
+
+impl Lsm {
+    /// What is behind the other security modules; Debian's 5.10 would leave it out.
+    fn argument(self) -> &'static str {
+        match self {
+            Self::On => ",bpf",
+            Self::Off => "",
+        }
+    }
+}
+
 /// What is the same for every kernel: programs and the libraries that they are linked with, and the lines that are
 /// expected.
 #[derive(Debug)]
@@ -57,24 +87,27 @@ pub(super) struct Luggage {
 }
 
 impl Luggage {
-    /// Packs it.
-    pub(super) fn pack(busybox: PathBuf, programs: &[&Path], golden: &Path) -> Result<Self> {
+    /// Packs programs of the workspace under these names, and tools of this machine.
+    pub(super) fn pack(
+        busybox: PathBuf,
+        programs: &[(&str, &Path)],
+        tools: &[PathBuf],
+        golden: &Path,
+    ) -> Result<Self> {
         let root = fresh(&workspace::scratch().join("matrix/luggage"))?;
         for directory in ["bin", "dev", "golden", "lib", "proc", "run", "sys", "tmp"] {
             fs::create_dir_all(root.join(directory)).context("make a directory")?;
         }
         fs::copy(&busybox, root.join("bin/busybox")).context("copy busybox")?;
-        for program in programs {
-            let name = program.file_name().context("a program has a name")?;
-            let to = root.join("bin").join(name);
-            // What only a debugger reads is most of a program of development.
-            step::output(Command::new("strip").arg("-o").arg(&to).arg(program))?;
-            for library in libraries(program)? {
-                let to = root.join(library.strip_prefix("/").context("an absolute path")?);
-                fs::create_dir_all(to.parent().context("a library is in a directory")?)
-                    .context("make a directory for libraries")?;
-                fs::copy(&library, &to).with_context(|| library.display().to_string())?;
-            }
+        for (name, program) in programs {
+            carry(&root, name, program)?;
+            // Tests start a program where cargo has put it.
+            symlink(Path::new("/bin").join(name), place(&root, program)?)
+                .context("link a program to where cargo has put it")?;
+        }
+        for tool in tools {
+            let name = tool.file_name().and_then(OsStr::to_str).context("a tool has a name")?;
+            carry(&root, name, tool)?;
         }
         for entry in fs::read_dir(golden).context("list the expected lines")? {
             let path = entry?.path();
@@ -86,6 +119,26 @@ impl Luggage {
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).context("make it run")?;
         Ok(Self { root, busybox })
     }
+}
+
+/// Puts a program into the memory file system with the libraries that it is linked with.
+fn carry(root: &Path, name: &str, program: &Path) -> Result<()> {
+    // What only a debugger reads is most of a program of development.
+    let to = root.join("bin").join(name);
+    step::output(Command::new("strip").arg("-o").arg(&to).arg(program))?;
+    for library in libraries(program)? {
+        fs::copy(&library, place(root, &library)?)
+            .with_context(|| library.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Where a file of this machine is in the memory file system, in a directory that is there.
+fn place(root: &Path, file: &Path) -> Result<PathBuf> {
+    let place = root.join(file.strip_prefix("/").context("an absolute path")?);
+    fs::create_dir_all(place.parent().context("a file is in a directory")?)
+        .context("make a directory as it is here")?;
+    Ok(place)
 }
 
 /// The libraries that a program is linked with, the loader among them.
@@ -101,22 +154,24 @@ pub(super) fn boot(
     emulator: &Emulator,
     kernel: &Kernel,
     luggage: &Luggage,
+    lsm: Lsm,
     script: &str,
 ) -> Result<Vec<String>> {
     for _ in 1..BOOTS_MAX {
-        let lines = boot_once(emulator, kernel, luggage, script)?;
+        let lines = boot_once(emulator, kernel, luggage, lsm, script)?;
         if lines.iter().any(|line| line == BEGUN) {
             return Ok(lines);
         }
         step::announce(&format!("Linux {} died before anything began: once more", kernel.series));
     }
-    boot_once(emulator, kernel, luggage, script)
+    boot_once(emulator, kernel, luggage, lsm, script)
 }
 
 fn boot_once(
     emulator: &Emulator,
     kernel: &Kernel,
     luggage: &Luggage,
+    lsm: Lsm,
     script: &str,
 ) -> Result<Vec<String>> {
     let directory = fresh(&workspace::scratch().join("matrix").join(&kernel.series))?;
@@ -125,7 +180,7 @@ fn boot_once(
     let console = directory.join("console.log");
     let output = File::create(&console).context("make the console's file")?;
     let mut command = emulator.command(PROCESSORS);
-    command.args(["-serial", "stdio", "-append", KERNEL_ARGUMENTS]);
+    command.args(["-serial", "stdio", "-append", &[KERNEL_ARGUMENTS, lsm.argument()].concat()]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&initramfs);
     let mut machine = command.stdin(Stdio::null()).stdout(output).spawn().context("start QEMU")?;
     let start = Instant::now();

@@ -2,17 +2,17 @@
 //! queues of listeners, and further subflows, by this host's addresses and by those that the other end announces: each is
 //! judged like a connection of its own, and the connection outlives those that are refused.
 //!
-//! The questions are those of the kernel's own tests (tools/testing/selftests/net/mptcp: mptcp_connect.sh, mptcp_connect.c
-//! and mptcp_join.sh, Linux 6.12), each asked without rules and with rules about others before any rule denies something.
-//! Those about scheduling, priorities, the removal of addresses and what socket options tell (mptcp_sockopt.c) are not
-//! asked: no hook of ours runs for them.
+//! The questions are those of the kernel's own tests (tools/testing/selftests/net/mptcp: mptcp_connect.sh, mptcp_connect.c,
+//! mptcp_join.sh and mptcp_sockopt.c, Linux 6.12), each asked without rules and with rules about others before any rule
+//! denies something. Those about scheduling are not asked: no hook of ours runs for it.
 
 mod subflows;
+mod told;
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     thread,
 };
@@ -74,22 +74,36 @@ fn pattern(seed: u32, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Sends from both ends at once, ends both directions one after the other, and compares everything.
+/// Sends from both ends at once, ends each direction behind its data, and compares everything.
 #[track_caller]
 fn transfer(near: &TcpStream, far: &TcpStream, length: usize) {
+    both_ways(near, far, length, true);
+}
+
+/// The same, and the connection goes on.
+#[track_caller]
+fn carry(near: &TcpStream, far: &TcpStream, length: usize) {
+    both_ways(near, far, length, false);
+}
+
+#[track_caller]
+fn both_ways(near: &TcpStream, far: &TcpStream, length: usize, ends: bool) {
     let (up, down) = (pattern(7, length), pattern(8, length));
     thread::scope(|scope| {
         for (mut stream, data) in [(near, &up), (far, &down)] {
             scope.spawn(move || {
                 stream.write_all(data).unwrap();
-                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                if ends {
+                    stream.shutdown(Shutdown::Write).unwrap();
+                }
             });
         }
         for (mut stream, data) in [(far, &up), (near, &down)] {
             scope.spawn(move || {
-                let mut came = Vec::with_capacity(data.len());
-                stream.read_to_end(&mut came).unwrap();
-                assert!(came == *data, "{} of {} bytes, or others", came.len(), data.len());
+                let mut came = vec![0; data.len()];
+                stream.read_exact(&mut came).unwrap();
+                assert!(came == *data, "other bytes came");
+                assert!(!ends || stream.read(&mut [0]).unwrap() == 0, "more came than was sent");
             });
         }
     });
@@ -103,6 +117,17 @@ fn ping(mut near: &TcpStream, mut far: &TcpStream) {
     far.read_exact(&mut byte).unwrap();
     far.write_all(b"b").unwrap();
     near.read_exact(&mut byte).unwrap();
+}
+
+/// A listener of `far`, and both ends of a connection to it that stands.
+#[track_caller]
+fn connected(near: &Host, far: &Host, target: &str) -> (TcpListener, TcpStream, TcpStream) {
+    let any = if target == SERVER { "0.0.0.0:20000" } else { "[::]:20000" };
+    let listener = listener(far, any, true);
+    let near_end = client(near, target, true);
+    let far_end = bounded(listener.accept().unwrap().0);
+    ping(&near_end, &far_end);
+    (listener, near_end, far_end)
 }
 
 /// What a host has counted of MPTCP.
@@ -186,7 +211,10 @@ fn who_waits_in_a_listeners_queue_is_taken_in_order_or_ended_with_it() {
         drop(listener);
         for mut stream in waiting.into_iter().skip(4) {
             // An end or a reset, as the kernel has it; never data, and never silence.
-            assert!(!matches!(stream.read(&mut [0]), Ok(1..)));
+            match stream.read(&mut [0]) {
+                Ok(taken) => assert_eq!(taken, 0),
+                Err(error) => assert_ne!(error.kind(), ErrorKind::WouldBlock),
+            }
         }
         drop(enforcing);
     }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doors::{Attempt, DoorError, Opened, named, open};
+use doors::{Attempt, DoorError, Opened, named, open, release};
 use kernel::CgroupTree;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -29,6 +29,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The errnos of a denial (outbound, and for claiming a port), and of a refusal by the peer's kernel.
 pub(crate) const EACCES: i32 = 13;
 pub(crate) const ECONNREFUSED: i32 = 111;
+
+/// The errno of a denial outbound on whatever kernel runs: before Linux 5.18 programs of cgroups cannot choose it, and the
+/// kernel's own is EPERM. (`bpf_set_retval`.)
+pub(crate) fn denial() -> i32 {
+    const EPERM: i32 = 1;
+    if release() >= (5, 18) { EACCES } else { EPERM }
+}
 
 /// The program under test.
 const FWNET: &str = env!("CARGO_BIN_EXE_fwnet");

@@ -6,7 +6,7 @@ use std::{net::TcpListener, process::Command, time::Duration};
 use testbed::Host;
 
 use crate::shared::{
-    DEADLINE, EACCES, ECONNREFUSED, Enforcing, complaint, connect_errno, host, on, somebody_comes,
+    DEADLINE, ECONNREFUSED, Enforcing, complaint, connect_errno, denial, host, on, somebody_comes,
     star,
 };
 
@@ -42,7 +42,7 @@ fn a_port_that_is_translated_is_judged_outbound_as_the_program_named_it() {
     translate(client, "10.7.0.2");
     let listener = server.namespace.inside(|| TcpListener::bind("0.0.0.0:10000")).unwrap();
     let enforcing = Enforcing::start(&client.cgroup, &[], &["--port", "20000"]);
-    assert_eq!(on(client, || connect_errno("10.7.0.2:20000")), Some(EACCES));
+    assert_eq!(on(client, || connect_errno("10.7.0.2:20000")), Some(denial()));
     assert!(!somebody_comes(&listener, Duration::ZERO));
     enforcing.stop();
     // The limit that docs/threat-model.md states: nobody named the port that is denied.

@@ -1,6 +1,7 @@
-//! Socket options that no safe library sets. Each takes one int, so no length can disagree with a buffer.
+//! Socket options that no safe library sets or tells. A length is that of the value or of the slice it stands beside, so that
+//! none can disagree with a buffer.
 
-#![expect(unsafe_code, reason = "setsockopt(2)")]
+#![expect(unsafe_code, reason = "setsockopt(2) and getsockopt(2)")]
 
 use std::ffi::c_int;
 use std::io;
@@ -17,6 +18,15 @@ const FILTER_MAX: usize = 4096;
 /// `EOPNOTSUPP` where `net.ipv4.tcp_fastopen` has the client's bit off; `EINVAL` unless the socket is new.
 pub fn set_fastopen_connect(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT)
+}
+
+/// Sets `TCP_FASTOPEN_KEY` (Linux 5.3): the keys that the cookies of this listener are made and checked with, in place of its
+/// network's; 16 bytes, or 32 for one more that cookies may still be of.
+///
+/// # Errors
+/// `EINVAL` for any other length.
+pub fn set_fastopen_keys(socket: BorrowedFd<'_>, keys: &[u8]) -> io::Result<()> {
+    set_bytes(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_KEY, keys)
 }
 
 /// Sets `IP_RECVERR` (ip(7)) on an IPv4 socket: an unconnected datagram socket then reports ICMP errors too.
@@ -41,6 +51,40 @@ pub fn set_receive_errors_v6(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// `EPERM` without CAP_NET_ADMIN or CAP_NET_RAW.
 pub fn set_transparent(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_IP, libc::IP_TRANSPARENT)
+}
+
+/// `SOL_MPTCP` (include/linux/socket.h).
+const SOL_MPTCP: c_int = 284;
+
+/// What MPTCP tells of a connection (include/uapi/linux/mptcp.h, Linux 5.16).
+#[derive(Clone, Copy, Debug)]
+pub enum Multipath {
+    /// `MPTCP_INFO`: `struct mptcp_info`.
+    Info = 1,
+    /// `MPTCP_TCPINFO`: `struct mptcp_subflow_data`, and behind it a `struct tcp_info` for each subflow.
+    States = 2,
+    /// `MPTCP_SUBFLOW_ADDRS`: the same with a `struct mptcp_subflow_addrs` for each.
+    Addresses = 3,
+}
+
+/// Reads `what` into `value`, which begins with what that option wants there, and returns how many bytes of it were told.
+///
+/// # Errors
+/// `EOPNOTSUPP` where the socket is not one of MPTCP or the kernel is older; `EINVAL` where `value` does not begin so.
+pub fn multipath(socket: BorrowedFd<'_>, what: Multipath, value: &mut [u8]) -> io::Result<usize> {
+    let mut len = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: `len` is how many bytes of the live slice the kernel may write at most, and it writes how many it has told; in
+    // none of these options is there a pointer.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            SOL_MPTCP,
+            what as c_int,
+            value.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if answer == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Fills the memory for options of a TCP socket of IPv4 (`net.core.optmem_max`), as any program may, so that nothing can be
@@ -153,10 +197,14 @@ fn attach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<()> {
     let on: c_int = 1;
-    #[expect(clippy::cast_possible_truncation, reason = "an int is four bytes")]
-    let len = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: the value is a live int and `len` is its size; the kernel reads it and keeps no pointer.
+    set_bytes(socket, level, name, &on.to_ne_bytes())
+}
+
+/// For options whose value has no pointer.
+fn set_bytes(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+    let len = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the value is `len` live bytes; the kernel reads them and keeps no pointer.
     let answer =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), len) };
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

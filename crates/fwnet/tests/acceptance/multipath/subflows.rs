@@ -1,11 +1,16 @@
 //! Further subflows of MPTCP: by an address of the client and by those that the server announces, joined where nothing denies
-//! them, and refused at either end. (mptcp_join.sh.)
+//! them until their address goes, and refused at either end. (mptcp_join.sh.)
 
 use std::fs;
 
+use doors::release;
 use testbed::{Directory, Host, Namespace, Network, wait_until};
 
-use super::{OTHERS, SERVER, SERVER_V6, bounded, client, counted, listener, ping, transfer};
+use super::{
+    OTHERS, SERVER, SERVER_V6, carry, connected, counted, ping,
+    told::{established, extra, paths},
+    transfer,
+};
 use crate::shared::{DEADLINE, Enforcing, star};
 
 /// Enough to go by more than one subflow.
@@ -45,22 +50,31 @@ const ANNOUNCED_PORT: u16 = 10_100;
 impl Further {
     /// Prepares both ends.
     fn prepare(self, near: &Host, far: &Host, six: bool) {
-        mptcp(near, "limits set subflow 2 add_addr_accepted 2");
-        mptcp(far, "limits set subflow 2 add_addr_accepted 2");
+        // Together with a timestamp, the announcement of such an address with a port is longer than the options of a segment
+        // may be.
+        let too_long = matches!(self, Self::AnnouncedWithPort) && six;
+        for host in [near, far] {
+            mptcp(host, "limits set subflow 2 add_addr_accepted 2");
+            let timestamps =
+                || fs::write("/proc/sys/net/ipv4/tcp_timestamps", if too_long { "0" } else { "1" });
+            host.namespace.inside(timestamps).unwrap();
+        }
         let (own, announced) = if six { ("fd08::1", "fd08::2") } else { ("10.8.0.1", "10.8.0.2") };
-        if matches!(self, Self::AnnouncedWithPort) && six {
-            // Together with a timestamp, such an announcement is longer than the options of a segment may be.
-            for host in [near, far] {
-                let switch = "/proc/sys/net/ipv4/tcp_timestamps";
-                host.namespace.inside(|| fs::write(switch, "0")).unwrap();
+        let whose = self.ends(near, far).0;
+        match self {
+            Self::Own => mptcp(whose, &format!("endpoint add {own} id 1 subflow")),
+            Self::Announced => mptcp(whose, &format!("endpoint add {announced} id 1 signal")),
+            Self::AnnouncedWithPort => {
+                mptcp(whose, &format!("endpoint add {announced} id 1 signal port {ANNOUNCED_PORT}"))
             }
         }
+    }
+
+    /// Whose address it is, and who is told of it.
+    fn ends<'a>(self, near: &'a Host, far: &'a Host) -> (&'a Host, &'a Host) {
         match self {
-            Self::Own => mptcp(near, &format!("endpoint add {own} subflow")),
-            Self::Announced => mptcp(far, &format!("endpoint add {announced} signal")),
-            Self::AnnouncedWithPort => {
-                mptcp(far, &format!("endpoint add {announced} signal port {ANNOUNCED_PORT}"));
-            }
+            Self::Own => (near, far),
+            Self::Announced | Self::AnnouncedWithPort => (far, near),
         }
     }
 }
@@ -68,24 +82,44 @@ impl Further {
 const FURTHER: [Further; 3] = [Further::Own, Further::Announced, Further::AnnouncedWithPort];
 
 #[test]
-fn further_subflows_join_where_nothing_denies_them() {
-    for further in FURTHER {
-        for (rules, six) in [(None, false), (Some(OTHERS), false), (Some(OTHERS), true)] {
-            let (target, any) =
-                if six { (SERVER_V6, "[::]:20000") } else { (SERVER, "0.0.0.0:20000") };
-            let network = two_ways();
-            let [near, far] = network.hosts() else { panic!("a star of two") };
-            further.prepare(near, far, six);
-            let enforcing = rules.map(|rules| [near, far].map(|host| Enforcing::on(host, &rules)));
-            let listener = listener(far, any, true);
-            let near_end = client(near, target, true);
-            let far_end = bounded(listener.accept().unwrap().0);
+fn further_subflows_join_where_nothing_denies_them_become_backups_and_go() {
+    for rules in [None, Some(OTHERS)] {
+        let network = two_ways();
+        let [near, far] = network.hosts() else { panic!("a star of two") };
+        let enforcing = rules.map(|rules| [near, far].map(|host| Enforcing::on(host, &rules)));
+        let targets = FURTHER.map(|it| [(it, SERVER), (it, SERVER_V6)]);
+        for (joined, (further, target)) in (1..).zip(targets.into_iter().flatten()) {
+            let what = format!("{further:?} to {target}, {rules:?}");
+            further.prepare(near, far, target == SERVER_V6);
+            let (whose, other) = further.ends(near, far);
+            let told = ["MPPrioRx", "RmAddr"].map(|name| counted(other, name));
+            let (_listener, near_end, far_end) = connected(near, far, target);
+            wait_until(DEADLINE, &format!("{what}: joins"), || {
+                counted(far, "MPJoinAckRx") == joined
+            });
+            wait_until(DEADLINE, &format!("{what}: both ends have it"), || {
+                [&near_end, &far_end].iter().all(|end| established(end) == 2)
+            });
+            let other_way = paths(&far_end).into_iter().map(|[local, remote]| [remote, local]);
+            let mut other_way: Vec<_> = other_way.collect();
+            other_way.sort_unstable();
+            assert_eq!(paths(&near_end), other_way, "{what}");
+            assert_eq!(extra(&near_end), 1, "{what}");
+            carry(&near_end, &far_end, SOME);
+            mptcp(whose, "endpoint change id 1 backup");
+            wait_until(DEADLINE, &format!("{what}: is a backup"), || {
+                counted(other, "MPPrioRx") > told[0]
+            });
             ping(&near_end, &far_end);
-            wait_until(DEADLINE, &format!("{further:?} to {target} joins"), || {
-                counted(far, "MPJoinAckRx") == 1
+            mptcp(whose, "endpoint delete id 1");
+            wait_until(DEADLINE, &format!("{what}: goes"), || {
+                counted(other, "RmAddr") > told[1] && paths(&near_end).len() == 1
             });
             transfer(&near_end, &far_end, SOME);
-            drop(enforcing);
+        }
+        for enforcing in enforcing.into_iter().flatten() {
+            let lines = enforcing.stop();
+            assert!(!lines.iter().any(|line| line.ends_with("denied")), "{lines:#?}");
         }
     }
 }
@@ -140,20 +174,20 @@ const DENIED: [Denied; 6] = [
 
 #[test]
 fn a_subflow_that_is_denied_does_not_join_and_the_connection_goes_on() {
+    let network = two_ways();
+    let [near, far] = network.hosts() else { panic!("a star of two") };
     for Denied { further, at_server, rules, says } in DENIED {
-        let network = two_ways();
-        let [near, far] = network.hosts() else { panic!("a star of two") };
         further.prepare(near, far, false);
         let enforcing = Enforcing::on(if at_server { far } else { near }, &rules);
-        let listener = listener(far, "0.0.0.0:20000", true);
-        let near_end = client(near, SERVER, true);
-        let far_end = bounded(listener.accept().unwrap().0);
-        ping(&near_end, &far_end);
+        let asked = counted(far, "MPJoinSynRx");
+        let (_listener, near_end, far_end) = connected(near, far, SERVER);
         enforcing.line(says);
+        assert_eq!(paths(&far_end).len(), 1, "{further:?}, {rules:?}");
+        mptcp(further.ends(near, far).0, "endpoint delete id 1");
         transfer(&near_end, &far_end, SOME);
         assert_eq!(counted(far, "MPJoinAckRx"), 0, "{further:?}, {rules:?}");
         if !at_server {
-            assert_eq!(counted(far, "MPJoinSynRx"), 0, "{further:?}, {rules:?}: it left");
+            assert_eq!(counted(far, "MPJoinSynRx"), asked, "{further:?}, {rules:?}: it left");
         }
         enforcing.stop();
     }
@@ -165,17 +199,17 @@ fn a_subflow_that_the_kernel_opens_is_told_of_as_its_owners_or_as_nobodys() {
     let policy = directory.path().join("p.fwnet");
     // Sockets are stamped where a rule asks for processes; else nothing says whose it is, and no kernel thread is blamed.
     let stamped = "deny any -> 10.8.0.2\ndeny any[user=4000000000] -> 198.51.100.7\n";
-    for (text, owner) in [(stamped, Some(std::process::id())), ("deny any -> 10.8.0.2\n", None)] {
+    // Linux 7.3 leads no program from such a subflow to the stamp of its connection; 6.18 does.
+    let known = release() < (7, 3);
+    for (text, owner) in [(stamped, known.then(std::process::id)), ("deny any -> 10.8.0.2\n", None)]
+    {
         fs::write(&policy, text).unwrap();
         let network = two_ways();
         let [near, far] = network.hosts() else { panic!("a star of two") };
         Further::Announced.prepare(near, far, false);
         let rules = ["--policy", policy.to_str().unwrap(), "-o", "json"];
         let enforcing = Enforcing::on(near, &rules);
-        let listener = listener(far, "0.0.0.0:20000", true);
-        let near_end = client(near, SERVER, true);
-        let far_end = bounded(listener.accept().unwrap().0);
-        ping(&near_end, &far_end);
+        let _connection = connected(near, far, SERVER);
         enforcing.line("10.8.0.2");
         let events = enforcing.stop_events();
         let event = events.iter().find(|event| event["destination"]["ip"] == "10.8.0.2").unwrap();
@@ -194,10 +228,7 @@ fn subflows_join_or_are_denied_where_no_request_is_kept() {
         Further::Own.prepare(near, far, false);
         let rules = if denied { ["--deny", "10.8.0.1"] } else { ["--deny", "198.51.100.7"] };
         let enforcing = Enforcing::on(far, &rules);
-        let listener = listener(far, "0.0.0.0:20000", true);
-        let near_end = client(near, SERVER, true);
-        let far_end = bounded(listener.accept().unwrap().0);
-        ping(&near_end, &far_end);
+        let (_listener, near_end, far_end) = connected(near, far, SERVER);
         if denied {
             enforcing.line("! accept from 10.8.0.1:");
         } else {
