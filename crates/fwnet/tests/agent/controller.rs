@@ -290,8 +290,9 @@ fn say(line: &mut impl Write, say: Down) -> io::Result<()> {
 fn answer(want: &Want, inside: &mut Inside) -> Part {
     let piece = inside.pieces.get(&want.digest).unwrap();
     let part = Part { digest: want.digest.clone(), ..Part::default() };
-    if let Some(base) = inside.pieces.get(&want.base) {
-        let bytes = difference(base, piece).unwrap();
+    // Of sets of hosts; whatever else is asked for comes whole.
+    let base = inside.pieces.get(&want.base);
+    if let Some(bytes) = base.and_then(|base| difference(base, piece).ok()) {
         inside.differences += 1;
         return Part { total: bytes.len() as u64, bytes, base: want.base.clone(), ..part };
     }
