@@ -17,13 +17,14 @@ use verdict::{
     Subject,
     abi::{
         FEATURE_ANCESTORS, FEATURE_CURRENT, FEATURE_EXE, FEATURE_MPTCP, GENERATIONS, Owner, Stamp,
+        field,
     },
     limits::ANCESTORS_MAX,
 };
 
 use crate::{
     evidence,
-    maps::{OWNERS, OWNERS_APART, exe_offset, has},
+    maps::{OWNERS, OWNERS_APART, exe_offset, has, offset},
     sock::Sock,
 };
 
@@ -41,10 +42,18 @@ pub(crate) fn stamp_of<'a>(sk: *mut bpf_sock, cookie: impl Fn() -> u64) -> Optio
         // SAFETY: `sk` is a socket of this context and not null.
         let mptcp = unsafe { bpf_skc_to_mptcp_sock(sk.cast()) };
         if !mptcp.is_null() {
-            stamp = self::stamp(mptcp.cast());
+            stamp = self::stamp(mptcp.cast()).or_else(|| apart(cookie_of(mptcp as u64)?));
         }
     }
     stamp.or_else(|| apart(cookie()))
+}
+
+/// The cookie of a socket whose address this is; no helper tells it to programs of cgroups but that of their own socket. It was
+/// asked for when the socket was stamped.
+#[inline(always)]
+fn cookie_of(sk: u64) -> Option<u64> {
+    let offset = offset::<{ field::COOKIE }>() as u32;
+    if offset == field::UNKNOWN { None } else { number(sk, offset) }
 }
 
 /// The stamp of a socket that an LSM hook is given. Such a program cannot go from a subflow to its MPTCP socket

@@ -1,8 +1,8 @@
-//! Which fields of the kernel's structures programs of the LSM tier and the tripwire read, and where the running kernel has
-//! them.
+//! Which fields of the kernel's structures programs of the LSM tier and the tripwire read, and those that look for the owner
+//! of an MPTCP subflow, and where the running kernel has them.
 //!
 //! A field that is missing, or not as wide as it is read, is an offset that nobody knows: a program of the LSM tier
-//! that reads it is not loaded, and the tripwire does without. No offset is ever guessed.
+//! that reads it is not loaded, and the others do without. No offset is ever guessed.
 
 use verdict::abi::{
     EXE_PATH,
@@ -69,6 +69,7 @@ const ALL: [Wanted; field::COUNT] = [
     wanted(field::FILE_ARRAY, "fdtable", "fd", &[8]),
     wanted(field::PRIVATE, "file", "private_data", &[8]),
     wanted(field::STATE, "sock_common", "skc_state", &[1]),
+    wanted(field::COOKIE, "sock_common", "skc_cookie", &[8]),
 ];
 
 /// This end of a socket or of what is asked of one, and its network namespace.

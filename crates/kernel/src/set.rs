@@ -88,6 +88,8 @@ pub(crate) struct Meta {
     /// The running kernel's, too.
     pub(crate) fields: Fields,
     pub(crate) accept_errno: u32,
+    /// Zero.
+    pub(crate) padding: u32,
 }
 
 /// The directory that an agent keeps its sets in, locked for as long as this value lives.

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::limits::ANCESTORS_MAX;
 
 /// Version of everything in this file and of the image's format. Pinned maps of another number are not adopted.
-pub const ABI: u32 = 7;
+pub const ABI: u32 = 8;
 
 /// Slots of map `IMAGE` that images take turns in: the slot of a generation is its lower bits. Two are for the image in
 /// force and the one that follows at its end, two for the next ones while they are staged.
@@ -304,8 +304,10 @@ pub mod field {
     pub const PRIVATE: usize = 29;
     /// `sock_common.skc_state`
     pub const STATE: usize = 30;
+    /// `sock_common.skc_cookie`: 0 before it was asked for.
+    pub const COOKIE: usize = 31;
     /// How many they are.
-    pub const COUNT: usize = 31;
+    pub const COUNT: usize = 32;
 
     /// Stands for the offset of a field that this kernel does not have, or not as wide as it is read.
     pub const UNKNOWN: u32 = u32::MAX;

@@ -522,6 +522,7 @@ fn meta(numbers: &Numbers) -> Result<Meta, LoadError> {
         object: object::digest()?,
         fields: numbers.fields,
         accept_errno: numbers.accept_errno,
+        padding: 0,
     })
 }
 

@@ -3,7 +3,6 @@
 
 use std::fs;
 
-use doors::release;
 use testbed::{Directory, Host, Namespace, Network, wait_until};
 
 use super::{
@@ -199,10 +198,7 @@ fn a_subflow_that_the_kernel_opens_is_told_of_as_its_owners_or_as_nobodys() {
     let policy = directory.path().join("p.fwnet");
     // Sockets are stamped where a rule asks for processes; else nothing says whose it is, and no kernel thread is blamed.
     let stamped = "deny any -> 10.8.0.2\ndeny any[user=4000000000] -> 198.51.100.7\n";
-    // Linux 7.3 leads no program from such a subflow to the stamp of its connection; 6.18 does.
-    let known = release() < (7, 3);
-    for (text, owner) in [(stamped, known.then(std::process::id)), ("deny any -> 10.8.0.2\n", None)]
-    {
+    for (text, owner) in [(stamped, Some(std::process::id())), ("deny any -> 10.8.0.2\n", None)] {
         fs::write(&policy, text).unwrap();
         let network = two_ways();
         let [near, far] = network.hosts() else { panic!("a star of two") };
