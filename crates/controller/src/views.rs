@@ -269,9 +269,7 @@ impl Views {
 
     /// What makes the piece `digest` of the earlier piece `base`, encoded, if that is less.
     pub fn difference(&mut self, base: &Digest, digest: &Digest) -> Option<Arc<[u8]>> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&base.0).update(&digest.0);
-        let name = Digest(*hasher.finalize().as_bytes());
+        let name = between(base, digest);
         if let Some(known) = self.library.find(&name) {
             return Some(known);
         }
@@ -285,7 +283,7 @@ impl Views {
         Some(bytes)
     }
 
-    /// The same where both are snapshots.
+    /// The same where both are snapshots; [`Views::difference`] knows it from then on.
     pub fn difference_of_snapshots(
         &mut self,
         base: &Digest,
@@ -293,7 +291,9 @@ impl Views {
         model: &Model,
     ) -> Option<Arc<[u8]>> {
         let bytes = self.sheets.difference(base, digest, |piece| model.piece(piece))?;
-        (bytes.len() < model.piece(digest)?.len()).then(|| bytes.into())
+        let bytes: Arc<[u8]> = (bytes.len() < model.piece(digest)?.len()).then(|| bytes.into())?;
+        self.library.put(between(base, digest), &bytes);
+        Some(bytes)
     }
 
     /// The same where these list sections.
@@ -318,6 +318,13 @@ impl Views {
         let all = self.folk.all().filter(|(_, known)| self.tries(known));
         all.map(|(_, known)| Arc::clone(&known.id)).collect()
     }
+}
+
+/// What the difference from one piece to another is kept under.
+fn between(base: &Digest, digest: &Digest) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&base.0).update(&digest.0);
+    Digest(*hasher.finalize().as_bytes())
 }
 
 fn digest_of(manifest: &Digest, me: &[u8]) -> Digest {
