@@ -22,6 +22,8 @@ use kernel::{Door, Event};
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 use verdict::{Direction, Protocol, Verdict};
 
 use crate::stage::Stage;
@@ -31,6 +33,8 @@ use kind::Kind;
 
 /// The first Linux whose cgroup programs can choose an errno (`bpf_set_retval`).
 const CHOOSES_ERRNO: (u32, u32) = (5, 18);
+/// How often what is to be told is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What rules that deny say of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +138,7 @@ pub(crate) fn run(place: &Place) -> Result<ExitCode> {
                     faults: Vec::new(),
                 };
                 let what = format!("{} of {}, {force:?}", case.name, kind.name);
-                play.told();
+                play.told(false);
                 (case.ask)(&mut play).with_context(|| what.clone())?;
                 steps += play.steps;
                 faults += play.faults.len();
@@ -280,7 +284,7 @@ impl Play<'_> {
         if !expected.contains(&end.as_str()) {
             self.faults.push(format!("{what}: {end}, not {}", expected.join(" or ")));
         }
-        let told = self.told();
+        let told = self.told(tells.is_some());
         let named: Vec<_> = told.iter().map(|it| (it.direction, named_port(it))).collect();
         if named != Vec::from_iter(tells) {
             self.faults.push(format!("{what}: told of {named:?}, not of {tells:?}"));
@@ -288,12 +292,19 @@ impl Play<'_> {
         outcome.ok()
     }
 
-    /// What was told since it was last asked. (The tripwire tells of every listener; what that is worth is decided by who
-    /// hears it.)
-    fn told(&mut self) -> Vec<Event> {
-        let mut told = self.stage.events();
-        told.retain(|event| event.door != Door::Tripwire);
-        told
+    /// What was told since it was last asked; where something is expected, it is waited for: a datagram may arrive after the
+    /// call that sent it, on a thread of the kernel's (ksoftirqd). (The tripwire tells of every listener; what that is worth is
+    /// decided by who hears it.)
+    fn told(&mut self, expected: bool) -> Vec<Event> {
+        let deadline = Instant::now() + self.stage.patience();
+        loop {
+            let mut told = self.stage.events();
+            told.retain(|event| event.door != Door::Tripwire);
+            if !told.is_empty() || !expected || Instant::now() > deadline {
+                return told;
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
     }
 }
 
