@@ -29,9 +29,13 @@ use crate::workspace;
 
 /// Measure, and print a table and the same as JSON. Without a subcommand: everything, one after the other
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
     #[command(subcommand)]
     what: Option<What>,
+    /// Rounds of each measurement; without it as many as each takes by itself, which is hours in all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
 }
 
 #[derive(Subcommand)]
@@ -52,7 +56,7 @@ enum What {
 impl Bench {
     /// Runs one measurement, which reports its own failure.
     pub fn run(self) -> ExitCode {
-        let Some(what) = self.what else { return everything() };
+        let Some(what) = self.what else { return everything(self.rounds) };
         match what {
             What::Accept(accept) => accept.run(),
             What::Agent(agent) => agent.run(),
@@ -70,13 +74,15 @@ impl Bench {
 }
 
 /// Runs each measurement as it runs by itself, in a process of its own, the others too where one does not work.
-fn everything() -> ExitCode {
+fn everything(rounds: Option<u32>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for what in What::augment_subcommands(Command::new("bench")).get_subcommands() {
         let name = what.get_name();
+        let has_rounds = what.get_arguments().any(|argument| argument.get_id() == "rounds");
+        let rounds = rounds.filter(|_| has_rounds).map(|rounds| format!("--rounds={rounds}"));
         let measured = timed(&format!("bench {name}"), || {
             let program = env::current_exe().context("find this program")?;
-            run(process::Command::new(program).args(["bench", name]))
+            run(process::Command::new(program).args(["bench", name]).args(rounds))
         });
         if let Err(error) = measured {
             eprintln!("error: {error:#}");

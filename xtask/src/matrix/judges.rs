@@ -24,18 +24,21 @@ pub(super) const NEEDS: &[Need] = &[
 ];
 /// With what the names of those tests begin that run where security hooks do.
 const WITH_HOOKS: &[&str] = &["fastopen::", "translated::", MULTIPATH];
-/// The same where none do. They are fewer, because an emulated machine takes minutes for all, which a machine's own kernel
-/// without such hooks runs in seconds: what is denied, and all about subflows.
+/// The same where none do: what is denied, and whose a subflow is. They are fewer, because an emulated machine takes minutes
+/// for all, which a machine's own kernel without such hooks runs in seconds.
 const WITHOUT_HOOKS: &[&str] = &[
     "fastopen::data_in_the_first_packet_of_who_is_denied",
     "fastopen::to_who_is_denied",
     "translated::",
-    "multipath::subflows::",
+    "multipath::subflows::a_subflow_that_",
+    "multipath::subflows::subflows_join_or_are_denied_",
 ];
+/// One of the hooks that judge connections. (Those that guard what is loaded are there on older kernels, too.)
+const JUDGE: &str = "lsm/inet_conn_request";
 /// Those that need MPTCP.
 const MULTIPATH: &str = "multipath::";
 
-/// Runs them on `kernel`, once with security hooks and once without, and says what held.
+/// Runs them on `kernel`, once with security hooks and, where those judge connections, once without, and says what held.
 ///
 /// # Errors
 /// If one fails, if some did not run, or if security hooks run where they should not or the other way round.
@@ -64,15 +67,19 @@ pub(super) fn hold(
         }
         let doctor = doctor(&lines)?;
         let listed = doctor["hooks"].as_array().context("fwnet doctor lists hooks")?;
-        let security = listed.iter().any(|hook| {
-            hook["works"] == true && hook["name"].as_str().is_some_and(|it| it.starts_with("lsm/"))
-        });
+        let working = listed.iter().filter(|hook| hook["works"] == true);
+        let working: Vec<_> = working.filter_map(|hook| hook["name"].as_str()).collect();
+        let security = working.iter().any(|hook| hook.starts_with("lsm/"));
         ensure!(security == (lsm == Lsm::On), "the tests were to run {hooks}");
         let passed = lines.iter().find_map(|line| line.strip_prefix("test result: ok. "));
         let passed =
             passed.and_then(|rest| rest.split(';').next()).context("no result of tests")?;
         let what = if has_multipath { "MPTCP, fast open and NAT" } else { "fast open and NAT" };
         held.push(format!("{passed} of the tests of {what} {hooks}"));
+        if lsm == Lsm::On && !working.contains(&JUDGE) {
+            // The same programs would judge the same connections without them.
+            break;
+        }
     }
     Ok(held)
 }
