@@ -3,7 +3,7 @@
 
 mod summary;
 
-use crate::bench::instructions;
+use crate::bench::{fleet, instructions};
 use crate::step::{announce, run, timed};
 use crate::{bpf, fuzz, matrix, packages, vm, workspace};
 use anyhow::{Context as _, Result, bail};
@@ -16,7 +16,7 @@ use summary::{Runner, Summary};
 /// Names the object that the tests load instead of the committed one.
 pub const OBJECT_VARIABLE: &str = "FWNET_BPF_OBJECT";
 
-/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, count instructions, fuzz for a minute, play the matrix on Debian's kernels, and try the package in a virtual machine (as root)
+/// Install what is missing, rebuild the BPF object, check formatting and lints, run every test, count instructions, measure a small fleet, fuzz for a minute, play the matrix on Debian's kernels, and try the package in a virtual machine (as root)
 #[derive(clap::Args)]
 pub struct Test {
     /// Run only the tests whose name contains this
@@ -81,6 +81,7 @@ impl Test {
         // A filter asks for certain tests, and neither a target nor a scene is one.
         if self.filter.is_none() {
             instructions::step()?;
+            fleet::step()?;
             fuzz::step()?;
             matrix::step(&mut summary.passed)?;
             vm::step(&mut summary.passed)?;

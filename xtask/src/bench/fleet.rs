@@ -28,8 +28,9 @@ mod virtual_agents;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use std::env;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use super::publish;
 use crate::packages::{self, Need, Package};
@@ -41,6 +42,20 @@ use figures::Figures;
 
 /// Connections of one server at most: the crowd and the server each have a descriptor for every one, and some.
 const CONNECTIONS_MAX: i64 = 18_000;
+
+/// What the test of this measurement measures: each part but the one of a million hosts, which is a program of its own that
+/// is built for release.
+const FEW: &[&str] = &[
+    "--only=rivals",
+    "--rounds=1",
+    "--subscribers=50",
+    "--updates=2",
+    "--only=agents",
+    "--agents=200",
+    "--changes=1",
+    "--storms=1",
+    "--only=stores",
+];
 
 const NEEDS: &[Need] = &[
     Need {
@@ -170,6 +185,21 @@ impl Tools {
     fn of(beside: &Path) -> Self {
         Self { crowd: beside.join("examples/crowd"), fwnet: beside.join("fwnet") }
     }
+}
+
+/// The step of `cargo xtask test`: that it measures, and that what must be exact is, with few hosts and with the programs that
+/// the tests have built already.
+///
+/// # Errors
+/// If it does not.
+pub fn step() -> Result<()> {
+    timed("the fleet's measurement with few hosts", || {
+        Programs::example("crowd")?;
+        let fwnet = Programs::development(&["fwnet"])?.path("fwnet")?.to_owned();
+        let beside = fwnet.parent().context("programs are in a directory")?;
+        let mut bench = Command::new(env::current_exe().context("find this program")?);
+        step::run(bench.args(["bench", "fleet"]).args(FEW).arg("--programs").arg(beside))
+    })
 }
 
 /// As many descriptors as this process may have, for itself and what it starts.
