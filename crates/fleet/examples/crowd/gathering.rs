@@ -28,6 +28,9 @@ const EVENTS: usize = 1_024;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Handshakes at a time while the crowd gathers; afterwards everybody comes when they like.
 const AT_ONCE: usize = 256;
+/// Hosts that begin to come before others are answered: each host of a real fleet has a processor of its own, and the answer
+/// to a server does not wait until thousands of others have begun.
+const DIALS: usize = 64;
 /// How often beats are looked at: microseconds.
 const TICK_US: u64 = 100_000;
 /// What stands for standard input among the events.
@@ -129,9 +132,10 @@ impl<L: Listener> Gathering<L> {
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
-            self.come()?;
+            let more_are_due = self.come()?;
             events.clear();
-            let patience = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let patience =
+                Timespec { tv_sec: 0, tv_nsec: if more_are_due { 0 } else { 20_000_000 } };
             let room = rustix::buffer::spare_capacity(&mut events);
             epoll::wait(&self.epoll, room, Some(&patience))?;
             for event in &events {
@@ -148,18 +152,19 @@ impl<L: Listener> Gathering<L> {
         }
     }
 
-    /// Who is to come now comes.
-    fn come(&mut self) -> Result<(), Failure> {
+    /// Who is to come now comes, or some of them. Whether there are more.
+    fn come(&mut self) -> Result<bool, Failure> {
         while self.shaking < AT_ONCE
             && let Some(member) = self.queue.pop_front()
         {
             self.dial(member)?;
         }
         let now = now_us();
-        while let Some((_, member)) = self.due.pop_first_if_before(now) {
+        for _ in 0..DIALS {
+            let Some((_, member)) = self.due.pop_first_if_before(now) else { return Ok(false) };
             self.dial(member)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn dial(&mut self, number: usize) -> Result<(), Failure> {
