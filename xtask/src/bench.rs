@@ -19,10 +19,9 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Command, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
-use std::env;
 use std::fs;
 use std::io::{self, Write as _};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 
 use crate::step::{announce, output, run, timed};
 use crate::workspace;
@@ -81,8 +80,7 @@ fn everything(rounds: Option<u32>) -> ExitCode {
         let has_rounds = what.get_arguments().any(|argument| argument.get_id() == "rounds");
         let rounds = rounds.filter(|_| has_rounds).map(|rounds| format!("--rounds={rounds}"));
         let measured = timed(&format!("bench {name}"), || {
-            let program = env::current_exe().context("find this program")?;
-            run(process::Command::new(program).args(["bench", name]).args(rounds))
+            run(workspace::this_program().args(["bench", name]).args(rounds))
         });
         if let Err(error) = measured {
             eprintln!("error: {error:#}");

@@ -8,11 +8,13 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal, geteuid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::env;
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use crate::workspace;
 
 /// Tells the worker that it is one.
 const WORKER: &str = "FWNET_XTASK_WORKER";
@@ -46,8 +48,7 @@ fn supervise() -> Result<ExitCode> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("catch signals")?;
     }
-    let program = env::current_exe().context("find this program")?;
-    let mut worker = Command::new(program);
+    let mut worker = workspace::this_program();
     let mut worker = worker
         .args(env::args_os().skip(1))
         .env(WORKER, "1")

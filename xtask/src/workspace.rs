@@ -35,6 +35,11 @@ pub fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))
 }
 
+/// This program once more. By the kernel's name for it (proc(5)), because cargo may have built another one at its path.
+pub fn this_program() -> Command {
+    Command::new("/proc/self/exe")
+}
+
 /// The path of a program found in `PATH` or among cargo's installed programs.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

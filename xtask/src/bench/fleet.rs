@@ -28,9 +28,8 @@ mod virtual_agents;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use super::publish;
 use crate::packages::{self, Need, Package};
@@ -197,7 +196,7 @@ pub fn step() -> Result<()> {
         Programs::example("crowd")?;
         let fwnet = Programs::development(&["fwnet"])?.path("fwnet")?.to_owned();
         let beside = fwnet.parent().context("programs are in a directory")?;
-        let mut bench = Command::new(env::current_exe().context("find this program")?);
+        let mut bench = workspace::this_program();
         step::run(bench.args(["bench", "fleet"]).args(FEW).arg("--programs").arg(beside))
     })
 }
