@@ -35,6 +35,7 @@ use crate::{
     authority::{self, Authority, SignError},
     server::{
         Limits, Server, TOLD,
+        lines::among_lines,
         listening::{Listeners, measure},
     },
     settings,
@@ -151,7 +152,8 @@ pub async fn run(
     let own = Leader { name: setup.name.clone(), endpoint: setup.endpoint.clone() };
     let (say, above) = mpsc::channel(ABOVE);
     let lead = desk.lead.clone();
-    let knowing = core.attend(Ears { asked, told, above, lead, store: store.clone() });
+    let ears = Ears { asked, told, above, lead, store: store.clone() };
+    let knowing = among_lines(core.attend(ears));
     let measuring = desk.clone();
     let measured = move || measurements(measuring.clone());
     let work = async {

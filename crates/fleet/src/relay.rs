@@ -24,6 +24,7 @@ use crate::{
     server::{
         Limits, Server, TOLD,
         counted::Counted,
+        lines::among_lines,
         listening::{Listeners, measure},
     },
     tls::{self, Believed, Identity, IdentityError},
@@ -106,7 +107,7 @@ pub async fn run(
     let renewing = renew(setup.membership, setup.directory, tickets, serving, speaking);
     ready(at);
     tokio::select! {
-        () = Core::new(counted.clone()).attend(told, above, asked) => {}
+        () = among_lines(Core::new(counted.clone()).attend(told, above, asked)) => {}
         () = reach(spoken, say) => {}
         () = server.serve(fleet) => {}
         () = renewing => {}

@@ -1,12 +1,13 @@
 //! Lines as the machine of a controller or a relay knows them: it numbers them in its own way, and has frames sent.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc, time::Instant};
 
 use controller::{
     Batch, Controller, Digest, Relay,
     serving::{At, Effect, Frame, Link, Peer, Told as News},
 };
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 use wire::sync::Upward;
 
 use super::{LineId, Told, counted::Counted, line::Mailbox};
@@ -176,6 +177,18 @@ fn peer(shown: &Shown) -> Option<Peer> {
         Kind::Relay => Some(Peer::Relay { name, certificate }),
         Kind::Controller => Some(Peer::Controller { name }),
         Kind::Operator => None,
+    }
+}
+
+/// Runs what hears lines as a task among theirs, on the same threads: a task that wakes one of its own thread makes no
+/// system call for it, and wakes another thread only where one is idle. Ends when this is dropped.
+pub(crate) async fn among_lines(hearing: impl Future<Output = ()> + Send + 'static) {
+    let mut task = JoinSet::new();
+    task.spawn(hearing);
+    if let Some(Err(error)) = task.join_next().await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
     }
 }
 
