@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use controller::{
     Batch, Change, Controller, LoadError, Settings,
-    serving::{Effect, Told as News},
+    serving::{At, Effect, Told as News},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -126,8 +126,9 @@ impl Core {
                     if count == 0 {
                         return;
                     }
+                    let now = self.clock.now();
                     for one in heard.drain(..) {
-                        self.hear(one);
+                        self.hear(one, now);
                     }
                 }
                 Some(one) = above.recv() => self.hear_above(one),
@@ -185,8 +186,8 @@ impl Core {
     }
 
     /// Something happened on a line.
-    fn hear(&mut self, told: Told) {
-        self.lines.hear(told, &mut self.controller, self.clock.now(), &mut self.out);
+    fn hear(&mut self, told: Told, now: At) {
+        self.lines.hear(told, &mut self.controller, now, &mut self.out);
         self.carry_out();
     }
 
@@ -207,7 +208,7 @@ impl Core {
 
     /// Does what follows.
     pub(crate) fn carry_out(&mut self) {
-        for effect in std::mem::take(&mut self.out) {
+        for effect in self.out.drain(..) {
             match self.lines.carry_out(effect, self.above.as_ref()) {
                 None => {}
                 // What does not fit is asked for again.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use controller::{
     Relay,
-    serving::{Counts, Effect, Serve},
+    serving::{At, Counts, Effect, Serve},
 };
 use prometheus_client::{
     encoding::text::encode,
@@ -103,8 +103,9 @@ impl Core {
                     if count == 0 {
                         return;
                     }
+                    let now = self.clock.now();
                     for one in heard.drain(..) {
-                        self.hear(one);
+                        self.hear(one, now);
                     }
                 }
                 one = above.recv() => match one {
@@ -123,8 +124,8 @@ impl Core {
         }
     }
 
-    fn hear(&mut self, told: Told) {
-        self.lines.hear(told, &mut self.relay, self.clock.now(), &mut self.out);
+    fn hear(&mut self, told: Told, now: At) {
+        self.lines.hear(told, &mut self.relay, now, &mut self.out);
         self.carry_out();
     }
 
@@ -148,7 +149,7 @@ impl Core {
     }
 
     fn carry_out(&mut self) {
-        for effect in std::mem::take(&mut self.out) {
+        for effect in self.out.drain(..) {
             // A relay has no store, and no policy of its own: nothing is left.
             let _rest = self.lines.carry_out(effect, self.above.as_ref());
         }
