@@ -28,7 +28,7 @@ pub(crate) use seat::HostState;
 use crate::{digest::Digest, orders::Batch};
 
 /// A connection, as long as it lasts: numbers are used again with another generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Link {
     pub(crate) place: u32,
     pub(crate) generation: u32,

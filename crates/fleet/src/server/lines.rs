@@ -1,6 +1,6 @@
 //! Lines as the machine of a controller or a relay knows them: it numbers them in its own way, and has frames sent.
 
-use std::{collections::HashMap, panic::resume_unwind, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc, time::Instant};
 
 use controller::{
     Batch, Controller, Digest, Relay,
@@ -64,14 +64,14 @@ pub(crate) enum Rest {
 #[derive(Debug)]
 pub(crate) struct Lines {
     counted: Counted,
-    links: HashMap<LineId, Link>,
-    mailboxes: HashMap<Link, (LineId, Arc<Mailbox>)>,
+    links: BTreeMap<LineId, Link>,
+    mailboxes: BTreeMap<Link, (LineId, Arc<Mailbox>)>,
 }
 
 impl Lines {
     /// None, of a server that counts so.
     pub(crate) fn new(counted: Counted) -> Self {
-        Self { counted, links: HashMap::new(), mailboxes: HashMap::new() }
+        Self { counted, links: BTreeMap::new(), mailboxes: BTreeMap::new() }
     }
 
     /// Something happened on a line: the machine is told.
