@@ -31,9 +31,9 @@ impl Emulator {
         qemu(&workspace::scratch().join("vm"))
     }
 
-    /// Its command line so far: a machine without a disk, a network, and a display, with as many processors, each emulated by a thread. Four levels of
-    /// page tables are walked faster than five; and without cmpxchg16b, whose flags QEMU 7.2 gets wrong now and then, which
-    /// ends a kernel that allocates memory by it.
+    /// Its command line so far: a machine without a disk, a network, and a display, with as many processors, each emulated
+    /// by a thread. Four levels of page tables are walked faster than five; and without cmpxchg16b, whose flags QEMU 7.2
+    /// gets wrong now and then, which ends a kernel that allocates memory by it.
     #[must_use]
     pub fn command(&self, processors: u8) -> Command {
         let mut command = match self {

@@ -78,8 +78,8 @@ pub struct Preview {
 /// What is alike.
 type Key = (String, Direction, Option<Address>, Protocol, u16, String);
 
-/// Compares what `old` and `new` say, each at its moment, of everything that was seen; without an old image everything was allowed. `name`
-/// gives the ids of the new image's rules.
+/// Compares what `old` and `new` say, each at its moment, of everything that was seen; without an old image everything was
+/// allowed. `name` gives the ids of the new image's rules.
 pub fn preview(
     old: Option<At<'_>>,
     new: At<'_>,

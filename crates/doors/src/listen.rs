@@ -68,8 +68,9 @@ impl Listener {
     /// [`Opened::receive`] gives. Waits for ever without a deadline.
     ///
     /// # Errors
-    /// The errno of accept(2) unchanged (`EINTR` is no answer: the wait goes on; a connection that was reset before we could ask for its peer is
-    /// `ECONNABORTED`), `TimedOut` past the deadline, `Unsupported` where this machine has no such way to accept.
+    /// The errno of accept(2) unchanged (`EINTR` is no answer: the wait goes on; a connection that was reset before we
+    /// could ask for its peer is `ECONNABORTED`), `TimedOut` past the deadline, `Unsupported` where this machine has no
+    /// such way to accept.
     pub fn accept(&mut self, deadline: Option<Instant>) -> Result<Opened, DoorError> {
         loop {
             match (self.take)(self, deadline) {

@@ -157,7 +157,8 @@ impl Seeing {
         })
     }
 
-    /// One event; `account` is of the image that judged, `listener` is who listens, where the event itself does not know its owner.
+    /// One event; `account` is of the image that judged, `listener` is who listens, where the event itself does not know
+    /// its owner.
     pub(crate) fn event(&mut self, event: &Event, listener: Option<Owner>, account: &Account) {
         let owner = event.owner.or(listener);
         let seen = Arc::new(Seen {

@@ -25,8 +25,8 @@ pub(super) struct Walk {
     pub(super) hidden: usize,
 }
 
-/// Walks over all processes for the sockets of these inodes, until `stop` is set. A thread that has unshared its descriptors from its process's
-/// (unshare(2), CLONE_FILES) is not looked into.
+/// Walks over all processes for the sockets of these inodes, until `stop` is set. A thread that has unshared its
+/// descriptors from its process's (unshare(2), CLONE_FILES) is not looked into.
 pub(super) fn holders(wanted: &BTreeSet<u32>, stop: &AtomicBool) -> Walk {
     let mut walk = Walk::default();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -91,7 +91,8 @@ pub(crate) struct Pace {
 }
 
 impl Store {
-    /// Opens or begins the store at `path`, which keeps `told_max` events. The second value says what became of one that could not be read.
+    /// Opens or begins the store at `path`, which keeps `told_max` events. The second value says what became of one that
+    /// could not be read.
     ///
     /// # Errors
     /// Where there is no room, or the directory cannot be written.
