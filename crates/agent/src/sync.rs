@@ -41,6 +41,8 @@ const REFUSED_MS: u64 = 60_000;
 pub enum Input {
     /// There is a connection to a controller or a relay.
     Connected,
+    /// The host has another certificate than the one that it showed on this connection.
+    Renewed,
     /// It said something.
     Heard(Downward),
     /// The connection is gone, or whoever is there did not take it.
@@ -172,6 +174,8 @@ pub struct Client {
     program: String,
     backoff: Backoff,
     connected: bool,
+    /// It showed a certificate on this connection that it has replaced since.
+    outdated: bool,
     in_force: InForce,
     pulse: Pulse,
     /// Tests that fail here.
@@ -223,6 +227,7 @@ impl Client {
             program,
             backoff: Backoff::new(seed),
             connected: false,
+            outdated: false,
             in_force,
             pulse: Pulse::default(),
             failing: String::new(),
@@ -244,6 +249,7 @@ impl Client {
         let mut effects = Vec::new();
         match input {
             Input::Connected => self.greet(&mut effects),
+            Input::Renewed => self.outdated = true,
             Input::Heard(said) => {
                 self.heard = Some(now);
                 self.hear(now, said, &mut effects);
@@ -304,7 +310,7 @@ impl Client {
     }
 
     fn greet(&mut self, effects: &mut Vec<Effect>) {
-        self.connected = true;
+        (self.connected, self.outdated) = (true, false);
         // The first beat tells a controller that has just begun how the host is.
         self.beaten = None;
         // Whatever was wanted is said again by whoever is there now.
@@ -334,7 +340,10 @@ impl Client {
                 self.close(effects, format!("sent away: {}", later.why));
             }
             Some(Down::Refused(Refused { why })) => {
-                self.backoff.not_before(REFUSED_MS);
+                // A certificate is worth nothing after two renewals, and the connection that it began may have lasted longer.
+                if !self.outdated {
+                    self.backoff.not_before(REFUSED_MS);
+                }
                 self.close(effects, format!("refused: {why}"));
             }
             // Relays' business, and what a later version may say.

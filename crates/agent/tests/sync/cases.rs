@@ -255,6 +255,22 @@ fn whoever_is_sent_away_comes_later() {
 }
 
 #[test]
+fn whoever_is_refused_by_a_certificate_that_it_has_replaced_comes_again_with_the_new_one() {
+    let refused = || {
+        let why = "the certificate of `web-1` was replaced or revoked".to_owned();
+        Input::Heard(down(Down::Refused(Refused { why })))
+    };
+    let mut world = connected();
+    world.happen(Input::Renewed);
+    world.happen(refused());
+    assert!(world.dial.unwrap() <= 1_000, "{:?}", world.dial);
+    // The next connection begins with the new one, and its refusal counts.
+    world.connect();
+    world.happen(refused());
+    assert!(world.dial.unwrap() >= 60_000, "{:?}", world.dial);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_or_ends_the_connection() {
     let mut world = connected();
     let before = world.assign(Wish::of(1));

@@ -70,6 +70,8 @@ pub(super) enum Ended {
 /// A line to a controller.
 struct Line {
     number: u64,
+    /// How it was called, with which certificate.
+    tls: Arc<ClientConfig>,
     mailbox: Arc<Mailbox>,
     task: AbortHandle,
     stands: bool,
@@ -271,9 +273,9 @@ impl Driver {
         self.lines += 1;
         let (number, mailbox) = (self.lines, Arc::new(Mailbox::default()));
         let (tls, tell) = (Arc::clone(&self.tls), self.said.0.clone());
-        let task = tokio::spawn(line::run(number, endpoints, tls, Arc::clone(&mailbox), tell));
-        let task = task.abort_handle();
-        self.line = Some(Line { number, mailbox, task, stands: false });
+        let run = line::run(number, endpoints, Arc::clone(&tls), Arc::clone(&mailbox), tell);
+        let task = tokio::spawn(run).abort_handle();
+        self.line = Some(Line { number, tls, mailbox, task, stands: false });
         Ok(())
     }
 
@@ -290,6 +292,7 @@ impl Driver {
                 self.shown.trouble = None;
                 self.tell("fleet-connected", format!("connected to {endpoint}")).await?;
                 self.happen(Input::Connected).await?;
+                self.compare().await?;
                 self.show().await
             }
             Said::Message(message) => {
@@ -352,7 +355,7 @@ impl Driver {
             }
             News::Renewed(renewed) => {
                 self.renewed(*renewed);
-                Ok(())
+                self.compare().await
             }
         }
     }
@@ -470,6 +473,16 @@ impl Driver {
             let renewed = Box::new(joining::renew(&membership).await);
             let _told = news.send(News::Renewed(renewed)).await;
         });
+    }
+
+    /// Has the machine know if the line began with another certificate than there is now.
+    async fn compare(&mut self) -> Result<(), Gone> {
+        match &self.line {
+            Some(line) if line.stands && !Arc::ptr_eq(&line.tls, &self.tls) => {
+                self.happen(Input::Renewed).await
+            }
+            _ => Ok(()),
+        }
     }
 
     fn renewed(&mut self, renewed: Result<Membership, JoinError>) {
