@@ -48,8 +48,7 @@ fn supervise() -> Result<ExitCode> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("catch signals")?;
     }
-    let mut worker = workspace::this_program();
-    let mut worker = worker
+    let mut worker = workspace::this_program()
         .args(env::args_os().skip(1))
         .env(WORKER, "1")
         .spawn()
